@@ -1,0 +1,288 @@
+"""The configuration that opens a stream, and the audio formats it can declare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from soniox_proto.errors import SonioxValidationError
+
+__all__ = [
+    "MAX_CONTEXT_CHARACTERS",
+    "LanguageCode",
+    "RealtimeSTTAudioFormat",
+    "RealtimeSTTConfig",
+    "RealtimeSTTHeaderFormat",
+    "RealtimeSTTRawFormat",
+    "StructuredContext",
+    "StructuredContextGeneralItem",
+    "StructuredContextTranslationTerm",
+    "TranslationConfig",
+    "TranslationType",
+    "describe_validation_error",
+]
+
+MAX_CONTEXT_CHARACTERS = 10_000
+"""Longest context that the service takes, all its texts together."""
+
+LanguageCode: TypeAlias = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+"""ISO 639-1 two-letter language code, for example `en`."""
+
+TranslationType: TypeAlias = Literal["one_way", "two_way"]
+"""Into one language, or between two."""
+
+RealtimeSTTHeaderFormat: TypeAlias = Literal[
+    "aac", "aiff", "amr", "asf", "flac", "mp3", "ogg", "wav", "webm"
+]
+"""Containers whose header tells sample rate and channels."""
+
+RealtimeSTTRawFormat: TypeAlias = Literal[
+    "pcm_s8",
+    "pcm_s16le",
+    "pcm_s16be",
+    "pcm_s24le",
+    "pcm_s24be",
+    "pcm_s32le",
+    "pcm_s32be",
+    "pcm_u8",
+    "pcm_u16le",
+    "pcm_u16be",
+    "pcm_u24le",
+    "pcm_u24be",
+    "pcm_u32le",
+    "pcm_u32be",
+    "pcm_f32le",
+    "pcm_f32be",
+    "pcm_f64le",
+    "pcm_f64be",
+    "mulaw",
+    "alaw",
+]
+"""Formats without a header; `sample_rate` and `num_channels` must be given."""
+
+RealtimeSTTAudioFormat: TypeAlias = Literal["auto"] | RealtimeSTTHeaderFormat | RealtimeSTTRawFormat
+"""Every audio format of the realtime service."""
+
+_BYTES_PER_SAMPLE: dict[str, int] = {
+    name: 1 if name in {"mulaw", "alaw"} else int("".join(filter(str.isdigit, name))) // 8
+    for name in get_args(RealtimeSTTRawFormat)
+}
+
+
+class _Model(BaseModel):
+    # An unknown field is nearly always a misspelt one, and the service would ignore it silently.
+    model_config = ConfigDict(extra="forbid")
+
+
+class StructuredContextGeneralItem(_Model):
+    """A key and a value that describe the conversation, such as its domain or topic."""
+
+    key: str
+    """What the value is about, for example `domain`."""
+    value: str
+    """The value, for example `Healthcare`."""
+
+
+class StructuredContextTranslationTerm(_Model):
+    """How one term is to be translated."""
+
+    source: str
+    """The term as it is spoken."""
+    target: str
+    """Its translation."""
+
+
+if TYPE_CHECKING:
+    # A validator turns plain dicts into the typed items; the constructor may be given either.
+    _General: TypeAlias = list[StructuredContextGeneralItem] | dict[str, str]
+    _TranslationTerms: TypeAlias = list[StructuredContextTranslationTerm] | dict[str, str]
+else:
+    _General = list[StructuredContextGeneralItem]
+    _TranslationTerms = list[StructuredContextTranslationTerm]
+
+
+class StructuredContext(_Model):
+    """Background that helps recognition and translation; 10,000 characters at most in all.
+
+    `general` and `translation_terms` also take plain dicts: `{"domain": "Healthcare"}`,
+    `{"Mr. Smith": "Sr. Smith"}`.
+    """
+
+    general: _General | None = None
+    """Keys and values that describe the conversation."""
+    text: str | None = None
+    """Longer free text: notes, documents, earlier conversation."""
+    terms: list[str] | None = None
+    """Uncommon words to recognize."""
+    translation_terms: _TranslationTerms | None = None
+    """Translations to use for given terms."""
+
+    @field_validator("general", "translation_terms", mode="before")
+    @classmethod
+    def _items_of_dict(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return value
+        names = ("key", "value") if info.field_name == "general" else ("source", "target")
+        pairs = cast("dict[object, object]", value).items()
+        return [dict(zip(names, pair, strict=True)) for pair in pairs]
+
+
+class TranslationConfig(_Model):
+    """Translation into `target_language`, or between `language_a` and `language_b`."""
+
+    type: TranslationType
+    """`one_way` needs `target_language`; `two_way` needs `language_a` and `language_b`."""
+    target_language: LanguageCode | None = None
+    """Language to translate into."""
+    language_a: LanguageCode | None = None
+    """First language of a two-way translation."""
+    language_b: LanguageCode | None = None
+    """Second language of a two-way translation."""
+
+    @model_validator(mode="after")
+    def _languages_fit_the_type(self) -> Self:
+        if self.type == "one_way":
+            if self.target_language is None:
+                raise ValueError("one_way translation needs target_language")
+            if self.language_a is not None or self.language_b is not None:
+                raise ValueError("one_way translation takes target_language only")
+        else:
+            if self.language_a is None or self.language_b is None:
+                raise ValueError("two_way translation needs language_a and language_b")
+            if self.target_language is not None:
+                raise ValueError("two_way translation takes language_a and language_b only")
+        return self
+
+
+if TYPE_CHECKING:
+    _Context: TypeAlias = StructuredContext | str | dict[str, Any]
+    _Translation: TypeAlias = TranslationConfig | dict[str, Any]
+else:
+    _Context = StructuredContext | str
+    _Translation = TranslationConfig
+
+
+class RealtimeSTTConfig(_Model):
+    """Configuration of one realtime transcription stream; it becomes the start message.
+
+    Raises `pydantic.ValidationError` (a `ValueError`) for values that the service would refuse.
+    Fields left at None are not sent.
+    """
+
+    model: str
+    """Model to use, for example `stt-rt-v5`."""
+    audio_format: RealtimeSTTAudioFormat = "auto"
+    """Format of the audio; `auto` detects containers by their header."""
+    num_channels: Annotated[int, Field(ge=1)] | None = None
+    """Number of channels; required for raw formats."""
+    sample_rate: Annotated[int, Field(ge=1)] | None = None
+    """Samples per second of one channel; required for raw formats."""
+    language_hints: list[LanguageCode] | None = None
+    """Languages to expect, each once."""
+    language_hints_strict: bool | None = None
+    """Hold recognition to the hinted languages."""
+    context: _Context | None = None
+    """Background of the conversation: free text, a `StructuredContext`, or a dict of its fields."""
+    enable_speaker_diarization: bool | None = None
+    """Tell speakers apart (`Token.speaker`)."""
+    enable_language_identification: bool | None = None
+    """Tell the language of each token (`Token.language`)."""
+    enable_endpoint_detection: bool | None = None
+    """Mark the end of each utterance with an `<end>` token."""
+    max_endpoint_delay_ms: Annotated[int, Field(ge=500, le=3000)] | None = None
+    """Longest time from the end of speech to its endpoint, in ms; the service's default is 2000."""
+    endpoint_sensitivity: Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False)] | None = (
+        None
+    )
+    """Readiness to see an endpoint, -1.0 to 1.0; the service's default is 0.0."""
+    endpoint_latency_adjustment_level: Annotated[int, Field(ge=0, le=3)] | None = None
+    """Trade of latency against accuracy of endpoints, 0 to 3."""
+    translation: _Translation | None = None
+    """Translation to add: a `TranslationConfig` or a dict of its fields."""
+    client_reference_id: Annotated[str, Field(max_length=256)] | None = None
+    """Free identifier for your own records, at most 256 characters."""
+
+    @field_validator("language_hints")
+    @classmethod
+    def _hints_are_unique(cls, hints: list[str] | None) -> list[str] | None:
+        if hints is not None and len(set(hints)) < len(hints):
+            raise ValueError(f"language_hints names a language twice: {', '.join(hints)}")
+        return hints
+
+    @field_validator("context")
+    @classmethod
+    def _context_is_short(cls, context: Any) -> Any:
+        dumped = context.model_dump() if isinstance(context, StructuredContext) else context
+        if (count := _character_count(dumped)) > MAX_CONTEXT_CHARACTERS:
+            raise ValueError(
+                f"context has {count:,} characters, at most {MAX_CONTEXT_CHARACTERS:,} are allowed"
+            )
+        return context
+
+    @model_validator(mode="after")
+    def _raw_formats_are_described(self) -> Self:
+        if self.audio_format in _BYTES_PER_SAMPLE:
+            required = {"sample_rate": self.sample_rate, "num_channels": self.num_channels}
+            missing = [name for name, value in required.items() if value is None]
+            if missing:
+                raise ValueError(
+                    f"audio_format {self.audio_format!r} has no header and needs "
+                    + " and ".join(missing)
+                )
+        return self
+
+    @property
+    def bytes_per_frame(self) -> int | None:
+        """Bytes of one sample of every channel; None for containers and `auto`."""
+        sample = _BYTES_PER_SAMPLE.get(self.audio_format)
+        if sample is None or self.num_channels is None:
+            return None
+        return sample * self.num_channels
+
+    @property
+    def bytes_per_second(self) -> int | None:
+        """Bytes of one second of audio; None for containers and `auto`."""
+        frame = self.bytes_per_frame
+        if frame is None or self.sample_rate is None:
+            return None
+        return frame * self.sample_rate
+
+    @classmethod
+    def validate_config(cls, values: object) -> Self:
+        """Return `values` (a dict, JSON already parsed) as a checked configuration.
+
+        Raises `SonioxValidationError`, which names each wrong field.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SonioxValidationError(describe_validation_error(error)) from error
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Return one line that names each wrong field of a pydantic error, without the values."""
+    problems = [
+        ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return f"invalid {error.title}: " + "; ".join(problems)
+
+
+def _character_count(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_character_count, cast("dict[str, object]", value).values()))
+    if isinstance(value, list):
+        return sum(map(_character_count, cast("list[object]", value)))
+    return 0

@@ -1,0 +1,219 @@
+"""Where a session connects to and how it shows who it is: URLs, regions, headers, keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NoReturn, TypeAlias, cast
+from urllib.parse import SplitResult, urlsplit
+
+from soniox_proto.errors import SonioxValidationError
+
+__all__ = [
+    "API_KEY_ENVIRONMENT_VARIABLE",
+    "DEFAULT_WEBSOCKET_URL",
+    "REGIONS",
+    "SUBPROTOCOL",
+    "APIKey",
+    "Authentication",
+    "Endpoint",
+    "HeadersInput",
+    "check_headers",
+    "websocket_url",
+]
+
+REGIONS: Final[Mapping[str, str]] = {
+    "us": "wss://stt-rt.soniox.com/transcribe-websocket",
+    "eu": "wss://stt-rt.eu.soniox.com/transcribe-websocket",
+    "jp": "wss://stt-rt.jp.soniox.com/transcribe-websocket",
+    "in": "wss://stt-rt.in.soniox.com/transcribe-websocket",
+}
+"""WebSocket URL of each region of the service. API keys are bound to a region's project."""
+
+DEFAULT_WEBSOCKET_URL: Final = REGIONS["us"]
+"""WebSocket URL where none is given."""
+
+API_KEY_ENVIRONMENT_VARIABLE: Final = "SONIOX_API_KEY"
+"""Environment variable that clients take the API key from."""
+
+SUBPROTOCOL: Final = "soniox-api-key"
+"""WebSocket subprotocol that announces a temporary key as the next one in the list."""
+
+HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers as a mapping or as pairs of name and value."""
+
+# RFC 9110 section 5.6.2 (token) and 5.5 (field value; no obs-text, which has no encoding).
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_HEADER_KEY = re.compile(r"[\x21-\x7e]+")
+_HOST_LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+_RESERVED_HEADERS = frozenset(
+    {"host", "upgrade", "connection", "content-length", "transfer-encoding"}
+)
+
+
+class Authentication(str, Enum):
+    """How the API key travels; never in two places at once."""
+
+    HEADER = "header"
+    """`Authorization: Bearer <key>` on the upgrade request."""
+    SUBPROTOCOL = "subprotocol"
+    """As a WebSocket subprotocol beside `soniox-api-key`: for temporary keys."""
+    MESSAGE = "message"
+    """In the start message: deprecated, refused by Soniox from 15 January 2027."""
+
+
+class APIKey:
+    """An API key that shows nowhere: not in a repr, a log, a traceback, a copy or a pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    @classmethod
+    def checked(cls, value: str | APIKey, authentication: Authentication) -> APIKey:
+        """Return `value` as a key that `authentication` can carry.
+
+        Raises `SonioxValidationError` for a key that is empty or has characters that a header
+        (or a subprotocol) cannot hold.
+        """
+        text = value.reveal() if isinstance(value, APIKey) else value
+        allowed = _TOKEN if authentication is Authentication.SUBPROTOCOL else _HEADER_KEY
+        if not isinstance(text, str) or not allowed.fullmatch(text):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SonioxValidationError(
+                "the API key is empty or has characters that it cannot have when sent as "
+                f"{authentication.value}; expected visible ASCII without spaces or line ends: "
+                "was it copied with something around it?"
+            )
+        return cls(text)
+
+    def reveal(self) -> str:
+        """Return the key itself."""
+        return self._value
+
+    def redact(self, data: bytes) -> bytes:
+        """Return `data` without the key, for what a peer may have echoed."""
+        return data.replace(self._value.encode(), b"[API key]")
+
+    def __repr__(self) -> str:
+        return "APIKey('[hidden]')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, APIKey) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; give it to the new process by other means")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A checked WebSocket URL, taken apart."""
+
+    host: str
+    """Host name or address to connect to, without brackets."""
+    port: int
+    """TCP port to connect to."""
+    secure: bool
+    """Whether the connection is TLS (`wss`)."""
+    target: str = field(repr=False)
+    """Path and query for the request line; not shown, a query may hold a secret."""
+    host_header: str
+    """Value of the Host header."""
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Take a `ws://` or `wss://` URL apart (RFC 6455 section 3).
+
+        Raises `SonioxValidationError` for anything else, and for credentials or a fragment.
+        """
+        parts, port = _split(url)
+        if parts.scheme not in {"ws", "wss"}:
+            _refuse("must begin with wss:// (or ws:// for an unencrypted server)")
+        if "@" in parts.netloc:
+            _refuse("must not hold credentials; give the key as api_key")
+        if "#" in url:
+            _refuse("must not have a fragment (RFC 6455 section 3)")
+        if port == 0:
+            _refuse("has port 0; expected 1 to 65535")
+        secure = parts.scheme == "wss"
+        host = _checked_host(parts.hostname or "")
+        default_port = 443 if secure else 80
+        literal = f"[{host}]" if ":" in host else host
+        return cls(
+            host=host,
+            port=port or default_port,
+            secure=secure,
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            host_header=literal if port in {None, default_port} else f"{literal}:{port}",
+        )
+
+
+def websocket_url(region: str) -> str:
+    """Return the WebSocket URL of a region; raises `SonioxValidationError` for an unknown one."""
+    try:
+        return REGIONS[region]
+    except KeyError:
+        raise SonioxValidationError(
+            f"unknown region {region!r}; the regions are {', '.join(REGIONS)}"
+        ) from None
+
+
+def check_headers(
+    headers: HeadersInput | None, authentication: Authentication
+) -> list[tuple[str, str]]:
+    """Return additional headers as a list of pairs.
+
+    Raises `SonioxValidationError` for names and values that HTTP does not allow, and for headers
+    that the handshake sets itself. The message names no value: it may be a secret.
+    """
+    if isinstance(headers, Mapping):
+        headers = cast("Mapping[str, str]", headers).items()
+    pairs: list[tuple[str, str]] = list(headers or ())
+    for name, value in pairs:
+        lower = name.lower()
+        if not _TOKEN.fullmatch(name):
+            raise SonioxValidationError(f"{name!r} is not a valid header name")
+        if not _FIELD_VALUE.fullmatch(value):
+            raise SonioxValidationError(
+                f"the value of header {name!r} has characters that a header cannot hold; "
+                "expected printable ASCII on one line"
+            )
+        if lower in _RESERVED_HEADERS or lower.startswith("sec-websocket-"):
+            raise SonioxValidationError(f"header {name!r} is set by the WebSocket handshake itself")
+        if lower == "authorization" and authentication is Authentication.HEADER:
+            raise SonioxValidationError(
+                "header 'Authorization' carries the API key; give the key as api_key, or choose "
+                "another form of authentication"
+            )
+    return pairs
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    # urlsplit drops tabs and line ends silently; a URL that holds them is not what was meant.
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:  # pyright: ignore[reportUnnecessaryIsInstance]
+        _refuse("must be printable ASCII without spaces; percent-encode other characters")
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError as error:
+        _refuse(f"is malformed: {error}")
+
+
+def _checked_host(host: str) -> str:
+    if not host:
+        _refuse("has no host")
+    if ":" not in host and (len(host) > 253 or not _HOST_LABELS.fullmatch(host)):
+        _refuse("has a host that is neither a host name nor an address")
+    return host
+
+
+def _refuse(problem: str) -> NoReturn:
+    # The URL itself stays out of the message: its query may hold a secret.
+    raise SonioxValidationError(f"the WebSocket URL {problem}")

@@ -1,0 +1,269 @@
+"""Every error of the library.
+
+Branch on the class, or on `SonioxServerError.error_type`; never on a message text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "SonioxAuthenticationError",
+    "SonioxConnectionError",
+    "SonioxDurationLimitError",
+    "SonioxError",
+    "SonioxHandshakeError",
+    "SonioxInvalidRequestError",
+    "SonioxProtocolError",
+    "SonioxQuotaError",
+    "SonioxRateLimitError",
+    "SonioxRealtimeError",
+    "SonioxServerError",
+    "SonioxServerTimeoutError",
+    "SonioxServiceUnavailableError",
+    "SonioxStateError",
+    "SonioxTimeoutError",
+    "SonioxValidationError",
+]
+
+RATE_LIMIT_DELAY = 10.0
+"""Seconds to wait after a 429: the service names no delay, and counts its limits per minute."""
+
+_RETRYABLE_STATUS_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class SonioxError(Exception):
+    """Base of every error that this library raises."""
+
+
+class SonioxValidationError(SonioxError, ValueError):
+    """A configuration, an argument, an API key or a URL that cannot be used.
+
+    The `pydantic.ValidationError` behind it, if any, is the `__cause__`.
+    """
+
+
+class SonioxRealtimeError(SonioxError):
+    """Anything that goes wrong in a realtime session."""
+
+    retryable: bool = False
+    """Whether a new connection is worth trying."""
+
+    retry_after: float | None = None
+    """Seconds to wait before the new connection; 0.0: at once; None: not known."""
+
+
+class SonioxStateError(SonioxRealtimeError):
+    """The call is not possible now: the session is not connected, finished or closed.
+
+    When the session ended by an error, that error is the `__cause__`.
+    """
+
+
+class SonioxConnectionError(SonioxRealtimeError):
+    """The connection could not be made, or was lost before the transcript was complete."""
+
+    retryable = True
+
+    def __init__(
+        self, message: str, *, close_code: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        """WebSocket close code (RFC 6455 section 7.4); 1006 without a close frame; None before
+        the connection was open."""
+        self.reason = reason
+        """Reason of the close frame, if there was one."""
+
+
+class SonioxHandshakeError(SonioxConnectionError):
+    """The server answered the WebSocket upgrade with an HTTP status other than 101."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int = 0,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        """HTTP status code of the answer."""
+        self.headers: dict[str, str] = dict(headers or {})
+        """Headers of the answer, names in lower case."""
+        self.body = body
+        """Body of the answer, at most 64 KiB of it."""
+        self.retryable = status_code in _RETRYABLE_STATUS_CODES
+        if self.retryable:
+            self.retry_after = _delay_in_seconds(self.headers.get("retry-after"))
+
+
+class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
+    """A deadline passed."""
+
+    def __init__(self, message: str, *, operation: str = "") -> None:
+        super().__init__(message)
+        self.operation = operation
+        """What took too long: `connect`, `receive`, `send`, `finalize`, `close` or `ping`."""
+        # After a receive deadline the session goes on: there is nothing to connect anew.
+        self.retryable = operation in {"connect", "finalize", "ping"}
+
+
+class SonioxProtocolError(SonioxRealtimeError):
+    """The peer broke RFC 6455, or sent what is not a message of the protocol."""
+
+    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        """WebSocket close code that names the violation (RFC 6455 section 7.4.1), if any."""
+
+
+class SonioxServerError(SonioxRealtimeError):
+    """The service ended the session with an error message."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        request_id: str | None = None,
+        more_info: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+        """Number of the error; the meaning of HTTP status codes."""
+        self.error_type = error_type
+        """Stable name of the error, or None."""
+        self.error_message = error_message
+        """Description for a person; its text may change at any time."""
+        self.request_id = request_id
+        """Identifier to give to Soniox support, or None."""
+        self.more_info = more_info
+        """URL of a page about the error, or None."""
+
+    @staticmethod
+    def from_message(
+        *,
+        error_code: int | None,
+        error_type: str | None,
+        error_message: str | None,
+        request_id: str | None,
+        more_info: str | None,
+    ) -> SonioxServerError:
+        """Return the error of the class that fits `error_type` and, failing that, `error_code`."""
+        error_class = _CLASS_OF_TYPE.get(error_type or "") or _CLASS_OF_CODE.get(
+            error_code or 0, SonioxServerError
+        )
+        name = " ".join(str(part) for part in (error_code, error_type) if part is not None)
+        text = (
+            f"the server ended the session with error {name}: {error_message or 'no description'}"
+        )
+        if request_id:
+            text += f" (request {request_id})"
+        return error_class(
+            text,
+            error_code=error_code,
+            error_type=error_type,
+            error_message=error_message,
+            request_id=request_id,
+            more_info=more_info,
+        )
+
+
+class SonioxAuthenticationError(SonioxServerError):
+    """The API key is missing, wrong, expired, or not permitted to do this (401, 403)."""
+
+
+class SonioxInvalidRequestError(SonioxServerError):
+    """The configuration, a control message or the audio was refused (400)."""
+
+
+class SonioxQuotaError(SonioxServerError):
+    """The balance or the monthly budget is used up (402)."""
+
+
+class SonioxRateLimitError(SonioxServerError):
+    """Too many requests, or too many at once (429)."""
+
+    retryable = True
+    retry_after = RATE_LIMIT_DELAY
+
+
+class SonioxServerTimeoutError(SonioxServerError):
+    """The start message or the audio came too late or too slowly (408)."""
+
+    retryable = True
+
+
+class SonioxServiceUnavailableError(SonioxServerError):
+    """The service failed, or asks to start the request again (500, 503)."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        request_id: str | None = None,
+        more_info: str | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            error_code=error_code,
+            error_type=error_type,
+            error_message=error_message,
+            request_id=request_id,
+            more_info=more_info,
+        )
+        if error_type == "service_unavailable" or error_code == 503:
+            self.retry_after = 0.0
+
+
+class SonioxDurationLimitError(SonioxServerError):
+    """The stream reached its maximum duration; a new session can go on at once (413)."""
+
+    retryable = True
+    retry_after = 0.0
+
+
+_CLASS_OF_TYPE: dict[str, type[SonioxServerError]] = {
+    "invalid_request": SonioxInvalidRequestError,
+    "model_not_available": SonioxInvalidRequestError,
+    "unauthenticated": SonioxAuthenticationError,
+    "permission_denied": SonioxAuthenticationError,
+    "temp_api_key_session_expired": SonioxAuthenticationError,
+    "organization_balance_exhausted": SonioxQuotaError,
+    "organization_monthly_budget_exhausted": SonioxQuotaError,
+    "project_monthly_budget_exhausted": SonioxQuotaError,
+    "request_timeout": SonioxServerTimeoutError,
+    "max_duration_reached": SonioxDurationLimitError,
+    "limit_exceeded": SonioxRateLimitError,
+    "max_concurrent_connections_reached": SonioxRateLimitError,
+    "internal_error": SonioxServiceUnavailableError,
+    "service_unavailable": SonioxServiceUnavailableError,
+}
+
+_CLASS_OF_CODE: dict[int, type[SonioxServerError]] = {
+    400: SonioxInvalidRequestError,
+    401: SonioxAuthenticationError,
+    402: SonioxQuotaError,
+    403: SonioxAuthenticationError,
+    408: SonioxServerTimeoutError,
+    413: SonioxDurationLimitError,
+    429: SonioxRateLimitError,
+    500: SonioxServiceUnavailableError,
+    503: SonioxServiceUnavailableError,
+}
+
+
+def _delay_in_seconds(value: str | None) -> float | None:
+    """Return the seconds of a Retry-After header; None for its date form, which needs a clock."""
+    if value is None or not value.isascii() or not value.isdigit():
+        return None
+    return float(value[:9])

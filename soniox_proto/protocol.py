@@ -1,0 +1,561 @@
+"""The message layer: what a client says on a WebSocket, what the answers mean, and when.
+
+`RealtimeSTTProtocol` knows no bytes, frames or sockets. Whoever has a WebSocket of any kind drives
+it: feed every message, send what `messages_to_send` returns, call `handle_timeout` at
+`next_timeout`, and close the WebSocket when `close_code` says so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NoReturn
+
+from soniox_proto.config import RealtimeSTTConfig
+from soniox_proto.endpoint import APIKey, Authentication
+from soniox_proto.errors import (
+    SonioxConnectionError,
+    SonioxHandshakeError,
+    SonioxProtocolError,
+    SonioxRealtimeError,
+    SonioxServerError,
+    SonioxStateError,
+    SonioxTimeoutError,
+)
+from soniox_proto.events import (
+    Closed,
+    EndpointDetected,
+    Event,
+    Finalized,
+    Finished,
+    Outcome,
+    Result,
+    ServerError,
+    SessionStats,
+)
+from soniox_proto.messages import (
+    END_OF_AUDIO,
+    KEEPALIVE_MESSAGE,
+    TOKEN_TEXT_END,
+    TOKEN_TEXT_FIN,
+    RealtimeEvent,
+    audio_bytes,
+    finalize_message,
+    parse_event,
+    start_message,
+)
+from soniox_proto.options import (
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_KEEPALIVE_INTERVAL,
+    DEFAULT_MAX_PENDING_AUDIO,
+    check_seconds,
+    check_size,
+)
+from soniox_proto.state import TRANSITIONS, SessionInput, SessionState
+from soniox_proto.timers import Timer, TimerTable
+
+__all__ = ["RealtimeSTTProtocol"]
+
+_WHY_NOT = {
+    SessionState.IDLE: "the session is not connected",
+    SessionState.CONNECTING: "the session is not open yet",
+    SessionState.OPEN: "the session is already open",
+    SessionState.FINISHING: "end-of-audio was already sent",
+    SessionState.CLOSING: "the session is closing",
+    SessionState.CLOSED: "the session is closed",
+}
+
+
+class RealtimeSTTProtocol:
+    """One speech-to-text session as a pure state machine over whole WebSocket messages.
+
+    Times are seconds (float) on any monotonic clock; the machine never reads one. Calls by the
+    user raise for the user's mistakes and change nothing then; calls that feed never raise for
+    what the peer did, they return events, the last of which is always one `Closed`.
+
+    Args:
+        config: Configuration of the stream, sent by `start`.
+        api_key: Only for the deprecated form of authentication that puts the key into the start
+            message; otherwise the key belongs to the WebSocket's upgrade request.
+        connect_timeout: Seconds from `connect` to `start`, or None for no limit.
+        close_timeout: Seconds from the beginning of the end to its forced end, or None.
+        keepalive_interval: Seconds without audio after which a keepalive goes out, paused or
+            not; None for none.
+        finalize_timeout: Seconds that the service may take to answer a finalize, or None.
+        max_pending_audio: Bytes of audio held before `start`.
+
+    Raises:
+        SonioxValidationError: A number is out of its range, or the key is unusable.
+    """
+
+    def __init__(
+        self,
+        config: RealtimeSTTConfig,
+        *,
+        api_key: str | APIKey | None = None,
+        connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
+        close_timeout: float | None = DEFAULT_CLOSE_TIMEOUT,
+        keepalive_interval: float | None = DEFAULT_KEEPALIVE_INTERVAL,
+        finalize_timeout: float | None = None,
+        max_pending_audio: int = DEFAULT_MAX_PENDING_AUDIO,
+    ) -> None:
+        self._config = config
+        self._api_key = None if api_key is None else APIKey.checked(api_key, Authentication.MESSAGE)
+        self._connect_timeout = check_seconds("connect_timeout", connect_timeout)
+        self._close_timeout = check_seconds("close_timeout", close_timeout)
+        self._keepalive_interval = check_seconds("keepalive_interval", keepalive_interval)
+        self._finalize_timeout = check_seconds("finalize_timeout", finalize_timeout)
+        self._max_pending_audio = check_size("max_pending_audio", max_pending_audio)
+
+        self._state = SessionState.IDLE
+        self._paused = False
+        self._end_of_audio = False
+        self._now = float("-inf")
+        self._timers = TimerTable()
+        self._outbox: list[str | bytes] = []
+        self._pending_audio = 0
+        self._pending_finalizes: deque[tuple[int, float]] = deque()
+        self._events: list[Event] = []
+        self._server_error: SonioxServerError | None = None
+        self._final_outcome: Outcome | None = None
+        self._close_code: int | None = None
+        self._outcome: Outcome | None = None
+        self._error: SonioxRealtimeError | None = None
+        self._last_message: RealtimeEvent | None = None
+        self._stats = SessionStats()
+
+    # Views
+
+    @property
+    def config(self) -> RealtimeSTTConfig:
+        """Configuration of the stream."""
+        return self._config
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session is in its life."""
+        return self._state
+
+    @property
+    def paused(self) -> bool:
+        """Whether audio is being dropped."""
+        return self._paused
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over and the transport may be closed."""
+        return self._state is SessionState.CLOSED
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the session ended; None until it is closed, and if it was never started."""
+        return self._outcome
+
+    @property
+    def error(self) -> SonioxRealtimeError | None:
+        """The error that ended the session, if it was one."""
+        return self._error
+
+    @property
+    def last_message(self) -> RealtimeEvent | None:
+        """The newest message of the service."""
+        return self._last_message
+
+    @property
+    def stats(self) -> SessionStats:
+        """Running account of the session."""
+        return self._stats
+
+    @property
+    def close_code(self) -> int | None:
+        """Code with which the WebSocket is to be closed now; None while it is to stay open."""
+        return self._close_code
+
+    # Output and time
+
+    def messages_to_send(self) -> list[str | bytes]:
+        """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
+        if not self._outbox or self._state in {SessionState.IDLE, SessionState.CONNECTING}:
+            return []
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` is to be called, or None when no timer is armed.
+
+        May change with every other call.
+        """
+        # Events that a user call left behind are handed out by the next feeding call.
+        return self._now if self._events else self._timers.next_timeout()
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """Do what is due at `now`; too early, too late and too often are all harmless."""
+        now = self._advance(now)
+        for timer in self._timers.expire(now):
+            if timer is Timer.KEEPALIVE:
+                self._queue_keepalive(now)
+            elif timer is Timer.CLOSE:
+                self._close_code = self._close_code or 1000
+                self._end(Outcome.LOST, code=1006)
+            else:
+                operation = "connect" if timer is Timer.CONNECT else "finalize"
+                self._fail(_timeout_error(operation), close_code=1011)
+        return self._take_events()
+
+    # Calls by the user
+
+    def connect(self, now: float) -> None:
+        """Note that the WebSocket is being opened; what the user sends is held until `start`.
+
+        Raises `SonioxStateError` unless the session is new.
+        """
+        self._require(SessionInput.CONNECT)
+        now = self._advance(now)
+        self._enter(SessionInput.CONNECT)
+        self._timers.start(Timer.CONNECT, now, self._connect_timeout)
+
+    def start(self, now: float) -> None:
+        """Queue the start message, then all that was held: the WebSocket is open.
+
+        Raises `SonioxStateError` if the session was started before.
+        """
+        self._require(SessionInput.START)
+        now = self._advance(now)
+        self._enter(SessionInput.START)
+        self._timers.stop(Timer.CONNECT)
+        key = None if self._api_key is None else self._api_key.reveal()
+        self._outbox.insert(0, start_message(self._config, api_key=key))
+        self._pending_audio = 0
+        self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
+        # A finalize is under way from here on, not from when it was asked for.
+        self._pending_finalizes = deque((index, now) for index, _ in self._pending_finalizes)
+        self._arm_finalize_timer()
+        if self._end_of_audio:
+            self._enter(SessionInput.FINISH)
+            self._timers.stop(Timer.KEEPALIVE)
+
+    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+        """Queue a chunk of audio. An empty one is ignored; while paused, chunks are dropped.
+
+        Raises:
+            TypeError: The chunk is not bytes.
+            SonioxValidationError: The chunk is a memoryview that is not contiguous.
+            SonioxStateError: The session is not connected, finished or closed, or more than
+                `max_pending_audio` bytes would wait for it to open.
+        """
+        data = chunk if type(chunk) is bytes else audio_bytes(chunk)
+        if self._state is not SessionState.OPEN:
+            self._require(SessionInput.AUDIO)
+        if not data:
+            return
+        size = len(data)
+        if self._paused:
+            self._stats.dropped_while_paused_bytes += size
+            return
+        if self._state is SessionState.CONNECTING:
+            if self._pending_audio + size > self._max_pending_audio:
+                raise SonioxStateError(
+                    f"the session is not open yet and {self._pending_audio} bytes of audio wait "
+                    f"already; at most max_pending_audio ({self._max_pending_audio}) may"
+                )
+            self._pending_audio += size
+        self._outbox.append(data)
+        self._stats.sent_audio_bytes += size
+        self._stats.sent_audio_chunks += 1
+        self._restart_keepalive(self._advance(now))
+
+    def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
+        """Ask for all outstanding tokens to become final; `Finalized` answers.
+
+        Args:
+            now: The time, in seconds.
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+
+        Raises:
+            SonioxStateError: The session is not connected, finished or closed.
+            SonioxValidationError: `trailing_silence_ms` is not a whole number from 0.
+        """
+        self._require(SessionInput.FINALIZE)
+        message = finalize_message(trailing_silence_ms)
+        now = self._advance(now)
+        self._pending_finalizes.append((self._stats.sent_finalizes, now))
+        self._stats.sent_finalizes += 1
+        self._outbox.append(message)
+        self._arm_finalize_timer()
+
+    def keep_alive(self, now: float) -> None:
+        """Queue a keepalive. The session sends them by itself; this is for special rhythms.
+
+        Raises `SonioxStateError` if the session is not connected, finished or closed.
+        """
+        self._require(SessionInput.KEEP_ALIVE)
+        self._queue_keepalive(self._advance(now))
+
+    def finish(self, now: float) -> None:
+        """Queue end-of-audio, once: the service sends the rest and the finished response.
+
+        Raises `SonioxStateError` if the session is not connected or closed.
+        """
+        self._require(SessionInput.FINISH)
+        self._advance(now)
+        if not self._end_of_audio:
+            self._queue_end_of_audio()
+            self._enter(SessionInput.FINISH)
+
+    def pause(self, now: float, finalize: bool = True) -> None:
+        """Drop audio from now on, after a finalize if `finalize`. Keepalives go on.
+
+        Raises `SonioxStateError` if the session is not connected, finished or closed.
+        """
+        self._require(SessionInput.PAUSE)
+        if self._paused:
+            return
+        if finalize:
+            self.finalize(now)
+        self._paused = True
+
+    def resume(self, now: float) -> None:
+        """Send audio again.
+
+        Raises `SonioxStateError` if the session is not connected or closed.
+        """
+        self._require(SessionInput.RESUME)
+        self._advance(now)
+        self._paused = False
+
+    def close(self, now: float) -> None:
+        """End the session: end-of-audio if audio was sent without one, then `close_code` is set.
+
+        Does not wait for the rest of the transcript (use `finish` and await `Finished` for that),
+        but what comes before the server's answer is delivered. Safe to repeat.
+        """
+        now = self._advance(now)
+        match self._state:
+            case SessionState.IDLE:
+                self._enter(SessionInput.CLOSE)
+            case SessionState.CONNECTING:
+                self._final_outcome = Outcome.CLOSED_LOCALLY
+                self._end(Outcome.CLOSED_LOCALLY, code=None)
+            case SessionState.OPEN | SessionState.FINISHING | SessionState.CLOSING:
+                if self._state is SessionState.OPEN and self._stats.sent_audio_bytes:
+                    self._queue_end_of_audio()
+                self._final_outcome = self._final_outcome or Outcome.CLOSED_LOCALLY
+                self._begin_closing(SessionInput.CLOSE, now)
+                self._close_code = self._close_code or 1000
+            case SessionState.CLOSED:
+                pass
+
+    def abort(self, now: float) -> None:
+        """End the session at once, without end-of-audio and without waiting. Safe to repeat.
+
+        `close_code` is set to 1001 for whoever can still send a close frame.
+        """
+        self._advance(now)
+        if self._state is SessionState.IDLE:
+            self._enter(SessionInput.ABORT)
+        elif self._state is not SessionState.CLOSED:
+            if self._state is not SessionState.CONNECTING:
+                self._close_code = self._close_code or 1001
+            if self._final_outcome is Outcome.CLOSED_LOCALLY:
+                self._final_outcome = None
+            self._end(Outcome.ABORTED, code=None)
+
+    # Calls that feed
+
+    def receive_message(self, data: str | bytes, now: float) -> list[Event]:
+        """Take one message of the service.
+
+        Raises `SonioxStateError` before `start`: nobody can have sent it.
+        """
+        if self._state in {SessionState.IDLE, SessionState.CONNECTING}:
+            self._refuse()
+        now = self._advance(now)
+        if self._state is SessionState.CLOSED:
+            return self._take_events()
+        try:
+            message = parse_event(data)
+        except SonioxProtocolError as error:
+            self._fail(error, close_code=error.close_code)
+            return self._take_events()
+        self._last_message = message
+        self._stats.received_messages += 1
+        events = self._events
+        events.append(Result(message, data))
+        for index, token in enumerate(message.tokens):
+            if token.text == TOKEN_TEXT_END and token.is_final:
+                events.append(_endpoint(message, index))
+            elif token.text == TOKEN_TEXT_FIN and token.is_final:
+                events.append(self._finalized(message, index, now))
+        if message.error_code is not None or message.error_type is not None:
+            self._receive_error(message, now)
+        elif message.finished:
+            self._receive_finished(message, now)
+        return self._take_events()
+
+    def receive_close(self, code: int | None, reason: str, now: float) -> list[Event]:
+        """Take the close frame of the server; `code` None or 1005 for one without a code."""
+        self._advance(now)
+        if self._state is SessionState.IDLE:
+            return []
+        code = 1005 if code is None else code
+        if code in {1000, 1001}:
+            self._end(Outcome.CLOSED_BY_SERVER, code=code, reason=reason)
+        else:
+            text = f"the server closed the connection with code {code}"
+            error = SonioxConnectionError(
+                f"{text} ({reason})" if reason else text, close_code=code, reason=reason
+            )
+            self._end(Outcome.LOST, code=code, reason=reason, error=error)
+        return self._take_events()
+
+    def fail(
+        self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
+    ) -> list[Event]:
+        """Take the news that the WebSocket failed, or could not be opened, with `error`.
+
+        The outcome is `REJECTED` for a `SonioxHandshakeError`, else `LOST`. Where a close frame
+        can still be sent, `close_code` is its code.
+        """
+        self._advance(now)
+        if self._state is not SessionState.IDLE:
+            self._fail(error, close_code=close_code)
+        return self._take_events()
+
+    # Inside
+
+    def _advance(self, now: float) -> float:
+        """Return `now`, never less than before: a clock that runs backwards does no harm."""
+        if now > self._now:
+            self._now = now
+        return self._now
+
+    def _enter(self, session_input: SessionInput) -> None:
+        self._state = TRANSITIONS[self._state][session_input]
+
+    def _require(self, session_input: SessionInput) -> None:
+        """Raise unless the user may do this now."""
+        if session_input not in TRANSITIONS[self._state]:
+            self._refuse()
+        if self._end_of_audio and session_input in _ENDED_BY_END_OF_AUDIO:
+            raise SonioxStateError(_WHY_NOT[SessionState.FINISHING])
+
+    def _refuse(self) -> NoReturn:
+        cause = self._error or self._server_error
+        reason = _WHY_NOT[self._state]
+        raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def _restart_keepalive(self, now: float) -> None:
+        if self._state is SessionState.OPEN:
+            self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
+
+    def _queue_keepalive(self, now: float) -> None:
+        self._outbox.append(KEEPALIVE_MESSAGE)
+        self._stats.sent_keepalives += 1
+        self._restart_keepalive(now)
+
+    def _queue_end_of_audio(self) -> None:
+        self._end_of_audio = True
+        self._outbox.append(END_OF_AUDIO)
+        self._timers.stop(Timer.KEEPALIVE)
+
+    def _arm_finalize_timer(self) -> None:
+        self._timers.stop(Timer.FINALIZE)
+        if self._pending_finalizes and self._state is not SessionState.CONNECTING:
+            self._timers.start(
+                Timer.FINALIZE, self._pending_finalizes[0][1], self._finalize_timeout
+            )
+
+    def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+        if not self._pending_finalizes:
+            return Finalized(message, index, None, None)
+        number, asked_at = self._pending_finalizes.popleft()
+        self._arm_finalize_timer()
+        return Finalized(message, index, number, now - asked_at)
+
+    def _receive_error(self, message: RealtimeEvent, now: float) -> None:
+        error = SonioxServerError.from_message(
+            error_code=message.error_code,
+            error_type=message.error_type,
+            error_message=message.error_message,
+            request_id=message.request_id,
+            more_info=message.more_info,
+        )
+        if self._final_outcome in {None, Outcome.CLOSED_LOCALLY}:
+            self._final_outcome = Outcome.SERVER_ERROR
+            self._server_error = error
+        self._events.append(ServerError(error, message))
+        self._begin_closing(SessionInput.SERVER_ERROR, now)
+
+    def _receive_finished(self, message: RealtimeEvent, now: float) -> None:
+        if self._final_outcome in {None, Outcome.CLOSED_LOCALLY}:
+            self._final_outcome = Outcome.FINISHED
+        self._events.append(Finished(message))
+        self._begin_closing(SessionInput.FINISHED, now)
+
+    def _begin_closing(self, session_input: SessionInput, now: float) -> None:
+        already = self._state is SessionState.CLOSING
+        self._enter(session_input)
+        if not already:
+            self._timers.stop_all()
+            self._timers.start(Timer.CLOSE, now, self._close_timeout)
+
+    def _fail(self, error: SonioxRealtimeError, *, close_code: int | None) -> None:
+        if self._state is SessionState.CLOSED:
+            return
+        rejected = isinstance(error, SonioxHandshakeError)
+        opened = self._state is not SessionState.CONNECTING
+        if opened:
+            self._close_code = self._close_code or close_code
+        self._end(
+            Outcome.REJECTED if rejected else Outcome.LOST,
+            code=1006 if opened else None,
+            error=error,
+        )
+
+    def _end(
+        self,
+        outcome: Outcome,
+        *,
+        code: int | None,
+        reason: str = "",
+        error: SonioxRealtimeError | None = None,
+    ) -> None:
+        """Close, once. What the session has come to before decides, then how the end came."""
+        if self._state is SessionState.CLOSED:
+            return
+        self._enter(SessionInput.ENDED)
+        self._timers.stop_all()
+        self._pending_finalizes.clear()
+        self._outbox.clear()
+        self._outcome = self._final_outcome or outcome
+        self._error = self._server_error if self._final_outcome else error
+        self._events.append(Closed(self._outcome, code, reason, self._error))
+
+
+_ENDED_BY_END_OF_AUDIO = frozenset(
+    {
+        SessionInput.AUDIO,
+        SessionInput.KEEP_ALIVE,
+        SessionInput.FINALIZE,
+        SessionInput.PAUSE,
+    }
+)
+
+
+def _endpoint(message: RealtimeEvent, index: int) -> EndpointDetected:
+    end_ms = message.tokens[index].end_ms
+    return EndpointDetected(
+        message, index, message.final_audio_proc_ms if end_ms is None else end_ms
+    )
+
+
+def _timeout_error(operation: str) -> SonioxTimeoutError:
+    if operation == "connect":
+        text = "the server did not accept the WebSocket upgrade in time (connect_timeout)"
+    else:
+        text = "the service did not answer a finalize in time (finalize_timeout)"
+    return SonioxTimeoutError(text, operation=operation)

@@ -1,0 +1,476 @@
+"""The server's end of the protocol, as a core of the same shape as the client's.
+
+The run-loop is the client's: feed, write `data_to_send`, call `handle_timeout` at `next_timeout`,
+stop when `closed`. What the client does wrong, and what it does too late, comes as
+`RequestRefused` with the error that the service would answer; `send_error` answers it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+
+from wsproto import ConnectionType
+
+from soniox_proto.config import RealtimeSTTConfig
+from soniox_proto.endpoint import SUBPROTOCOL, APIKey
+from soniox_proto.errors import SonioxStateError, SonioxValidationError
+from soniox_proto.messages import RealtimeEvent
+from soniox_proto.options import (
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    check_seconds,
+    check_size,
+)
+from soniox_proto.state import SERVER_TRANSITIONS, ServerInput, ServerState
+from soniox_proto.timers import Timer, TimerTable
+from soniox_proto.websocket import (
+    CloseReceived,
+    PongReceived,
+    UpgradeRequested,
+    Violation,
+    WebSocket,
+    WebSocketEvent,
+)
+
+__all__ = [
+    "AudioReceived",
+    "ClientClosed",
+    "EndOfAudioReceived",
+    "FinalizeReceived",
+    "KeepAliveReceived",
+    "RealtimeSTTServerConnection",
+    "RequestRefused",
+    "ServerEvent",
+    "StartReceived",
+    "UpgradeReceived",
+]
+
+DEFAULT_IDLE_TIMEOUT: Final = 20.0
+"""Seconds without audio or keepalive after which the service gives up."""
+
+
+@dataclass(slots=True)
+class UpgradeReceived:
+    """A client asks for the WebSocket; `accept` or `reject` answers."""
+
+    target: str
+    """Path and query of the request."""
+    headers: dict[str, str]
+    """Headers of the request, names in lower case; the key is taken out."""
+    subprotocols: list[str]
+    """Subprotocols that the client offers; the key is taken out."""
+    api_key: APIKey | None
+    """The key that came with the request, in a header or as a subprotocol."""
+
+
+@dataclass(slots=True)
+class StartReceived:
+    """The start message: the stream begins."""
+
+    config: RealtimeSTTConfig
+    """The checked configuration."""
+    api_key: APIKey | None
+    """The key in the message (deprecated), or else the one of the upgrade request."""
+
+
+@dataclass(slots=True)
+class AudioReceived:
+    """A chunk of audio, never empty."""
+
+    data: bytes
+    """The audio, in the declared format."""
+
+
+@dataclass(slots=True)
+class KeepAliveReceived:
+    """A keepalive."""
+
+
+@dataclass(slots=True)
+class FinalizeReceived:
+    """A finalize; a final `<fin>` token answers it."""
+
+    trailing_silence_ms: int | None
+    """Silence that the client already sent after the speech, in ms."""
+
+
+@dataclass(slots=True)
+class EndOfAudioReceived:
+    """End of the audio; the rest of the results and `finish` answer it."""
+
+
+@dataclass(slots=True)
+class RequestRefused:
+    """The client did something wrong or too late; `send_error` answers. Its input is over."""
+
+    error_code: int
+    """Number of the error."""
+    error_type: str
+    """Stable name of the error."""
+    error_message: str
+    """Description for a person."""
+
+
+@dataclass(slots=True)
+class ClientClosed:
+    """The connection is over. Comes exactly once, last."""
+
+    code: int
+    """Close code of the client; 1006 if it left without a close frame or broke the protocol."""
+    reason: str
+    """Reason of the close frame, or a description of what went wrong."""
+
+
+ServerEvent: TypeAlias = (
+    UpgradeReceived
+    | StartReceived
+    | AudioReceived
+    | KeepAliveReceived
+    | FinalizeReceived
+    | EndOfAudioReceived
+    | RequestRefused
+    | ClientClosed
+)
+"""Everything that the feeding calls of the server's core return."""
+
+
+class RealtimeSTTServerConnection:
+    """One client's session, seen from the server, as a pure state machine over a byte stream.
+
+    Args:
+        connect_timeout: Seconds the upgrade request may take from the first call, or None.
+        start_timeout: Seconds from the accepted upgrade, or the latest keepalive, to the start
+            message, or None.
+        idle_timeout: Seconds without audio or keepalive, or None.
+        close_timeout: Seconds that the client may take to answer a close frame, or None.
+        max_message_size: Bytes of the largest message taken.
+
+    Raises:
+        SonioxValidationError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
+        start_timeout: float | None = DEFAULT_IDLE_TIMEOUT,
+        idle_timeout: float | None = DEFAULT_IDLE_TIMEOUT,
+        close_timeout: float | None = DEFAULT_CLOSE_TIMEOUT,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+    ) -> None:
+        self._connect_timeout = check_seconds("connect_timeout", connect_timeout)
+        self._start_timeout = check_seconds("start_timeout", start_timeout)
+        self._idle_timeout = check_seconds("idle_timeout", idle_timeout)
+        self._close_timeout = check_seconds("close_timeout", close_timeout)
+        self._websocket = WebSocket(
+            ConnectionType.SERVER,
+            max_message_size=check_size("max_message_size", max_message_size),
+        )
+        self._state = ServerState.IDLE
+        self._now = float("-inf")
+        self._timers = TimerTable()
+        self._api_key: APIKey | None = None
+        self._subprotocol: str | None = None
+        self._config: RealtimeSTTConfig | None = None
+        self._received_audio_bytes = 0
+
+    # Views
+
+    @property
+    def state(self) -> ServerState:
+        """Where the session is in its life."""
+        return self._state
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over and the transport may be closed."""
+        return self._state is ServerState.CLOSED
+
+    @property
+    def config(self) -> RealtimeSTTConfig | None:
+        """Configuration of the stream, once the start message is here."""
+        return self._config
+
+    @property
+    def received_audio_bytes(self) -> int:
+        """Audio received so far, in bytes."""
+        return self._received_audio_bytes
+
+    # Output and time
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to write now, ``b""`` when there are none."""
+        return self._websocket.data_to_send()
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` is to be called, or None when no timer is armed."""
+        return self._timers.next_timeout()
+
+    def handle_timeout(self, now: float) -> list[ServerEvent]:
+        """Do what is due at `now`; too early, too late and too often are all harmless."""
+        now = self._advance(now)
+        events: list[ServerEvent] = []
+        for timer in self._timers.expire(now):
+            if timer is Timer.START:
+                events.append(self._refused(408, "request_timeout", "Start request timeout"))
+            elif timer is Timer.IDLE:
+                events.append(
+                    self._refused(
+                        408,
+                        "request_timeout",
+                        f"No audio and no keepalive within {self._idle_timeout:g} s",
+                    )
+                )
+            else:
+                events += self._end(1006, "the client took too long")
+        return events
+
+    # Calls by the user
+
+    def accept(self, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Accept the upgrade; `soniox-api-key` is selected if the client offers it.
+
+        Raises `SonioxStateError` unless an upgrade request is waiting.
+        """
+        self._require(ServerInput.ACCEPT)
+        now = self._advance(now)
+        self._websocket.accept(subprotocol=self._subprotocol, headers=headers)
+        self._enter(ServerInput.ACCEPT)
+        self._timers.stop_all()
+        self._timers.start(Timer.START, now, self._start_timeout)
+
+    def reject(
+        self,
+        status_code: int,
+        now: float,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> None:
+        """Refuse the upgrade with an HTTP status; the session is closed without an event.
+
+        Raises:
+            SonioxStateError: No upgrade request is waiting.
+            SonioxValidationError: The status is not an error's (400 to 599).
+        """
+        self._require(ServerInput.REJECT)
+        if not 400 <= status_code <= 599:
+            raise SonioxValidationError(f"status_code must be 400 to 599, not {status_code!r}")
+        self._advance(now)
+        self._websocket.reject(status_code, headers=headers, body=body)
+        self._enter(ServerInput.REJECT)
+        self._timers.stop_all()
+
+    def send_result(self, message: RealtimeEvent | Mapping[str, Any], now: float) -> None:
+        """Send a result; a mapping is sent as it is, unknown fields and all.
+
+        Raises `SonioxStateError` unless audio flows or its rest is awaited.
+        """
+        self._require(ServerInput.SEND_RESULT)
+        self._advance(now)
+        self._websocket.send_message(_encode(message))
+        self._enter(ServerInput.SEND_RESULT)
+
+    def send_error(
+        self,
+        error_code: int,
+        error_type: str | None,
+        error_message: str,
+        now: float,
+        *,
+        request_id: str | None = None,
+        more_info: str | None = None,
+    ) -> None:
+        """Send an error message, then the close frame (code 1000, as the service does).
+
+        Raises `SonioxStateError` unless the WebSocket is open.
+        """
+        self._require(ServerInput.SEND_ERROR)
+        error = RealtimeEvent(
+            error_code=error_code,
+            error_type=error_type,
+            error_message=error_message,
+            request_id=request_id,
+            more_info=more_info,
+        )
+        self._websocket.send_message(_encode(error))
+        self._close(ServerInput.SEND_ERROR, self._advance(now), 1000, "")
+
+    def finish(self, message: RealtimeEvent | Mapping[str, Any], now: float) -> None:
+        """Send `message` as the finished response, then the close frame (code 1000).
+
+        Raises `SonioxStateError` unless audio flows or its rest is awaited.
+        """
+        self._require(ServerInput.FINISH)
+        fields = message.model_dump() if isinstance(message, RealtimeEvent) else message
+        finished = RealtimeEvent.model_validate({**fields, "finished": True})
+        self._websocket.send_message(_encode(finished))
+        self._close(ServerInput.FINISH, self._advance(now), 1000, "")
+
+    def close(self, now: float, code: int = 1000, reason: str = "") -> None:
+        """Send the close frame, or give the connection up before it is open. Safe to repeat."""
+        now = self._advance(now)
+        if self._websocket.open:
+            self._close(ServerInput.CLOSE, now, code, reason)
+        else:
+            self._enter(ServerInput.CLOSE)
+            if self.closed:
+                self._timers.stop_all()
+
+    # Calls that feed
+
+    def receive_data(self, data: bytes, now: float) -> list[ServerEvent]:
+        """Take bytes of the client, cut anywhere."""
+        now = self._advance(now)
+        events: list[ServerEvent] = []
+        if self._state is ServerState.IDLE and not self._timers.next_timeout():
+            self._timers.start(Timer.CONNECT, now, self._connect_timeout)
+        for event in self._websocket.receive_data(data):
+            if self.closed:
+                break
+            events += self._handle(event, now)
+        return events
+
+    def receive_eof(self, now: float) -> list[ServerEvent]:
+        """Take the end of the stream. A second one is harmless."""
+        self._advance(now)
+        self._websocket.data_to_send()
+        return self._end(1006, "the connection was lost")
+
+    # Inside
+
+    def _advance(self, now: float) -> float:
+        if now > self._now:
+            self._now = now
+        return self._now
+
+    def _enter(self, server_input: ServerInput) -> None:
+        self._state = SERVER_TRANSITIONS[self._state][server_input]
+
+    def _require(self, server_input: ServerInput) -> None:
+        if server_input not in SERVER_TRANSITIONS[self._state]:
+            raise SonioxStateError(
+                f"{server_input.name.lower()} is not possible: the session is {self._state.value}"
+            )
+
+    def _close(self, server_input: ServerInput, now: float, code: int, reason: str) -> None:
+        self._websocket.send_close(code, reason)
+        self._enter(server_input)
+        self._timers.stop_all()
+        self._timers.start(Timer.CLOSE, now, self._close_timeout)
+
+    def _end(self, code: int, reason: str) -> list[ServerEvent]:
+        self._timers.stop_all()
+        if self.closed:
+            return []
+        self._enter(ServerInput.ENDED)
+        return [ClientClosed(code, reason)]
+
+    def _refused(self, error_code: int, error_type: str, message: str) -> RequestRefused:
+        self._enter(ServerInput.REFUSE)
+        self._timers.stop_all()
+        return RequestRefused(error_code, error_type, message)
+
+    def _bad_request(self, message: str) -> list[ServerEvent]:
+        return [self._refused(400, "invalid_request", message)]
+
+    def _handle(self, event: WebSocketEvent, now: float) -> list[ServerEvent]:
+        match event:
+            case str() | bytes():
+                return self._receive_message(event, now)
+            case UpgradeRequested():
+                return [self._receive_request(event)]
+            case CloseReceived():
+                self._websocket.send_close(1000 if event.code == 1005 else event.code)
+                return self._end(event.code, event.reason)
+            case Violation():
+                return self._end(1006, event.message)
+            case PongReceived():
+                return []
+            case _:  # pragma: no cover
+                raise AssertionError(f"a server got {type(event).__name__}")
+
+    def _receive_request(self, event: UpgradeRequested) -> UpgradeReceived:
+        self._enter(ServerInput.REQUEST)
+        headers, subprotocols = dict(event.headers), list(event.subprotocols)
+        scheme, _, credentials = headers.pop("authorization", "").partition(" ")
+        key = credentials.strip() if scheme.lower() == "bearer" else ""
+        if SUBPROTOCOL in subprotocols:
+            self._subprotocol = SUBPROTOCOL
+            position = subprotocols.index(SUBPROTOCOL) + 1
+            key = subprotocols.pop(position) if position < len(subprotocols) else key
+        self._api_key = APIKey(key) if key else None
+        return UpgradeReceived(event.target, headers, subprotocols, self._api_key)
+
+    def _receive_message(self, message: str | bytes, now: float) -> list[ServerEvent]:
+        if self._state is ServerState.STARTING:
+            return self._receive_start(message, now)
+        if self._state is not ServerState.STREAMING:
+            return []
+        if not message:
+            if not self._received_audio_bytes:
+                return self._bad_request("No audio received")
+            self._enter(ServerInput.END_OF_AUDIO)
+            self._timers.stop(Timer.IDLE)
+            return [EndOfAudioReceived()]
+        if isinstance(message, bytes):
+            self._enter(ServerInput.AUDIO)
+            self._received_audio_bytes += len(message)
+            self._timers.start(Timer.IDLE, now, self._idle_timeout)
+            return [AudioReceived(message)]
+        return self._receive_control(_parse_object(message), now)
+
+    def _receive_start(self, message: str | bytes, now: float) -> list[ServerEvent]:
+        fields = _parse_object(message) if isinstance(message, str) else None
+        if fields is None:
+            return self._bad_request("The first message must be a start request, a JSON object")
+        if fields == {"type": "keepalive"}:
+            self._enter(ServerInput.KEEP_ALIVE)
+            self._timers.start(Timer.START, now, self._start_timeout)
+            return [KeepAliveReceived()]
+        key = fields.pop("api_key", None)
+        if key is not None and self._api_key is not None:
+            return self._bad_request("The API key was sent in two places")
+        if key is not None and not isinstance(key, str):
+            return self._bad_request("api_key must be a string")
+        try:
+            self._config = RealtimeSTTConfig.validate_config(fields)
+        except SonioxValidationError as error:
+            return self._bad_request(str(error))
+        self._enter(ServerInput.START)
+        self._timers.stop(Timer.START)
+        self._timers.start(Timer.IDLE, now, self._idle_timeout)
+        return [StartReceived(self._config, APIKey(key) if key else self._api_key)]
+
+    def _receive_control(self, fields: dict[str, object] | None, now: float) -> list[ServerEvent]:
+        kind = None if fields is None else fields.get("type")
+        if kind == "keepalive":
+            self._enter(ServerInput.KEEP_ALIVE)
+            self._timers.start(Timer.IDLE, now, self._idle_timeout)
+            return [KeepAliveReceived()]
+        if fields is not None and kind == "finalize":
+            silence = fields.get("trailing_silence_ms")
+            if silence is None or (type(silence) is int and silence >= 0):
+                self._enter(ServerInput.FINALIZE)
+                return [FinalizeReceived(silence)]
+        return self._bad_request("Malformed control message")
+
+
+def _parse_object(message: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def _encode(message: RealtimeEvent | Mapping[str, Any]) -> str:
+    if isinstance(message, RealtimeEvent):
+        # The service tells of the end only where it is.
+        left_out = None if message.finished else {"finished"}
+        return message.model_dump_json(exclude_none=True, exclude=left_out)
+    return json.dumps(message, ensure_ascii=False)

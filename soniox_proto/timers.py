@@ -1,0 +1,66 @@
+"""All timers of the core: deadlines as data, moved only by the time that callers hand in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+__all__ = ["Timer", "TimerTable"]
+
+
+class Timer(IntEnum):
+    """Every timer, those first that end a session: what is over sends no keepalive."""
+
+    CONNECT = 0
+    """Armed by `connect`, stopped by the answer to the upgrade. Expiry: the session is lost."""
+    CLOSE = 1
+    """Armed when the session begins to close. Expiry: it is closed without the peer's consent."""
+    PONG = 2
+    """Armed by each ping, stopped by its pong. Expiry: the session is lost."""
+    FINALIZE = 3
+    """Armed by a finalize, stopped by its answer. Expiry: the session is lost."""
+    START = 4
+    """Server only: armed by the upgrade, stopped by the start message. Expiry: error 408."""
+    IDLE = 5
+    """Server only: armed by audio and keepalives. Expiry: error 408."""
+    PING = 6
+    """Armed when the WebSocket opens and by each ping. Expiry: a ping is sent."""
+    KEEPALIVE = 7
+    """Armed by audio and keepalives, the traffic the service counts. Expiry: a keepalive."""
+
+
+class TimerTable:
+    """The armed deadlines, in seconds on the caller's clock."""
+
+    __slots__ = ("_deadlines",)
+
+    def __init__(self) -> None:
+        self._deadlines: dict[Timer, float] = {}
+
+    def start(self, timer: Timer, now: float, delay: float | None) -> None:
+        """Arm `timer` to expire `delay` seconds after `now`; a delay of None leaves it off."""
+        if delay is not None:
+            self._deadlines[timer] = now + delay
+
+    def stop(self, timer: Timer) -> None:
+        """Disarm `timer`, armed or not."""
+        self._deadlines.pop(timer, None)
+
+    def stop_all(self) -> None:
+        """Disarm every timer."""
+        self._deadlines.clear()
+
+    def next_timeout(self) -> float | None:
+        """Return the earliest deadline, or None when no timer is armed."""
+        return min(self._deadlines.values(), default=None)
+
+    def expire(self, now: float) -> Iterator[Timer]:
+        """Disarm and yield each timer that is due at `now`, in the order of `Timer`.
+
+        A handler may arm and stop timers; one that it stops is not yielded any more. A timer is
+        yielded once, however late the call comes.
+        """
+        for timer in sorted(self._deadlines):
+            if self._deadlines.get(timer, now + 1) <= now:
+                del self._deadlines[timer]
+                yield timer

@@ -1,0 +1,336 @@
+"""One WebSocket connection (RFC 6455) on wsproto: bytes in, messages out, and the other way.
+
+Both roles and every protocol above use this layer; it knows nothing of speech. It answers pings,
+joins fragments, bounds what it keeps, and turns whatever the peer does wrong into one `Violation`.
+What it builds is framed at once, so the order of the calls is the order of the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    Pong,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.events import Event as WSProtoEvent
+from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.utilities import RemoteProtocolError
+
+from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
+
+__all__ = [
+    "MAX_BODY_SIZE",
+    "Accepted",
+    "CloseReceived",
+    "PongReceived",
+    "Rejected",
+    "UpgradeRequested",
+    "Violation",
+    "WebSocket",
+    "WebSocketEvent",
+    "close_code_may_be_sent",
+]
+
+MAX_BODY_SIZE: Final = 64 * 1024
+"""Bytes kept of the body of a refused upgrade: enough for any explanation."""
+
+_HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
+
+
+@dataclass(slots=True)
+class UpgradeRequested:
+    """Server: a client asks for the upgrade."""
+
+    target: str
+    """Path and query of the request."""
+    headers: dict[str, str]
+    """Headers of the request, names in lower case."""
+    subprotocols: list[str]
+    """Subprotocols that the client offers."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """Client: the server accepted the upgrade."""
+
+    subprotocol: str | None
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Rejected:
+    """Client: the server refused the upgrade; the body is complete, or as much as is kept."""
+
+    status_code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class PongReceived:
+    """The answer to a ping, or an unsolicited pong."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class CloseReceived:
+    """The peer's close frame; 1005 stands for one without a code (RFC 6455 section 7.1.5)."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Violation:
+    """The peer broke the protocol. Nothing that follows is read."""
+
+    code: int
+    """Close code that names the violation."""
+    message: str
+
+
+WebSocketEvent: TypeAlias = (
+    str | bytes | UpgradeRequested | Accepted | Rejected | PongReceived | CloseReceived | Violation
+)
+"""What `WebSocket.receive_data` yields; `str` and `bytes` are whole messages."""
+
+
+def close_code_may_be_sent(code: int) -> bool:
+    """Return whether `code` may stand in a close frame (RFC 6455 section 7.4)."""
+    return code in _SENDABLE_CODES or 3000 <= code <= 4999
+
+
+_SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
+
+
+class WebSocket:
+    """One end of a WebSocket connection."""
+
+    def __init__(
+        self,
+        role: ConnectionType,
+        *,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        compression: bool = False,
+    ) -> None:
+        self._wsproto = WSConnection(role)
+        self._max_message_size = max_message_size
+        self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
+        self._output: list[bytes] = []
+        self._fragments: list[str] | list[bytes] = []
+        self._fragments_size = 0
+        self._rejection: Rejected | None = None
+        # wsproto goes on after its own errors, so the end is remembered here.
+        self._failed = False
+
+    # Output
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to write now, ``b""`` when there are none."""
+        output = self._output
+        if len(output) == 1:
+            self._output = []
+            return output[0]
+        if not output:
+            return b""
+        self._output = []
+        return b"".join(output)
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can be sent."""
+        return not self._failed and self._wsproto.state is ConnectionState.OPEN
+
+    def request_upgrade(
+        self,
+        *,
+        host: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        subprotocols: Sequence[str],
+    ) -> None:
+        """Client: queue the upgrade request."""
+        self._send(
+            Request(
+                host=host,
+                target=target,
+                extra_headers=_encode_headers(headers),
+                subprotocols=list(subprotocols),
+                extensions=self._extensions,
+            )
+        )
+
+    def accept(self, *, subprotocol: str | None, headers: Sequence[tuple[str, str]]) -> None:
+        """Server: accept the upgrade."""
+        self._send(
+            AcceptConnection(
+                subprotocol=subprotocol,
+                extensions=self._extensions,
+                extra_headers=_encode_headers(headers),
+            )
+        )
+
+    def reject(
+        self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> None:
+        """Server: refuse the upgrade with an HTTP status and a body."""
+        length = [("content-length", str(len(body))), ("connection", "close")]
+        self._send(
+            RejectConnection(
+                status_code=status_code,
+                headers=_encode_headers([*headers, *length]),
+                has_body=True,
+            )
+        )
+        self._send(RejectData(data=body))
+        self._failed = True
+
+    def send_message(self, message: str | bytes) -> None:
+        """Queue one message, text for `str`, binary for `bytes`."""
+        if isinstance(message, str):
+            self._send(TextMessage(message))
+        else:
+            self._send(BytesMessage(message))
+
+    def send_ping(self, payload: bytes) -> None:
+        """Queue a ping."""
+        self._send(Ping(payload))
+
+    def send_close(self, code: int, reason: str = "") -> None:
+        """Queue a close frame, or the answer to the peer's, unless one has been sent."""
+        if self._wsproto.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
+            self._send(CloseConnection(code, reason))
+
+    def _send(self, event: WSProtoEvent) -> None:
+        self._output.append(self._wsproto.send(event))
+
+    # Input
+
+    def receive_data(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Yield what `data` completes.
+
+        Iterate to the end, and act on each event before asking for the next: wsproto's state
+        moves along with the iteration, and after a close frame nothing more could be framed.
+        """
+        # wsproto takes b"" for the end of the stream during the handshake, and refuses
+        # everything once both close frames are exchanged.
+        if not data or self._failed or self._wsproto.state is ConnectionState.CLOSED:
+            return
+        try:
+            self._wsproto.receive_data(data)
+        except RemoteProtocolError as error:
+            if isinstance(error.event_hint, RejectConnection) and not self._wsproto.client:
+                self._send(error.event_hint)
+            yield self._violated(1002, f"not a WebSocket handshake: {error}")
+            return
+        except (ValueError, IndexError):
+            # Headers that wsproto cannot decode. Its own text would repeat them.
+            yield self._violated(1002, "not a WebSocket handshake: malformed header")
+            return
+        for event in self._wsproto.events():
+            yield from self._handle(event)
+            if self._failed:
+                return
+
+    def receive_eof(self) -> Iterator[WebSocketEvent]:
+        """Yield what the end of the stream completes: the body of a refused upgrade."""
+        if self._rejection is not None:
+            yield self._rejected(self._rejection)
+
+    def _handle(self, event: WSProtoEvent) -> Iterator[WebSocketEvent]:
+        match event:
+            case TextMessage() | BytesMessage():
+                yield from self._join(event)
+            case Ping():
+                # After a close frame of either side a pong can no longer be framed.
+                if self._wsproto.state is ConnectionState.OPEN:
+                    self._send(event.response())
+            case Pong():
+                yield PongReceived(bytes(event.payload))
+            case CloseConnection():
+                if self._wsproto.state in {ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED}:
+                    yield CloseReceived(int(event.code), event.reason or "")
+                else:
+                    # wsproto reports framing errors of the peer as if the peer had closed.
+                    yield self._violated(int(event.code), event.reason or "protocol error")
+            case AcceptConnection():
+                yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
+            case RejectConnection():
+                self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
+                if not event.has_body:
+                    yield self._rejected(self._rejection)
+            case RejectData() if self._rejection is not None:
+                rejection = self._rejection
+                rejection.body = (rejection.body + bytes(event.data))[:MAX_BODY_SIZE]
+                if event.body_finished or len(rejection.body) == MAX_BODY_SIZE:
+                    yield self._rejected(rejection)
+            case Request():
+                headers = _decode_headers(event.extra_headers)
+                headers["host"] = event.host
+                yield UpgradeRequested(event.target, headers, list(event.subprotocols))
+            case _:  # pragma: no cover
+                raise AssertionError(f"unexpected event of wsproto: {type(event).__name__}")
+
+    def _join(self, event: TextMessage | BytesMessage) -> Iterator[WebSocketEvent]:
+        """Yield the whole message once its last piece is here."""
+        piece = event.data if isinstance(event.data, str) else bytes(event.data)
+        size = self._fragments_size + _size_in_bytes(piece)
+        if size > self._max_message_size:
+            yield self._violated(
+                1009, f"message larger than max_message_size ({self._max_message_size} bytes)"
+            )
+        elif not event.message_finished:
+            if piece:
+                cast("list[str | bytes]", self._fragments).append(piece)
+                self._fragments_size = size
+        elif not self._fragments:
+            yield piece
+        else:
+            fragments = cast("list[str | bytes]", self._fragments)
+            fragments.append(piece)
+            self._fragments, self._fragments_size = [], 0
+            if isinstance(piece, str):
+                yield "".join(cast("list[str]", fragments))
+            else:
+                yield b"".join(cast("list[bytes]", fragments))
+
+    def _rejected(self, rejection: Rejected) -> Rejected:
+        self._rejection = None
+        self._failed = True
+        return rejection
+
+    def _violated(self, code: int, message: str) -> Violation:
+        self._failed = True
+        self._fragments = []
+        self.send_close(code, "")
+        return Violation(code, message)
+
+
+def _size_in_bytes(piece: str | bytes) -> int:
+    return len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
+
+
+def _encode_headers(headers: Sequence[tuple[str, str]]) -> _HeaderList:
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+
+
+def _decode_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers with names in lower case; repeated ones are joined (RFC 9110 section 5.3)."""
+    decoded: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        decoded[name] = f"{decoded[name]}, {value}" if name in decoded else value
+    return decoded
