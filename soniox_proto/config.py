@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
 
 from soniox_proto.errors import SonioxValidationError
@@ -81,7 +82,8 @@ _BYTES_PER_SAMPLE: dict[str, int] = {
 
 class _Model(BaseModel):
     # An unknown field is nearly always a misspelt one, and the service would ignore it silently.
-    model_config = ConfigDict(extra="forbid")
+    # Errors do not quote the input: people put the API key here, as the old start message had it.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class StructuredContextGeneralItem(_Model):
@@ -239,6 +241,14 @@ class RealtimeSTTConfig(_Model):
                     f"audio_format {self.audio_format!r} has no header and needs "
                     + " and ".join(missing)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        try:
+            self.model_dump_json()
+        except PydanticSerializationError:
+            raise ValueError("text has a lone surrogate, which UTF-8 cannot encode") from None
         return self
 
     @property

@@ -327,7 +327,7 @@ class RealtimeSTTConnection:
         """Note that the driver reads again: an outstanding pong gets its whole time."""
         now = self._advance(now)
         self._reading_paused = False
-        if self._ping_sent_at is not None and self._websocket.open:
+        if self._ping_sent_at is not None and self._websocket.open and not self.closed:
             self._timers.start(Timer.PONG, now, self._ping_timeout)
 
     # Calls that feed
@@ -340,7 +340,9 @@ class RealtimeSTTConnection:
         if self._protocol.state is SessionState.IDLE:
             raise SonioxStateError("the session is not connected; call connect first")
         now = self._advance(now)
-        events = self._protocol.handle_timeout(now) if self._protocol.closed else []
+        if self._protocol.closed:
+            return self._protocol.handle_timeout(now)
+        events: list[Event] = []
         for event in self._websocket.receive_data(data):
             if self._protocol.closed:
                 break
@@ -367,12 +369,18 @@ class RealtimeSTTConnection:
         self._timers.stop_all()
         return events
 
-    def fail(self, error: SonioxRealtimeError, now: float) -> list[Event]:
-        """Take the news that the transport failed, or could not be opened, with `error`."""
-        events = self._protocol.fail(error, self._advance(now))
-        self._websocket.data_to_send()
-        self._timers.stop_all()
-        return events
+    def fail(
+        self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
+    ) -> list[Event]:
+        """Take the news that the session cannot go on, for a reason that `error` tells.
+
+        With a `close_code` the close frame that tells the server is queued; without one the
+        transport itself failed, or could not be opened, and nothing can be sent any more.
+        """
+        events = self._protocol.fail(error, self._advance(now), close_code=close_code)
+        if close_code is None:
+            self._websocket.data_to_send()
+        return self._flushed(events)
 
     # Inside
 
@@ -388,7 +396,8 @@ class RealtimeSTTConnection:
             case Accepted():
                 self._protocol.start(now)
                 self._timers.start(Timer.PING, now, self._ping_interval)
-                return [Opened(event.subprotocol, event.headers)]
+                subprotocol = event.subprotocol and self._redacted(event.subprotocol)
+                return [Opened(subprotocol, self._redacted_headers(event.headers))]
             case PongReceived():
                 self._receive_pong(event.payload, now)
                 return []
@@ -399,7 +408,7 @@ class RealtimeSTTConnection:
                 return self._protocol.fail(self._handshake_error(event), now)
             case Violation():
                 error = SonioxProtocolError(
-                    f"the server broke the WebSocket protocol: {event.message}",
+                    f"the server broke the WebSocket protocol: {self._redacted(event.message)}",
                     close_code=event.code,
                 )
                 return self._protocol.fail(error, now, close_code=event.code)
@@ -454,9 +463,16 @@ class RealtimeSTTConnection:
         return SonioxHandshakeError(
             f"{text}: {excerpt}" if excerpt else text,
             status_code=event.status_code,
-            headers=event.headers,
+            headers=self._redacted_headers(event.headers),
             body=body,
         )
+
+    def _redacted(self, text: str) -> str:
+        """Return `text` of the server without the key: some echo what they were asked."""
+        return text if self._api_key is None else self._api_key.redact(text.encode()).decode()
+
+    def _redacted_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        return {name: self._redacted(value) for name, value in headers.items()}
 
 
 def _authentication(value: str) -> Authentication:

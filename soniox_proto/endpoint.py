@@ -46,7 +46,7 @@ HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 # RFC 9110 section 5.6.2 (token) and 5.5 (field value; no obs-text, which has no encoding).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
 _HOST_LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -146,12 +146,16 @@ class Endpoint:
         host = _checked_host(parts.hostname or "")
         default_port = 443 if secure else 80
         literal = f"[{host}]" if ":" in host else host
+        host_header = literal if port in {None, default_port} else f"{literal}:{port}"
+        # wsproto encodes the header's value as if it were a name only.
+        if max(map(len, host_header.split("."))) > 63:
+            _refuse("has a host whose last label is too long to stand beside a port")
         return cls(
             host=host,
             port=port or default_port,
             secure=secure,
             target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-            host_header=literal if port in {None, default_port} else f"{literal}:{port}",
+            host_header=host_header,
         )
 
 
@@ -183,7 +187,7 @@ def check_headers(
         if not _FIELD_VALUE.fullmatch(value):
             raise SonioxValidationError(
                 f"the value of header {name!r} has characters that a header cannot hold; "
-                "expected printable ASCII on one line"
+                "expected printable ASCII on one line, without spaces at its ends"
             )
         if lower in _RESERVED_HEADERS or lower.startswith("sec-websocket-"):
             raise SonioxValidationError(f"header {name!r} is set by the WebSocket handshake itself")

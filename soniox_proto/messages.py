@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from enum import Enum
 from typing import Final
 
@@ -136,12 +135,6 @@ def start_message(config: RealtimeSTTConfig, *, api_key: str | None = None) -> s
     """
     if api_key is None:
         return config.model_dump_json(exclude_none=True)
-    warnings.warn(
-        "sending the API key in the start message is deprecated and refused by Soniox from "
-        "15 January 2027; use authentication='header' or 'subprotocol'",
-        DeprecationWarning,
-        stacklevel=2,
-    )
     return json.dumps({"api_key": api_key, **config.model_dump(exclude_none=True)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from soniox_proto.errors import SonioxValidationError
@@ -34,6 +33,9 @@ DEFAULT_MAX_PENDING_AUDIO: Final = 1024 * 1024
 DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """Bytes: far above any real result, far below a machine's memory."""
 
+_FOREVER: Final = 1e9
+"""Seconds, 31 years: no limit at all. Waiting calls overflow not far above."""
+
 
 def check_seconds(name: str, value: float | None) -> float | None:
     """Return a time option, None for no limit.
@@ -46,7 +48,7 @@ def check_seconds(name: str, value: float | None) -> float | None:
         raise SonioxValidationError(
             f"{name} must be a number of seconds greater than zero, or None for none, not {value!r}"
         )
-    return None if math.isinf(value) else value
+    return None if value >= _FOREVER else value
 
 
 def check_size(name: str, value: int) -> int:

@@ -7,6 +7,7 @@ it: feed every message, send what `messages_to_send` returns, call `handle_timeo
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from typing import NoReturn
 
@@ -100,7 +101,16 @@ class RealtimeSTTProtocol:
         max_pending_audio: int = DEFAULT_MAX_PENDING_AUDIO,
     ) -> None:
         self._config = config
-        self._api_key = None if api_key is None else APIKey.checked(api_key, Authentication.MESSAGE)
+        self._api_key: APIKey | None = None
+        if api_key is not None:
+            self._api_key = APIKey.checked(api_key, Authentication.MESSAGE)
+            warnings.warn(
+                "sending the API key in the start message is deprecated and refused by Soniox "
+                "from 15 January 2027; use authentication='header' or 'subprotocol'",
+                DeprecationWarning,
+                # The byte layer hands over a key that it has wrapped; its caller is meant then.
+                stacklevel=3 if isinstance(api_key, APIKey) else 2,
+            )
         self._connect_timeout = check_seconds("connect_timeout", connect_timeout)
         self._close_timeout = check_seconds("close_timeout", close_timeout)
         self._keepalive_interval = check_seconds("keepalive_interval", keepalive_interval)
@@ -464,7 +474,7 @@ class RealtimeSTTProtocol:
 
     def _arm_finalize_timer(self) -> None:
         self._timers.stop(Timer.FINALIZE)
-        if self._pending_finalizes and self._state is not SessionState.CONNECTING:
+        if self._pending_finalizes and self._state in {SessionState.OPEN, SessionState.FINISHING}:
             self._timers.start(
                 Timer.FINALIZE, self._pending_finalizes[0][1], self._finalize_timeout
             )

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
+from pydantic import ValidationError
 from wsproto import ConnectionType
 
-from soniox_proto.config import RealtimeSTTConfig
-from soniox_proto.endpoint import SUBPROTOCOL, APIKey
+from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
+from soniox_proto.endpoint import SUBPROTOCOL, APIKey, Authentication, check_headers
 from soniox_proto.errors import SonioxStateError, SonioxValidationError
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.options import (
@@ -34,6 +35,7 @@ from soniox_proto.websocket import (
     Violation,
     WebSocket,
     WebSocketEvent,
+    close_code_may_be_sent,
 )
 
 __all__ = [
@@ -174,6 +176,7 @@ class RealtimeSTTServerConnection:
         self._now = float("-inf")
         self._timers = TimerTable()
         self._api_key: APIKey | None = None
+        self._key_sent_twice = False
         self._subprotocol: str | None = None
         self._config: RealtimeSTTConfig | None = None
         self._received_audio_bytes = 0
@@ -234,11 +237,14 @@ class RealtimeSTTServerConnection:
     def accept(self, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Accept the upgrade; `soniox-api-key` is selected if the client offers it.
 
-        Raises `SonioxStateError` unless an upgrade request is waiting.
+        Raises:
+            SonioxStateError: No upgrade request is waiting.
+            SonioxValidationError: A header is not one, or the handshake sets it itself.
         """
         self._require(ServerInput.ACCEPT)
+        pairs = check_headers(headers, Authentication.MESSAGE)
         now = self._advance(now)
-        self._websocket.accept(subprotocol=self._subprotocol, headers=headers)
+        self._websocket.accept(subprotocol=self._subprotocol, headers=pairs)
         self._enter(ServerInput.ACCEPT)
         self._timers.stop_all()
         self._timers.start(Timer.START, now, self._start_timeout)
@@ -255,13 +261,15 @@ class RealtimeSTTServerConnection:
 
         Raises:
             SonioxStateError: No upgrade request is waiting.
-            SonioxValidationError: The status is not an error's (400 to 599).
+            SonioxValidationError: The status is not an error's (400 to 599), or a header is not
+                one or is set by the handshake itself.
         """
         self._require(ServerInput.REJECT)
         if not 400 <= status_code <= 599:
             raise SonioxValidationError(f"status_code must be 400 to 599, not {status_code!r}")
+        pairs = check_headers(headers, Authentication.MESSAGE)
         self._advance(now)
-        self._websocket.reject(status_code, headers=headers, body=body)
+        self._websocket.reject(status_code, headers=pairs, body=body)
         self._enter(ServerInput.REJECT)
         self._timers.stop_all()
 
@@ -303,16 +311,26 @@ class RealtimeSTTServerConnection:
     def finish(self, message: RealtimeEvent | Mapping[str, Any], now: float) -> None:
         """Send `message` as the finished response, then the close frame (code 1000).
 
-        Raises `SonioxStateError` unless audio flows or its rest is awaited.
+        Raises:
+            SonioxStateError: No audio flows, and no rest of it is awaited.
+            SonioxValidationError: The mapping is not a message of the protocol.
         """
         self._require(ServerInput.FINISH)
         fields = message.model_dump() if isinstance(message, RealtimeEvent) else message
-        finished = RealtimeEvent.model_validate({**fields, "finished": True})
+        try:
+            finished = RealtimeEvent.model_validate({**fields, "finished": True})
+        except ValidationError as error:
+            raise SonioxValidationError(describe_validation_error(error)) from error
         self._websocket.send_message(_encode(finished))
         self._close(ServerInput.FINISH, self._advance(now), 1000, "")
 
     def close(self, now: float, code: int = 1000, reason: str = "") -> None:
-        """Send the close frame, or give the connection up before it is open. Safe to repeat."""
+        """Send the close frame, or give the connection up before it is open. Safe to repeat.
+
+        Raises `SonioxValidationError` for a code that may not stand in a close frame.
+        """
+        if not close_code_may_be_sent(code):
+            raise SonioxValidationError(f"{code!r} is not a code for a close frame (RFC 6455)")
         now = self._advance(now)
         if self._websocket.open:
             self._close(ServerInput.CLOSE, now, code, reason)
@@ -327,7 +345,9 @@ class RealtimeSTTServerConnection:
         """Take bytes of the client, cut anywhere."""
         now = self._advance(now)
         events: list[ServerEvent] = []
-        if self._state is ServerState.IDLE and not self._timers.next_timeout():
+        if self.closed:
+            return events
+        if self._state is ServerState.IDLE and self._timers.next_timeout() is None:
             self._timers.start(Timer.CONNECT, now, self._connect_timeout)
         for event in self._websocket.receive_data(data):
             if self.closed:
@@ -396,13 +416,16 @@ class RealtimeSTTServerConnection:
 
     def _receive_request(self, event: UpgradeRequested) -> UpgradeReceived:
         self._enter(ServerInput.REQUEST)
+        self._timers.stop(Timer.CONNECT)
         headers, subprotocols = dict(event.headers), list(event.subprotocols)
         scheme, _, credentials = headers.pop("authorization", "").partition(" ")
         key = credentials.strip() if scheme.lower() == "bearer" else ""
         if SUBPROTOCOL in subprotocols:
             self._subprotocol = SUBPROTOCOL
             position = subprotocols.index(SUBPROTOCOL) + 1
-            key = subprotocols.pop(position) if position < len(subprotocols) else key
+            if position < len(subprotocols):
+                self._key_sent_twice = bool(key)
+                key = subprotocols.pop(position)
         self._api_key = APIKey(key) if key else None
         return UpgradeReceived(event.target, headers, subprotocols, self._api_key)
 
@@ -433,7 +456,7 @@ class RealtimeSTTServerConnection:
             self._timers.start(Timer.START, now, self._start_timeout)
             return [KeepAliveReceived()]
         key = fields.pop("api_key", None)
-        if key is not None and self._api_key is not None:
+        if self._key_sent_twice or (key is not None and self._api_key is not None):
             return self._bad_request("The API key was sent in two places")
         if key is not None and not isinstance(key, str):
             return self._bad_request("api_key must be a string")

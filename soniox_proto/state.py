@@ -220,7 +220,6 @@ SERVER_TRANSITIONS: Final[Mapping[ServerState, Mapping[ServerInput, ServerState]
     },
     _T.FINISHING: {
         _J.SEND_RESULT: _T.FINISHING,
-        _J.REFUSE: _T.REFUSED,
         _J.SEND_ERROR: _T.CLOSING,
         _J.FINISH: _T.CLOSING,
         _J.CLOSE: _T.CLOSING,

@@ -229,21 +229,24 @@ class WebSocket:
         # everything once both close frames are exchanged.
         if not data or self._failed or self._wsproto.state is ConnectionState.CLOSED:
             return
+        problem: str | None = None
+        answer: WSProtoEvent | None = None
         try:
             self._wsproto.receive_data(data)
         except RemoteProtocolError as error:
-            if isinstance(error.event_hint, RejectConnection) and not self._wsproto.client:
-                self._send(error.event_hint)
-            yield self._violated(1002, f"not a WebSocket handshake: {error}")
-            return
+            problem, answer = str(error), error.event_hint
         except (ValueError, IndexError):
             # Headers that wsproto cannot decode. Its own text would repeat them.
-            yield self._violated(1002, "not a WebSocket handshake: malformed header")
-            return
+            problem = "malformed header"
+        # What came before the fault counts, in whatever pieces both arrived.
         for event in self._wsproto.events():
             yield from self._handle(event)
             if self._failed:
                 return
+        if problem is not None:
+            if isinstance(answer, RejectConnection) and not self._wsproto.client:
+                self._send(answer)
+            yield self._violated(1002, f"not a WebSocket handshake: {problem}")
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:
         """Yield what the end of the stream completes: the body of a refused upgrade."""
@@ -264,8 +267,10 @@ class WebSocket:
                 if self._wsproto.state in {ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED}:
                     yield CloseReceived(int(event.code), event.reason or "")
                 else:
-                    # wsproto reports framing errors of the peer as if the peer had closed.
-                    yield self._violated(int(event.code), event.reason or "protocol error")
+                    # wsproto reports framing errors of the peer as if the peer had closed. Its
+                    # text for bad UTF-8 tells a position that depends on how the bytes were cut.
+                    reason = "payload is not valid UTF-8" if event.code == 1007 else event.reason
+                    yield self._violated(int(event.code), reason or "protocol error")
             case AcceptConnection():
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():

@@ -1,0 +1,383 @@
+"""The async session, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import cast
+
+from typing_extensions import Self
+
+from soniox_adapters.async_transport import (
+    AsyncTransport,
+    ConnectOptions,
+    Signal,
+    event_loop_clock,
+    make_signal,
+    running_library,
+)
+from soniox_adapters.session import AudioChunk, SessionBase
+from soniox_proto import (
+    Endpoint,
+    Event,
+    RealtimeControlType,
+    RealtimeEvent,
+    Result,
+    SessionState,
+    SonioxRealtimeError,
+    SonioxStateError,
+)
+
+__all__ = ["AsyncRealtimeSTTSession"]
+
+
+class AsyncRealtimeSTTSession(SessionBase):
+    """An async session for one realtime transcription stream, on asyncio or on trio.
+
+    Enter it as an async context manager: leaving normally closes it, leaving by an exception or a
+    cancellation aborts it. Any number of tasks may use it; any call may be cancelled, and the
+    session goes on. What was given to a send that was cancelled while waiting is still sent.
+    """
+
+    def _set_up(self) -> None:
+        self._transport: AsyncTransport | None = None
+        self._clock: Callable[[], float] = _before_the_loop
+        self._senders_waiting = 0
+        self._closing = False
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        """Connect: name resolution, TCP, TLS, the upgrade and the start message.
+
+        Raises:
+            SonioxStateError: The session was entered before.
+            SonioxHandshakeError: The server refused the upgrade.
+            SonioxTimeoutError: It took longer than `connect_timeout_sec`.
+            SonioxConnectionError: The server cannot be reached, or the connection was lost.
+        """
+        clock = event_loop_clock()
+        self._machine.connect(clock())
+        self._clock = clock
+        # Notified with every message and at the end.
+        self._changed: Signal = make_signal()
+        try:
+            await self._open_transport()
+            self._process([])
+            while self._machine.state is SessionState.CONNECTING:
+                await self._changed.wait()
+        except SonioxRealtimeError as error:
+            await self.abort(error)
+            raise
+        except BaseException:
+            await self.abort()
+            raise
+        if self._machine.closed:
+            raise self._machine.error or SonioxStateError("the session was closed while connecting")
+        return self
+
+    enter = __aenter__
+    aenter = __aenter__
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the session, or abort it when an exception is under way."""
+        if exc_value is None:
+            await self.close()
+        else:
+            await self.abort()
+
+    async def close(self) -> None:
+        """Close the session: end-of-audio if it is owed, the close handshake, the socket.
+
+        Takes at most `close_timeout_sec`; cancelled, it closes at once. Safe to repeat and to
+        call from any task; a task that receives gets the remaining events, then the end.
+        """
+        self._machine.close(self._clock())
+        self._closing = True
+        self._process(self._machine.handle_timeout(self._clock()))
+        transport = self._transport
+        if transport is None:
+            return
+        try:
+            while not self._machine.closed:
+                await self._changed.wait()
+            await transport.wait_closed()
+        except BaseException:
+            await self.abort()
+            raise
+
+    async def abort(self, cause: BaseException | None = None) -> None:
+        """End the session at once, without end-of-audio and without waiting for the server.
+
+        Safe to repeat and to call from any task.
+
+        Args:
+            cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
+                one, after the messages that came before. Without a cause they get the end.
+        """
+        self._process(self._abort_machine(cause, self._clock()))
+        if self._transport is not None:
+            await self._transport.wait_closed()
+
+    # Sending
+
+    async def send_byte_chunk(self, chunk: AudioChunk) -> None:
+        """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
+
+        Waits while the server reads more slowly than this is called.
+
+        Raises:
+            TypeError: The chunk is not bytes.
+            SonioxStateError: The session is not connected, finished or closed.
+            SonioxConnectionError: The connection was lost before the chunk was sent.
+        """
+        self._machine.send_audio(chunk, self._clock())
+        await self._send()
+
+    async def send_bytes(
+        self,
+        chunks: AudioChunk | AsyncIterable[AudioChunk] | Iterable[AudioChunk],
+        *,
+        finish: bool | None = None,
+    ) -> None:
+        """Send one chunk of audio, or every chunk of an iterable and then end-of-audio.
+
+        Args:
+            chunks: Bytes, or an iterable of them, async or not.
+            finish: Whether to send end-of-audio afterwards; None: after an iterable only.
+
+        Raises what `send_byte_chunk` raises; `TypeError` for text.
+        """
+        if isinstance(chunks, (bytes, bytearray, memoryview)):
+            await self.send_byte_chunk(cast("AudioChunk", chunks))
+        elif isinstance(chunks, str):
+            raise TypeError("audio must be bytes or an iterable of bytes, not str")
+        else:
+            if isinstance(chunks, AsyncIterable):
+                async for chunk in chunks:
+                    await self.send_byte_chunk(chunk)
+            else:
+                for chunk in chunks:
+                    await self.send_byte_chunk(chunk)
+            finish = finish is not False
+        if finish:
+            await self.finish()
+
+    async def send_control_message(self, control_type: RealtimeControlType) -> None:
+        """Send end-of-audio, a keepalive or a finalize.
+
+        Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
+        connection is lost.
+        """
+        match RealtimeControlType(control_type):
+            case RealtimeControlType.FINISH:
+                await self.finish()
+            case RealtimeControlType.KEEP_ALIVE:
+                await self.keep_alive()
+            case RealtimeControlType.FINALIZE:
+                await self.finalize()
+
+    async def finish(self) -> None:
+        """Send end-of-audio, once: the rest of the transcript follows, then the end."""
+        self._machine.finish(self._clock())
+        await self._send()
+
+    async def keep_alive(self) -> None:
+        """Send a keepalive. The session does so by itself whenever no audio flows."""
+        self._machine.keep_alive(self._clock())
+        await self._send()
+
+    async def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
+        """Ask for all outstanding tokens to become final; the session stays open.
+
+        Args:
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+        """
+        self._machine.finalize(self._clock(), trailing_silence_ms)
+        self._arm_timer()
+        await self._send()
+
+    async def pause(self, *, finalize: bool = True) -> None:
+        """Drop audio until `resume`, while keepalives hold the session; repeated, it does nothing.
+
+        Args:
+            finalize: Ask for outstanding tokens to become final first.
+        """
+        self._machine.pause(self._clock(), finalize)
+        self._arm_timer()
+        await self._send()
+
+    async def resume(self) -> None:
+        """Send audio again; does nothing on a session that is not paused."""
+        self._machine.resume(self._clock())
+
+    # Receiving
+
+    async def recv_bytes(self) -> bytes:
+        """Return the next message as it came, ``b""`` at the end of the stream.
+
+        Raises what `receive_event` raises.
+        """
+        result = await self._receive()
+        if result is None:
+            return b""
+        return result.raw.encode() if isinstance(result.raw, str) else result.raw
+
+    async def receive_event(self) -> RealtimeEvent | None:
+        """Return the next message, None at the end of the stream.
+
+        Raises:
+            SonioxStateError: The session is not connected.
+            SonioxServerError: The message before was an error (unless `raise_on_error=False`).
+            SonioxConnectionError: The connection was lost; every message before was delivered.
+            SonioxProtocolError: The server sent what the protocol does not allow.
+        """
+        result = await self._receive()
+        return None if result is None else result.message
+
+    def receive_events(self) -> AsyncIterator[RealtimeEvent]:
+        """Yield messages until the stream ends; raises what `receive_event` raises."""
+        return _EventIterator(self)
+
+    async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
+        """Await `handler` with each message until the stream ends."""
+        async for event in self.receive_events():
+            await handler(event)
+
+    # Inside
+
+    async def _open_transport(self) -> None:
+        endpoint = self._machine.endpoint
+        deadline = self._machine.next_timeout()
+        timeout = None if deadline is None else max(deadline - self._clock(), 0.001)
+        try:
+            given = await self._given_stream(endpoint, timeout)
+            transport = self._make_transport(given)
+            await transport.open(
+                ConnectOptions(endpoint, timeout, self._ssl_context, self._proxy, given)
+            )
+        except OSError as error:
+            raise self._connect_error(error) from error
+        self._transport = transport
+
+    async def _given_stream(self, endpoint: Endpoint, timeout: float | None) -> object:
+        given = self._transport_option
+        if not callable(given):
+            return given
+        import anyio
+
+        connector = cast("Callable[[Endpoint], Awaitable[object]]", given)
+        with anyio.fail_after(timeout):
+            return await connector(endpoint)
+
+    def _make_transport(self, given: object) -> AsyncTransport:
+        # Loaded where it is needed: only one of the two is.
+        if running_library() == "asyncio" and (given is None or isinstance(given, socket.socket)):
+            from soniox_adapters.asyncio_transport import AsyncioTransport
+
+            return AsyncioTransport(self)
+        from soniox_adapters.stream_transport import StreamTransport
+
+        return StreamTransport(self)
+
+    async def _send(self) -> None:
+        """Write what the core made; wait while too much waits to be written."""
+        transport = self._transport
+        if transport is None:
+            return  # Still connecting: the core holds it.
+        data = self._machine.data_to_send()
+        if data:
+            transport.write(data)
+        if not transport.writing_paused:
+            await transport.checkpoint()
+            return
+        # What comes in is read while this waits, or two full buffers would wait for each other.
+        self._senders_waiting += 1
+        transport.resume_reading()
+        try:
+            while transport.writing_paused and not self._machine.closed:
+                await transport.writable.wait()
+        finally:
+            self._senders_waiting -= 1
+        if self._machine.closed:
+            raise self._why_not_sent()
+
+    async def _receive(self) -> Result | None:
+        while not self._inbox.ready:
+            self._require_started()
+            await self._changed.wait()
+        was_full = self._inbox.full
+        result = self._take()
+        if was_full and self._transport is not None and not self._machine.closed:
+            self._machine.resume_reading(self._clock())
+            self._transport.resume_reading()
+        return result
+
+    def _process(self, events: list[Event]) -> None:
+        """Hand on what the core returned, write what it made, and arm its next timer."""
+        self._inbox.put(events)
+        transport = self._transport
+        if transport is not None:
+            data = self._machine.data_to_send()
+            if data:
+                transport.write(data)
+            if self._machine.closed:
+                transport.close()
+            else:
+                transport.set_timer(self._machine.next_timeout())
+        if events:
+            self._changed.notify()
+
+    def _arm_timer(self) -> None:
+        if self._transport is not None:
+            self._transport.set_timer(self._machine.next_timeout())
+
+    # Called by the transport
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core; called by the transport."""
+        self._process(self._machine.receive_data(data, self._clock()))
+        if self._transport is None or self._machine.closed or not self._inbox.full:
+            return
+        if self._inbox.overfull or not (self._senders_waiting or self._closing):
+            self._machine.pause_reading(self._clock())
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Tell the core that the stream ended; called by the transport."""
+        self._process(self._machine.receive_eof(self._clock()))
+
+    def connection_failed(self, error: OSError) -> None:
+        """Tell the core that the stream failed; called by the transport."""
+        self._process(self._machine.fail(self._lost_error(error), self._clock()))
+
+    def timer_expired(self) -> None:
+        """Let the core do what is due; called by the transport."""
+        self._process(self._machine.handle_timeout(self._clock()))
+
+
+class _EventIterator:
+    """Not a generator: one that is left early would have to be closed by its user."""
+
+    def __init__(self, session: AsyncRealtimeSTTSession) -> None:
+        self._session = session
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RealtimeEvent:
+        event = await self._session.receive_event()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+def _before_the_loop() -> float:
+    # Nothing that happens before the session is entered depends on the time.
+    return 0.0

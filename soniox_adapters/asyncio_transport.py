@@ -1,0 +1,185 @@
+"""The async session's transport on asyncio: a protocol, without tasks or queues."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Final, cast
+
+from typing_extensions import override
+
+from soniox_adapters.async_transport import (
+    WRITE_BUFFER_SIZE,
+    AsyncHost,
+    AsyncTransport,
+    ConnectOptions,
+    Signal,
+    make_signal,
+)
+from soniox_adapters.proxy import connect_through_proxy, proxy_url
+from soniox_adapters.tls import client_context
+
+__all__ = ["AsyncioTransport"]
+
+READ_SIZE: Final = 64 * 1024
+
+CALLS_BETWEEN_YIELDS: Final = 16
+"""Sends and receives that need not wait, after which other tasks get a turn all the same."""
+
+
+class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
+    """A TCP or TLS connection driven by asyncio's callbacks."""
+
+    def __init__(self, host: AsyncHost) -> None:
+        super().__init__(host)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(READ_SIZE)
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading_paused = False
+        self._closing = False
+        self._lost = False
+        self._closed: Signal = make_signal()
+        self._calls = 0
+
+    @override
+    async def open(self, options: ConnectOptions) -> None:
+        try:
+            await asyncio.wait_for(self._open(options), options.timeout)
+        except asyncio.TimeoutError as error:
+            # Two classes until Python 3.11.
+            raise TimeoutError from error
+
+    async def _open(self, options: ConnectOptions) -> None:
+        endpoint = options.endpoint
+        context = client_context(options.ssl_context) if endpoint.secure else None
+        name = endpoint.host if endpoint.secure else None
+        given = options.transport
+        if given is None and (url := proxy_url(options.proxy, endpoint)):
+            given = await self._loop.run_in_executor(
+                None, connect_through_proxy, url, endpoint, options.timeout
+            )
+        if given is None:
+            await self._loop.create_connection(
+                lambda: self,
+                endpoint.host,
+                endpoint.port,
+                ssl=context,
+                server_hostname=name,
+                happy_eyeballs_delay=0.25,
+            )
+        else:
+            connected = cast("socket.socket", given)
+            connected.setblocking(False)
+            await self._loop.create_connection(
+                lambda: self, sock=connected, ssl=context, server_hostname=name
+            )
+
+    @override
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and not self._lost:
+            self._transport.write(data)
+
+    @override
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._reading_paused and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    @override
+    def resume_reading(self) -> None:
+        if self._transport is not None and self._reading_paused and not self._closing:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    @override
+    def set_timer(self, when: float | None) -> None:
+        # A deadline that moved away is left: it fires in vain, once, instead of being re-armed
+        # with every message.
+        if when is None or (self._timer is not None and self._timer.when() <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        self._host.timer_expired()
+
+    @override
+    def close(self) -> None:
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            # Not close(): it would wait for the peer, to take what is left and to end TLS.
+            self._transport.abort()
+
+    @override
+    async def wait_closed(self) -> None:
+        while self._transport is not None and not self._lost:
+            await self._closed.wait()
+
+    @override
+    async def checkpoint(self) -> None:
+        self._calls += 1
+        if self._calls >= CALLS_BETWEEN_YIELDS:
+            self._calls = 0
+            await asyncio.sleep(0)
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_SIZE)
+        if self._closing:
+            self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand over what was read."""
+        self._host.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+
+    def eof_received(self) -> None:
+        """Tell of the end; returning None closes the transport."""
+        self._host.eof_received()
+
+    def pause_writing(self) -> None:
+        """Have senders wait."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Let senders go on."""
+        self.writing_paused = False
+        self.writable.notify()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of the loss, after what the peer still said."""
+        self._lost = True
+        if exc is not None and not self._closing:
+            self._read_rest()
+        if isinstance(exc, OSError):
+            self._host.connection_failed(exc)
+        else:
+            self._host.eof_received()
+        self.writing_paused = False
+        self.writable.notify()
+        self._closed.notify()
+
+    def _read_rest(self) -> None:
+        """Read what arrived before a write failed: asyncio gives up reading then."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        connected = transport.get_extra_info("socket")
+        try:
+            while data := os.read(connected.fileno(), READ_SIZE):
+                self._host.data_received(data)
+        except OSError:
+            return

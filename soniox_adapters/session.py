@@ -1,0 +1,298 @@
+"""The half of a session that does no I/O, shared by the blocking and the async session.
+
+The rules of the protocol are the core's; here stands what turns its events into the documented
+methods: what waits for the user, in which order, and how the stream ends for whoever receives.
+"""
+
+from __future__ import annotations
+
+import ssl
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final, TypeAlias
+
+from soniox_proto import (
+    Closed,
+    Event,
+    HeadersInput,
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    RealtimeSTTConnection,
+    Result,
+    ServerError,
+    SessionState,
+    SessionStats,
+    SonioxConnectionError,
+    SonioxRealtimeError,
+    SonioxServerError,
+    SonioxStateError,
+    SonioxTimeoutError,
+)
+from soniox_proto.options import (
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_KEEPALIVE_INTERVAL,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+)
+
+__all__ = ["AudioChunk", "Inbox", "ProxyOption", "SessionBase", "receive_timeout_error"]
+
+AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
+"""Audio, as the configuration declares it."""
+
+ProxyOption: TypeAlias = str | bool | None
+"""URL of a proxy; True for the one that the environment names; None or False for none."""
+
+MAX_WAITING_MESSAGES: Final = 256
+"""Messages that wait for the user before the socket is read no further: seconds of speech."""
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
+
+
+class Inbox:
+    """Messages that wait for the user, and how the stream ends behind them."""
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_raise_on_error",
+        "_results",
+        "_server_error",
+        "_size",
+    )
+
+    def __init__(self, *, raise_on_error: bool) -> None:
+        self._raise_on_error = raise_on_error
+        self._results: deque[Result] = deque()
+        self._size = 0
+        self._server_error: SonioxServerError | None = None
+        self._closed: Closed | None = None
+        # Set once the last message (finished, or an error) has been handed out.
+        self._ended = False
+
+    def put(self, events: list[Event]) -> None:
+        """Take events of the core, in order."""
+        for event in events:
+            if type(event) is Result:
+                self._results.append(event)
+                self._size += len(event.raw)
+            elif type(event) is ServerError:
+                self._server_error = self._server_error or event.error
+            elif type(event) is Closed:
+                self._closed = event
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` can be called: there is a message, or the end."""
+        return bool(self._results) or self._ended or self._closed is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether reading on would keep too much; a sender and a close may still do so."""
+        return len(self._results) >= MAX_WAITING_MESSAGES
+
+    @property
+    def overfull(self) -> bool:
+        """Whether nothing more may be kept at all."""
+        return self._size >= MAX_WAITING_BYTES
+
+    def take(self) -> Result | None:
+        """Return the next message, or None at the end of the stream.
+
+        Raises the error that ended the stream, after every message before it was returned.
+        """
+        if not self._ended:
+            if self._results:
+                result = self._results.popleft()
+                self._size -= len(result.raw)
+                message = result.message
+                self._ended = message.finished or message.error_code is not None
+                return result
+            if self._closed is not None and self._closed.error is not None:
+                if self._closed.outcome is not Outcome.SERVER_ERROR:
+                    raise self._closed.error
+                self._ended = True
+        if self._server_error is not None and self._raise_on_error:
+            raise self._server_error
+        return None
+
+
+class SessionBase(ABC):
+    """What both sessions have in common: construction, views, and the way their streams end.
+
+    Args:
+        url: `ws://` or `wss://` URL of the service.
+        config: Configuration of the stream.
+        api_key: API key; None sends none, for local servers.
+        connect_timeout_sec: Seconds for name resolution, TCP, TLS and the upgrade together.
+        close_timeout_sec: Seconds that `close()` waits for the server at most.
+        keepalive_interval_sec: Seconds without audio after which a keepalive goes out, paused or
+            not; None for none.
+        ping_interval_sec: Seconds between WebSocket pings; None for none.
+        ping_timeout_sec: Seconds a pong may take before the connection counts as lost; None for
+            no limit.
+        finalize_timeout_sec: Seconds that the service may take to answer a finalize; None for no
+            limit.
+        max_message_size: Bytes of the largest message taken.
+        ssl_context: TLS settings; None for the system's trust store.
+        proxy: URL of a proxy; True for what the environment says; None or False for no proxy.
+        additional_headers: Headers to add to the upgrade request.
+        authentication: How the key travels: `header`, `subprotocol` (temporary keys), or the
+            deprecated `message`.
+        compression: Offer permessage-deflate; audio hardly compresses.
+        raise_on_error: Whether an error message raises `SonioxServerError` after it was
+            delivered; False ends the iteration there.
+        transport: An open byte stream, or a function that opens one, instead of TCP.
+
+    Raises:
+        SonioxValidationError: The URL, the key, a header or an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        config: RealtimeSTTConfig,
+        api_key: str | None = None,
+        *,
+        connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT,
+        close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT,
+        keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL,
+        ping_interval_sec: float | None = DEFAULT_PING_INTERVAL,
+        ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT,
+        finalize_timeout_sec: float | None = None,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: ProxyOption = True,
+        additional_headers: HeadersInput | None = None,
+        authentication: str = "header",
+        compression: bool = False,
+        raise_on_error: bool = True,
+        transport: object = None,
+    ) -> None:
+        self._machine = RealtimeSTTConnection(
+            url,
+            config,
+            api_key=api_key,
+            authentication=authentication,
+            connect_timeout=connect_timeout_sec,
+            close_timeout=close_timeout_sec,
+            keepalive_interval=keepalive_interval_sec,
+            ping_interval=ping_interval_sec,
+            ping_timeout=ping_timeout_sec,
+            finalize_timeout=finalize_timeout_sec,
+            max_message_size=max_message_size,
+            additional_headers=additional_headers,
+            compression=compression,
+        )
+        self._ssl_context = ssl_context
+        self._proxy = proxy
+        self._transport_option = transport
+        self._inbox = Inbox(raise_on_error=raise_on_error)
+        self._last_message: RealtimeEvent | None = None
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Make the state that only one kind of session has."""
+
+    @property
+    def config(self) -> RealtimeSTTConfig:
+        """The configuration of this session."""
+        return self._machine.config
+
+    @property
+    def paused(self) -> bool:
+        """Whether the session is paused: audio is dropped, keepalives flow."""
+        return self._machine.paused
+
+    @property
+    def last_message(self) -> RealtimeEvent | None:
+        """The message that was received last, if any."""
+        return self._last_message
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session is in its life."""
+        return self._machine.state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the session ended; None before that."""
+        return self._machine.outcome
+
+    @property
+    def stats(self) -> SessionStats:
+        """Running account of the session."""
+        return self._machine.stats
+
+    def parse_event(self, raw: str | bytes) -> RealtimeEvent:
+        """Parse a raw message; raises `SonioxProtocolError` for what is not one."""
+        return RealtimeEvent.validate_event(raw)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.state.value} at {id(self):#x}>"
+
+    def _take(self) -> Result | None:
+        result = self._inbox.take()
+        if result is not None:
+            self._last_message = result.message
+        return result
+
+    def _require_started(self) -> None:
+        if self._machine.state is SessionState.IDLE:
+            raise SonioxStateError(
+                "the session is not connected; enter it first, as a context manager or with enter()"
+            )
+        if self._machine.closed and self._machine.outcome is None:
+            raise SonioxStateError("the session was closed before it was connected")
+
+    def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
+        """Abort the core, because of `cause` if there is one, and return its last events."""
+        events: list[Event] = []
+        if cause is not None:
+            error = cause
+            if not isinstance(error, SonioxRealtimeError):
+                error = SonioxRealtimeError(f"the session was aborted: {cause!r}")
+                error.__cause__ = cause
+            events = self._machine.fail(error, now, close_code=1001)
+        self._machine.abort(now)
+        return events + self._machine.handle_timeout(now)
+
+    def _connect_error(self, error: OSError) -> SonioxRealtimeError:
+        """Return what to raise when no stream to the server could be opened."""
+        endpoint = self._machine.endpoint
+        where = f"{endpoint.host}:{endpoint.port}"
+        if isinstance(error, TimeoutError):
+            return SonioxTimeoutError(f"{where} did not answer in time", operation="connect")
+        failure = SonioxConnectionError(f"cannot connect to {where}: {error}")
+        # Another try meets the same certificate.
+        failure.retryable = not isinstance(error, ssl.SSLCertVerificationError)
+        return failure
+
+    def _lost_error(self, error: OSError) -> SonioxConnectionError:
+        """Return the error for a stream that failed after it was open."""
+        failure = SonioxConnectionError(
+            f"the connection was lost: {error.strerror or error}", close_code=1006
+        )
+        failure.__cause__ = error
+        return failure
+
+    def _why_not_sent(self) -> SonioxRealtimeError:
+        """Return what to raise to a sender whose session ended before its message was out."""
+        error = self._machine.error
+        if error is not None and self._machine.outcome is Outcome.LOST:
+            return error
+        failure = SonioxStateError(
+            f"the session ended before the message was sent: {error or 'it was closed'}"
+        )
+        failure.__cause__ = error
+        return failure
+
+
+def receive_timeout_error(timeout: float) -> SonioxTimeoutError:
+    """Return the error for a receive that took longer than `timeout` seconds."""
+    return SonioxTimeoutError(f"no message came within {timeout:g} s", operation="receive")

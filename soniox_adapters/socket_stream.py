@@ -1,0 +1,161 @@
+"""A non-blocking socket, plain or TLS, with one way to read, write and wait."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from soniox_adapters.proxy import connect_through_proxy, proxy_url
+from soniox_adapters.session import ProxyOption
+from soniox_adapters.tls import client_context
+from soniox_proto import Endpoint
+
+__all__ = ["BlockingTransport", "SocketStream", "open_socket"]
+
+BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None], socket.socket]"
+"""A connected socket, or a function of endpoint and seconds left that returns one."""
+
+READ_SIZE: Final = 64 * 1024
+
+
+def open_socket(
+    endpoint: Endpoint,
+    *,
+    timeout: float | None,
+    ssl_context: ssl.SSLContext | None,
+    proxy: ProxyOption,
+    transport: BlockingTransport | None,
+) -> socket.socket:
+    """Return a connected socket for `endpoint`, with TLS where the URL asks for it.
+
+    Blocks for at most `timeout` seconds; name resolution is bounded by the system's resolver.
+    A transport that already is TLS gets no second layer of it.
+
+    Raises `OSError` (`ssl.SSLError` and `TimeoutError` among them) when that fails.
+    """
+    if isinstance(transport, socket.socket):
+        connected = transport
+    elif transport is not None:
+        connected = transport(endpoint, timeout)
+    elif url := proxy_url(proxy, endpoint):
+        connected = connect_through_proxy(url, endpoint, timeout)
+    else:
+        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
+    try:
+        if connected.family in {socket.AF_INET, socket.AF_INET6}:
+            # Audio comes in small pieces, each of which is wanted at once.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
+            connected.settimeout(timeout)
+            connected = client_context(ssl_context).wrap_socket(
+                connected, server_hostname=endpoint.host
+            )
+        connected.setblocking(False)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+class SocketStream:
+    """Reads and writes without blocking. One thread at a time, but any number may `wait`."""
+
+    __slots__ = ("_poll_all", "_read_waits_for_write", "_socket", "_write_waits_for_read")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        # TLS may have to write in order to read, and the other way (key updates).
+        self._read_waits_for_write = False
+        self._write_waits_for_read = False
+
+    @property
+    def secure(self) -> bool:
+        """Whether this is TLS."""
+        return isinstance(self._socket, ssl.SSLSocket)
+
+    def read(self) -> bytes | None:
+        """Return what has arrived, ``b""`` at the end of the stream, None if nothing has.
+
+        Raises `OSError` when the connection failed.
+        """
+        self._read_waits_for_write = False
+        try:
+            return self._socket.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError, InterruptedError):
+            return None
+        except ssl.SSLWantWriteError:
+            self._read_waits_for_write = True
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # Servers commonly leave out the closing alert; WebSocket has its own close frame.
+            return b""
+
+    def has_more(self, data: bytes) -> bool:
+        """Return whether another read right after the one that gave `data` may give more."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            return self._socket.pending() > 0
+        return len(data) == READ_SIZE
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write what fits and return how many bytes that was.
+
+        Raises `OSError` when the connection failed.
+        """
+        self._write_waits_for_read = False
+        try:
+            return self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, InterruptedError):
+            return 0
+        except ssl.SSLWantReadError:
+            self._write_waits_for_read = True
+            return 0
+
+    def wait(self, *, read: bool, write: bool, timeout: float | None) -> None:
+        """Wait until reading or writing is worth another try, or `timeout` seconds passed."""
+        wait_read = read or (write and self._write_waits_for_read)
+        wait_write = (write and not self._write_waits_for_read) or (
+            read and self._read_waits_for_write
+        )
+        wait_for_descriptor(
+            self._socket.fileno(), read=wait_read, write=wait_write, timeout=timeout
+        )
+
+    def shutdown(self) -> None:
+        """End the connection both ways; whoever waits for it wakes up."""
+        # Not SSLSocket.shutdown: it would drop the TLS state that another thread may hold. An
+        # error says that the peer was first.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._socket.fileno()
+
+
+if hasattr(select, "poll"):
+
+    def wait_for_descriptor(
+        descriptor: int, *, read: bool, write: bool, timeout: float | None
+    ) -> None:
+        """Wait until the descriptor is ready or `timeout` seconds passed."""
+        poll = select.poll()
+        poll.register(descriptor, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        # Rounded up: a wait that ends early would only be repeated.
+        poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
+
+else:  # pragma: no cover (Windows)
+
+    def wait_for_descriptor(
+        descriptor: int, *, read: bool, write: bool, timeout: float | None
+    ) -> None:
+        """Wait until the descriptor is ready or `timeout` seconds passed."""
+        readers, writers = [descriptor] * read, [descriptor] * write
+        select.select(readers, writers, writers, None if timeout is None else max(0.0, timeout))

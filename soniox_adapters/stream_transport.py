@@ -1,0 +1,309 @@
+"""The async session's transport on trio, and on any stream of anyio or trio that it is given.
+
+One task reads, one writes, one keeps the time. They belong to the event loop, not to the task that
+opened the session: a session may be entered in one task and closed in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import anyio.streams.tls
+from typing_extensions import override
+
+from soniox_adapters.async_transport import (
+    WRITE_BUFFER_SIZE,
+    AsyncHost,
+    AsyncTransport,
+    ConnectOptions,
+    make_signal,
+    running_library,
+)
+from soniox_adapters.proxy import connect_through_proxy, proxy_url
+from soniox_adapters.tls import client_context
+from soniox_proto import SonioxError, SonioxValidationError
+
+if TYPE_CHECKING:
+    import trio
+
+__all__ = ["StreamTransport"]
+
+READ_SIZE: Final = 64 * 1024
+
+CALLS_BETWEEN_YIELDS: Final = 16
+
+
+CLOSE_GRACE: Final = 1.0
+"""Seconds that a last close frame may take to be written."""
+
+
+class _ByteStream(Protocol):
+    """What streams of anyio and of trio have in common, under one set of names."""
+
+    async def receive(self) -> bytes:
+        """Return what has arrived, ``b""`` at the end; raises `OSError` on failure."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it; raises `OSError` on failure."""
+        ...
+
+    async def close(self) -> None:
+        """Close without waiting for the peer."""
+        ...
+
+
+class _AnyioStream:
+    def __init__(self, stream: anyio.abc.ByteStream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        try:
+            return await self._stream.receive(READ_SIZE)
+        except anyio.EndOfStream:
+            return b""
+
+    async def send(self, data: bytes) -> None:
+        await self._stream.send(data)
+
+    async def close(self) -> None:
+        await anyio.aclose_forcefully(self._stream)
+
+
+class _TrioStream:
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(READ_SIZE))
+
+    async def send(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def close(self) -> None:
+        import trio
+
+        await trio.aclose_forcefully(self._stream)
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """Return the failure behind what a stream raised: the libraries wrap it in their own."""
+    cause = error.__cause__
+    for candidate in (error, cause):
+        if isinstance(candidate, OSError):
+            return candidate
+    failure = ConnectionError(str(cause or error) or type(error).__name__)
+    failure.__cause__ = error
+    return failure
+
+
+async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
+    import trio
+
+    endpoint, given = options.endpoint, options.transport
+    if given is None and (url := proxy_url(options.proxy, endpoint)):
+        given = await trio.to_thread.run_sync(connect_through_proxy, url, endpoint, options.timeout)
+    stream: trio.abc.Stream
+    if given is None:
+        stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    elif isinstance(given, socket.socket):
+        given.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(given))
+    elif isinstance(given, trio.abc.Stream):
+        stream = given
+    else:
+        return await _open_on_anyio(options)
+    if endpoint.secure and not isinstance(stream, trio.SSLStream):
+        secured = trio.SSLStream(
+            stream,
+            client_context(options.ssl_context),
+            server_hostname=endpoint.host,
+            # Servers commonly leave out the closing alert; WebSocket has its own close frame.
+            https_compatible=True,
+        )
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return _TrioStream(secured)
+    return _TrioStream(cast("trio.abc.Stream", stream))
+
+
+async def _open_on_anyio(options: ConnectOptions) -> _ByteStream:
+    endpoint, stream = options.endpoint, options.transport
+    if not isinstance(stream, anyio.abc.ByteStream):
+        raise SonioxValidationError(
+            "transport must be a connected socket, a byte stream of anyio or trio, or a function "
+            f"that returns one, not {type(stream).__name__}"
+        )
+    attribute = anyio.streams.tls.TLSAttribute.standard_compatible
+    if not endpoint.secure or stream.extra(attribute, None) is not None:
+        return _AnyioStream(stream)
+    try:
+        secured = await anyio.streams.tls.TLSStream.wrap(
+            stream,
+            hostname=endpoint.host,
+            ssl_context=client_context(options.ssl_context),
+            standard_compatible=False,
+        )
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+    return _AnyioStream(secured)
+
+
+class StreamTransport(AsyncTransport):
+    """A byte stream of trio or anyio, moved by tasks."""
+
+    def __init__(self, host: AsyncHost) -> None:
+        super().__init__(host)
+        self._on_trio = running_library() == "trio"
+        self._stream: _ByteStream | None = None
+        self._scope = anyio.CancelScope()
+        self._task: asyncio.Task[None] | None = None
+        self._output = bytearray()
+        self._writing = False
+        self._reading_paused = False
+        self._closing = False
+        self._lost = False
+        self._timer_at: float | None = None
+        self._wake_reader = make_signal()
+        self._wake_writer = make_signal()
+        self._wake_timer = make_signal()
+        self._closed = make_signal()
+        self._calls = 0
+
+    @override
+    async def open(self, options: ConnectOptions) -> None:
+        opener = _open_on_trio if self._on_trio else _open_on_anyio
+        try:
+            with anyio.fail_after(options.timeout):
+                self._stream = await opener(options)
+        except (SonioxError, OSError):
+            raise
+        except Exception as error:
+            raise _as_os_error(error) from error
+        if self._on_trio:
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._run, self._stream)
+        else:
+            self._task = asyncio.create_task(self._run(self._stream))
+
+    @override
+    def write(self, data: bytes) -> None:
+        if self._stream is not None and not self._lost:
+            self._output += data
+            self.writing_paused = len(self._output) > WRITE_BUFFER_SIZE
+            self._wake_writer.notify()
+
+    @override
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+
+    @override
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._wake_reader.notify()
+
+    @override
+    def set_timer(self, when: float | None) -> None:
+        if when is not None and (self._timer_at is None or when < self._timer_at):
+            self._timer_at = when
+            self._wake_timer.notify()
+
+    @override
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._writing or not self._output:
+            # Whoever does not take what is on its way takes no close frame either.
+            self._scope.cancel()
+        else:
+            self._scope.deadline = anyio.current_time() + CLOSE_GRACE
+            self._wake_writer.notify()
+
+    @override
+    async def wait_closed(self) -> None:
+        # Shielded: it waits for no peer, and a closed session is to have no socket.
+        with anyio.CancelScope(shield=True):
+            while self._stream is not None and not self._lost:
+                await self._closed.wait()
+
+    @override
+    async def checkpoint(self) -> None:
+        self._calls += 1
+        if self._calls >= CALLS_BETWEEN_YIELDS:
+            self._calls = 0
+            await anyio.lowlevel.checkpoint()
+        else:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
+    # The tasks
+
+    async def _run(self, stream: _ByteStream) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._read, stream)
+                    group.start_soon(self._write, stream)
+                    group.start_soon(self._keep_time)
+        finally:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await stream.close()
+                finally:
+                    self._lost = True
+                    self.writing_paused = False
+                    self.writable.notify()
+                    self._closed.notify()
+
+    async def _read(self, stream: _ByteStream) -> None:
+        try:
+            while data := await stream.receive():
+                self._host.data_received(data)
+                while self._reading_paused:
+                    await self._wake_reader.wait()
+        except Exception as error:
+            self._host.connection_failed(_as_os_error(error))
+        else:
+            self._host.eof_received()
+
+    async def _write(self, stream: _ByteStream) -> None:
+        try:
+            while True:
+                while self._output:
+                    data = bytes(self._output)
+                    self._output.clear()
+                    self._writing = True
+                    await stream.send(data)
+                    self._writing = False
+                    if self.writing_paused and not self._output:
+                        self.writing_paused = False
+                        self.writable.notify()
+                if self._closing:
+                    self._scope.cancel()
+                await self._wake_writer.wait()
+        except Exception as error:
+            # The reader goes first: what the peer said before it hung up is still to be read.
+            await anyio.sleep(CLOSE_GRACE)
+            self._host.connection_failed(_as_os_error(error))
+
+    async def _keep_time(self) -> None:
+        while True:
+            if self._timer_at is None:
+                await self._wake_timer.wait()
+                continue
+            with anyio.CancelScope(deadline=self._timer_at):
+                await self._wake_timer.wait()
+            if self._timer_at <= anyio.current_time():
+                self._timer_at = None
+                self._host.timer_expired()
