@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import anyio.abc
@@ -109,6 +109,7 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
     if given is None and (url := proxy_url(options.proxy, endpoint)):
         given = await trio.to_thread.run_sync(connect_through_proxy, url, endpoint, options.timeout)
     stream: trio.abc.Stream
+    already_secure = isinstance(given, trio.SSLStream)
     if given is None:
         stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
     elif isinstance(given, socket.socket):
@@ -118,7 +119,7 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
         stream = given
     else:
         return await _open_on_anyio(options)
-    if endpoint.secure and not isinstance(stream, trio.SSLStream):
+    if endpoint.secure and not already_secure:
         secured = trio.SSLStream(
             stream,
             client_context(options.ssl_context),
@@ -132,7 +133,7 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
             await trio.aclose_forcefully(stream)
             raise
         return _TrioStream(secured)
-    return _TrioStream(cast("trio.abc.Stream", stream))
+    return _TrioStream(stream)
 
 
 async def _open_on_anyio(options: ConnectOptions) -> _ByteStream:
