@@ -7,9 +7,10 @@ What it builds is framed at once, so the order of the calls is the order of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import ClassVar, Final, TypeAlias, cast
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -28,6 +29,7 @@ from wsproto.events import Event as WSProtoEvent
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
+from soniox_proto.framing import BINARY_FRAME, TEXT_FRAME, FrameReader, FrameWriter
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = [
@@ -45,6 +47,10 @@ __all__ = [
 
 MAX_BODY_SIZE: Final = 64 * 1024
 """Bytes kept of the body of a refused upgrade: enough for any explanation."""
+
+_NOT_UTF_8 = "payload is not valid UTF-8"
+
+_HANDSHAKE_END = re.compile(rb"\n\r?\n")
 
 _HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
@@ -119,6 +125,9 @@ _SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 class WebSocket:
     """One end of a WebSocket connection."""
 
+    direct_framing: ClassVar[bool] = True
+    """Whether whole data messages bypass wsproto. The results are the same, only slower."""
+
     def __init__(
         self,
         role: ConnectionType,
@@ -130,11 +139,16 @@ class WebSocket:
         self._max_message_size = max_message_size
         self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
         self._output: list[bytes] = []
+        # Both are made once the WebSocket is open, unless an extension changes the frames.
+        self._writer: FrameWriter | None = None
+        self._reader: FrameReader | None = None
+        # How much of the end of the upgrade's answer may be part of the line that ends it.
+        self._handshake_tail = b""
         self._fragments: list[str] | list[bytes] = []
         self._fragments_size = 0
         self._rejection: Rejected | None = None
-        # wsproto goes on after its own errors, so the end is remembered here.
-        self._failed = False
+        # Nothing more is read. wsproto goes on after its own errors, so it is remembered here.
+        self._over = False
 
     # Output
 
@@ -152,7 +166,7 @@ class WebSocket:
     @property
     def open(self) -> bool:
         """Whether messages can be sent."""
-        return not self._failed and self._wsproto.state is ConnectionState.OPEN
+        return not self._over and self._wsproto.state is ConnectionState.OPEN
 
     def request_upgrade(
         self,
@@ -182,6 +196,7 @@ class WebSocket:
                 extra_headers=_encode_headers(headers),
             )
         )
+        self._use_direct_framing()
 
     def reject(
         self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
@@ -196,14 +211,23 @@ class WebSocket:
             )
         )
         self._send(RejectData(data=body))
-        self._failed = True
+        self._over = True
+
+    def _use_direct_framing(self) -> None:
+        if self.direct_framing and not any(extension.enabled() for extension in self._extensions):
+            client = self._wsproto.client
+            self._writer = FrameWriter(masked=client)
+            self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
 
     def send_message(self, message: str | bytes) -> None:
         """Queue one message, text for `str`, binary for `bytes`."""
-        if isinstance(message, str):
-            self._send(TextMessage(message))
+        writer = self._writer
+        if writer is None:
+            self._send(TextMessage(message) if isinstance(message, str) else BytesMessage(message))
+        elif isinstance(message, str):
+            self._output.append(writer.frame(TEXT_FRAME, message.encode()))
         else:
-            self._send(BytesMessage(message))
+            self._output.append(writer.frame(BINARY_FRAME, message))
 
     def send_ping(self, payload: bytes) -> None:
         """Queue a ping."""
@@ -225,28 +249,49 @@ class WebSocket:
         Iterate to the end, and act on each event before asking for the next: wsproto's state
         moves along with the iteration, and after a close frame nothing more could be framed.
         """
+        while data and not self._over:
+            if self._reader is not None:
+                yield from self._receive_frames(self._reader, data)
+                return
+            end = self._end_of_handshake(data)
+            yield from self._receive_slowly(data[:end])
+            data = data[end:]
+
+    def _receive_frames(self, reader: FrameReader, data: bytes) -> Iterator[WebSocketEvent]:
+        try:
+            for item in reader.read(data):
+                if isinstance(item, memoryview):
+                    yield from self._receive_slowly(bytes(item))
+                else:
+                    yield item
+                if self._over:
+                    return
+        except UnicodeDecodeError:
+            yield self._violated(1007, _NOT_UTF_8)
+
+    def _receive_slowly(self, data: bytes) -> Iterator[WebSocketEvent]:
         # wsproto takes b"" for the end of the stream during the handshake, and refuses
         # everything once both close frames are exchanged.
-        if not data or self._failed or self._wsproto.state is ConnectionState.CLOSED:
+        if not data or self._over or self._wsproto.state is ConnectionState.CLOSED:
             return
-        problem: str | None = None
-        answer: WSProtoEvent | None = None
+        failure = ""
+        hint: WSProtoEvent | None = None
         try:
             self._wsproto.receive_data(data)
         except RemoteProtocolError as error:
-            problem, answer = str(error), error.event_hint
+            failure, hint = f"not a WebSocket handshake: {error}", error.event_hint
         except (ValueError, IndexError):
             # Headers that wsproto cannot decode. Its own text would repeat them.
-            problem = "malformed header"
-        # What came before the fault counts, in whatever pieces both arrived.
+            failure = "not a WebSocket handshake: malformed header"
+        # What came before the failure counts.
         for event in self._wsproto.events():
             yield from self._handle(event)
-            if self._failed:
+            if self._over:
                 return
-        if problem is not None:
-            if isinstance(answer, RejectConnection) and not self._wsproto.client:
-                self._send(answer)
-            yield self._violated(1002, f"not a WebSocket handshake: {problem}")
+        if failure:
+            if hint is not None and not self._wsproto.client:
+                self._send(hint)
+            yield self._violated(1002, failure)
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:
         """Yield what the end of the stream completes: the body of a refused upgrade."""
@@ -265,13 +310,15 @@ class WebSocket:
                 yield PongReceived(bytes(event.payload))
             case CloseConnection():
                 if self._wsproto.state in {ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED}:
+                    self._over = True
                     yield CloseReceived(int(event.code), event.reason or "")
                 else:
                     # wsproto reports framing errors of the peer as if the peer had closed. Its
                     # text for bad UTF-8 tells a position that depends on how the bytes were cut.
-                    reason = "payload is not valid UTF-8" if event.code == 1007 else event.reason
+                    reason = _NOT_UTF_8 if event.code == 1007 else event.reason
                     yield self._violated(int(event.code), reason or "protocol error")
             case AcceptConnection():
+                self._use_direct_framing()
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():
                 self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
@@ -312,13 +359,28 @@ class WebSocket:
             else:
                 yield b"".join(cast("list[bytes]", fragments))
 
+    def _end_of_handshake(self, data: bytes) -> int:
+        """Return where the client's handshake ends in `data`: wsproto is to see no frame whole.
+
+        Behind the end of the headers, frames begin, or the body of a refusal.
+        """
+        if not self._wsproto.client or self._wsproto.state is not ConnectionState.CONNECTING:
+            return len(data)
+        tail = self._handshake_tail
+        found = _HANDSHAKE_END.search(tail + data)
+        if found is None:
+            self._handshake_tail = (tail + data)[-2:]
+            return len(data)
+        self._handshake_tail = b""
+        return found.end() - len(tail)
+
     def _rejected(self, rejection: Rejected) -> Rejected:
         self._rejection = None
-        self._failed = True
+        self._over = True
         return rejection
 
     def _violated(self, code: int, message: str) -> Violation:
-        self._failed = True
+        self._over = True
         self._fragments = []
         self.send_close(code, "")
         return Violation(code, message)

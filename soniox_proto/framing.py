@@ -1,0 +1,256 @@
+"""Whole data messages, framed and unframed directly (RFC 6455 section 5.2).
+
+Nearly all traffic of a session is data messages of one frame. They are handled here, in a fraction
+of the time that a general frame parser takes. Everything else (control frames, fragments,
+extensions, whatever is malformed) is left to wsproto, which sees whole frames of the rest only.
+"""
+
+from __future__ import annotations
+
+import os
+from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Callable, Iterator
+from functools import cache
+from struct import Struct
+from typing import Final, cast
+
+__all__ = ["FrameReader", "FrameWriter", "apply_mask_in_python"]
+
+TEXT_FRAME: Final = 0x81
+"""First byte of a final, unextended text frame."""
+BINARY_FRAME: Final = 0x82
+"""First byte of a final, unextended binary frame."""
+
+_FINAL = 0x80
+_OPCODE = 0x0F
+_FIRST_CONTROL_OPCODE = 0x8
+_MASKED = 0x80
+_LENGTH = 0x7F
+_SIXTEEN_BITS = 126
+_SIXTY_FOUR_BITS = 127
+
+_pack_short = Struct("!BB").pack
+_pack_medium = Struct("!BBH").pack
+_pack_long = Struct("!BBQ").pack
+_utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
+
+_XOR_TABLES = [bytes(value ^ key for value in range(256)) for key in range(256)]
+
+INTEGER_MASKING_LIMIT: Final = 2048
+"""Bytes up to which masking as one large integer is faster than four translations."""
+
+KEYS_IN_POOL: Final = 256
+"""Masking keys drawn from the system at a time: drawing one costs as much as sending it."""
+
+
+def apply_mask_in_python(data: bytes, key: bytes) -> bytes:
+    """Return `data` masked, or unmasked, with a key of four bytes (RFC 6455 section 5.3)."""
+    size = len(data)
+    if size <= INTEGER_MASKING_LIMIT:
+        keys = key * (size // 4 + 1)
+        masked = int.from_bytes(data, "little") ^ int.from_bytes(keys[:size], "little")
+        return masked.to_bytes(size, "little")
+    output = bytearray(data)
+    for position, value in enumerate(key):
+        output[position::4] = output[position::4].translate(_XOR_TABLES[value])
+    return bytes(output)
+
+
+@cache
+def best_mask() -> Callable[[bytes, bytes], bytes]:
+    """Return the fastest masking function at hand: that of websockets in C, if installed."""
+    try:
+        from websockets.speedups import apply_mask
+    except ImportError:
+        return apply_mask_in_python
+    return apply_mask
+
+
+class FrameWriter:
+    """Frames whole messages, masked for a client."""
+
+    __slots__ = ("_keys", "_mask", "_position")
+
+    def __init__(self, *, masked: bool) -> None:
+        self._mask = best_mask() if masked else None
+        self._keys = b""
+        self._position = 0
+
+    def frame(self, first_byte: int, payload: bytes) -> bytes:
+        """Return `payload` as one frame."""
+        size = len(payload)
+        mask = self._mask
+        bit = 0 if mask is None else _MASKED
+        if size < _SIXTEEN_BITS:
+            header = _pack_short(first_byte, bit | size)
+        elif size < 65536:
+            header = _pack_medium(first_byte, bit | _SIXTEEN_BITS, size)
+        else:
+            header = _pack_long(first_byte, bit | _SIXTY_FOUR_BITS, size)
+        if mask is None:
+            return header + payload
+        position = self._position
+        key = self._keys[position : position + 4]
+        if not key:
+            self._keys = os.urandom(4 * KEYS_IN_POOL)
+            position, key = 0, self._keys[:4]
+        self._position = position + 4
+        return b"".join((header, key, mask(payload, key)))
+
+
+class FrameReader:
+    """Splits what a peer sends into whole messages and the frames that are left to wsproto.
+
+    Args:
+        masked: Whether the peer's frames are to be masked: it is a client.
+        max_message_size: Bytes of the largest message taken directly.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_foreign",
+        "_foreign_header",
+        "_foreign_left",
+        "_fragmented",
+        "_held",
+        "_key",
+        "_left",
+        "_mask_bit",
+        "_max_message_size",
+        "_ours",
+        "_parts",
+    )
+
+    def __init__(self, *, masked: bool, max_message_size: int) -> None:
+        self._mask_bit = _MASKED if masked else 0
+        # A client sends little text; unmasking it piece by piece would not be worth the code.
+        self._ours = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
+        self._max_message_size = max_message_size
+        # At a frame boundary: the beginning of a header, too short to tell anything.
+        self._held = b""
+        # Inside a frame of ours: what is still to come, and what is here.
+        self._left = 0
+        self._parts: list[str] | list[bytes] = []
+        self._decoder: IncrementalDecoder | None = None
+        self._key = b""
+        # Inside a frame of wsproto's: its header so far, then how much is still to come.
+        self._foreign = False
+        self._foreign_header = bytearray()
+        self._foreign_left = 0
+        # Between the fragments of a message, data frames are wsproto's.
+        self._fragmented = False
+
+    def read(self, data: bytes) -> Iterator[str | bytes | memoryview]:
+        """Yield whole messages as `str` and `bytes`, bytes for wsproto as `memoryview`.
+
+        Act on each item before asking for the next. Raises `UnicodeDecodeError` for text that is
+        not UTF-8.
+        """
+        if self._held:
+            data, self._held = self._held + data, b""
+        position, end = 0, len(data)
+        while position < end:
+            if self._left:
+                stop = min(end, position + self._left)
+                message = self._continue(data[position:stop])
+                position = stop
+                if message is not None:
+                    yield message
+                continue
+            if self._foreign:
+                stop = self._foreign_stop(data, position, end)
+                yield memoryview(data)[position:stop]
+                position = stop
+                continue
+            if end - position < 2:
+                self._held = data[position:]
+                return
+            first, second = data[position], data[position + 1]
+            size = -1
+            start = position + 2
+            if first in self._ours and second & _MASKED == self._mask_bit and not self._fragmented:
+                start, size = self._payload(data, position, end, second & _LENGTH)
+                if start > end:
+                    self._held = data[position:]
+                    return
+            if size < 0:
+                self._foreign = True
+                continue
+            stop = start + size
+            if stop > end:
+                self._begin(first, data[start:end], stop - end, data[start - 4 : start])
+                return
+            position = stop
+            payload = data[start:stop]
+            if self._mask_bit:
+                yield best_mask()(payload, data[start - 4 : start])
+            else:
+                yield payload.decode() if first == TEXT_FRAME else payload
+
+    def _payload(self, data: bytes, position: int, end: int, size: int) -> tuple[int, int]:
+        """Return where the payload starts and its size, -1 for a frame that is wsproto's.
+
+        With a start beyond `end` the header is not complete, and the size means nothing.
+        """
+        start = position + 2
+        smallest = 0
+        if size >= _SIXTEEN_BITS:
+            # RFC 6455 section 5.2: the minimal number of bytes must be used.
+            smallest, width = (126, 2) if size == _SIXTEEN_BITS else (65536, 8)
+            start += width
+            size = int.from_bytes(data[position + 2 : start], "big")
+        if self._mask_bit:
+            start += 4
+        return start, size if smallest <= size <= self._max_message_size else -1
+
+    def _begin(self, first: int, piece: bytes, left: int, key: bytes) -> None:
+        """Begin a message of which only `piece` is here."""
+        self._left = left
+        self._key = key
+        if first == TEXT_FRAME:
+            self._decoder = _utf8_decoder()
+            self._parts = [self._decoder.decode(piece)]
+        else:
+            self._decoder = None
+            self._parts = [piece]
+
+    def _continue(self, piece: bytes) -> str | bytes | None:
+        """Take more of a message, and return it once it is whole."""
+        self._left -= len(piece)
+        if self._decoder is not None:
+            texts = cast("list[str]", self._parts)
+            texts.append(self._decoder.decode(piece, not self._left))
+            return None if self._left else "".join(texts)
+        pieces = cast("list[bytes]", self._parts)
+        pieces.append(piece)
+        if self._left:
+            return None
+        payload = b"".join(pieces)
+        return best_mask()(payload, self._key) if self._mask_bit else payload
+
+    def _foreign_stop(self, data: bytes, position: int, end: int) -> int:
+        """Return how far the current frame of wsproto's reaches into `data`."""
+        header = self._foreign_header
+        while not self._foreign_left and position < end:
+            header.append(data[position])
+            position += 1
+            if len(header) < 2:
+                continue
+            size = header[1] & _LENGTH
+            width = {_SIXTEEN_BITS: 2, _SIXTY_FOUR_BITS: 8}.get(size, 0)
+            if len(header) < 2 + width:
+                continue
+            if width:
+                size = int.from_bytes(header[2:], "big")
+            self._foreign_left = size + (4 if header[1] & _MASKED else 0)
+            if header[0] & _OPCODE < _FIRST_CONTROL_OPCODE:
+                self._fragmented = not header[0] & _FINAL
+            header.clear()
+            if not self._foreign_left:
+                self._foreign = False
+                return position
+        stop = min(end, position + self._foreign_left)
+        self._foreign_left -= stop - position
+        if not self._foreign_left and not header:
+            self._foreign = False
+        return stop
