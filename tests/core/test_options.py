@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soniox_proto import (
+    RealtimeSTTConnection,
+    RealtimeSTTProtocol,
+    RealtimeSTTServerConnection,
+    SonioxValidationError,
+)
+from soniox_proto.options import check_seconds, check_size
+from tests.support.core_messages import CONFIG
+
+SECONDS = {
+    RealtimeSTTProtocol: [
+        "connect_timeout",
+        "close_timeout",
+        "keepalive_interval",
+        "finalize_timeout",
+    ],
+    RealtimeSTTConnection: [
+        "connect_timeout",
+        "close_timeout",
+        "keepalive_interval",
+        "ping_interval",
+        "ping_timeout",
+        "finalize_timeout",
+    ],
+    RealtimeSTTServerConnection: [
+        "connect_timeout",
+        "start_timeout",
+        "idle_timeout",
+        "close_timeout",
+    ],
+}
+SIZES = {
+    RealtimeSTTProtocol: ["max_pending_audio"],
+    RealtimeSTTConnection: ["max_message_size", "max_pending_audio"],
+    RealtimeSTTServerConnection: ["max_message_size"],
+}
+
+
+def make(kind: type, **options: Any) -> object:
+    if kind is RealtimeSTTProtocol:
+        return RealtimeSTTProtocol(CONFIG, **options)
+    if kind is RealtimeSTTConnection:
+        return RealtimeSTTConnection("ws://localhost/", CONFIG, **options)
+    return RealtimeSTTServerConnection(**options)
+
+
+class TestSeconds:
+    @given(st.none() | st.floats(min_value=1e-9, max_value=1e8) | st.integers(1, 10**8))
+    def test_a_number_above_zero_stays(self, value: float | None) -> None:
+        assert check_seconds("close_timeout", value) == value
+
+    @pytest.mark.parametrize("value", [float("inf"), 1e9, 10**400])
+    def test_a_limit_beyond_any_session_is_none(self, value: float) -> None:
+        assert check_seconds("close_timeout", value) is None
+
+    @pytest.mark.parametrize("value", [0, 0.0, -1, float("nan"), float("-inf"), True, False])
+    def test_what_is_no_time_is_refused(self, value: float) -> None:
+        with pytest.raises(SonioxValidationError, match="close_timeout must be a number"):
+            check_seconds("close_timeout", value)
+
+    @pytest.mark.parametrize("value", ["5", Decimal(5), [5], 5j])
+    def test_what_is_no_number_is_refused(self, value: Any) -> None:
+        with pytest.raises(SonioxValidationError, match="close_timeout must be a number"):
+            check_seconds("close_timeout", value)
+
+
+class TestSize:
+    @given(st.integers(min_value=1))
+    def test_a_whole_number_from_one_stays(self, value: int) -> None:
+        assert check_size("max_message_size", value) == value
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "5", float("nan")])
+    def test_anything_else_is_refused(self, value: Any) -> None:
+        with pytest.raises(SonioxValidationError, match="max_message_size must be a whole number"):
+            check_size("max_message_size", value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [(kind, option) for kind, names in SECONDS.items() for option in names]
+)
+def test_every_time_option_is_checked_and_may_be_off(kind: type, option: str) -> None:
+    make(kind, **{option: None})
+    make(kind, **{option: 0.001})
+    with pytest.raises(SonioxValidationError, match=option):
+        make(kind, **{option: 0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [(kind, option) for kind, names in SIZES.items() for option in names]
+)
+def test_every_size_option_is_checked(kind: type, option: str) -> None:
+    make(kind, **{option: 1})
+    with pytest.raises(SonioxValidationError, match=option):
+        make(kind, **{option: 0})
