@@ -299,7 +299,7 @@ class AsyncRealtimeSTTSession(SessionBase):
             return
         # What comes in is read while this waits, or two full buffers would wait for each other.
         self._senders_waiting += 1
-        transport.resume_reading()
+        self._resume_reading()
         try:
             while transport.writing_paused and not self._machine.closed:
                 await transport.writable.wait()
@@ -314,10 +314,14 @@ class AsyncRealtimeSTTSession(SessionBase):
             await self._changed.wait()
         was_full = self._inbox.full
         result = self._take()
-        if was_full and self._transport is not None and not self._machine.closed:
+        if was_full:
+            self._resume_reading()
+        return result
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._machine.closed:
             self._machine.resume_reading(self._clock())
             self._transport.resume_reading()
-        return result
 
     def _process(self, events: list[Event]) -> None:
         """Hand on what the core returned, write what it made, and arm its next timer."""
@@ -345,9 +349,13 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._process(self._machine.receive_data(data, self._clock()))
         if self._transport is None or self._machine.closed or not self._inbox.full:
             return
-        if self._inbox.overfull or not (self._senders_waiting or self._closing):
+        # A sender and a close read on, or two full buffers would wait for each other.
+        if not (self._senders_waiting or self._closing):
             self._machine.pause_reading(self._clock())
             self._transport.pause_reading()
+        elif self._inbox.overfull:
+            error = self._overflow_error()
+            self._process(self._machine.fail(error, self._clock(), close_code=1001))
 
     def eof_received(self) -> None:
         """Tell the core that the stream ended; called by the transport."""

@@ -18,6 +18,7 @@ from soniox_adapters.async_transport import (
     make_signal,
 )
 from soniox_adapters.proxy import connect_through_proxy, proxy_url
+from soniox_adapters.session import MAX_UNSENT_BYTES
 from soniox_adapters.tls import client_context
 
 __all__ = ["AsyncioTransport"]
@@ -37,6 +38,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray(READ_SIZE)
         self._timer: asyncio.TimerHandle | None = None
+        self._inbox_full = False
+        self._too_much_unsent = False
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -83,14 +86,22 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     def pause_reading(self) -> None:
-        if self._transport is not None and not self._reading_paused and not self._closing:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        self._inbox_full = True
+        self._update_reading()
 
     @override
     def resume_reading(self) -> None:
-        if self._transport is not None and self._reading_paused and not self._closing:
-            self._reading_paused = False
+        self._inbox_full = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        pause = self._inbox_full or self._too_much_unsent
+        if self._transport is None or self._closing or pause is self._reading_paused:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     @override
@@ -145,6 +156,15 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over what was read."""
         self._host.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+        transport = self._transport
+        if (
+            self.writing_paused
+            and transport is not None
+            and transport.get_write_buffer_size() > MAX_UNSENT_BYTES
+        ):
+            # Until resume_writing.
+            self._too_much_unsent = True
+            self._update_reading()
 
     def eof_received(self) -> None:
         """Tell of the end; returning None closes the transport."""
@@ -158,6 +178,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         """Let senders go on."""
         self.writing_paused = False
         self.writable.notify()
+        self._too_much_unsent = False
+        self._update_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the loss, after what the peer still said."""

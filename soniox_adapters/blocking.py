@@ -16,7 +16,12 @@ from typing import Final, cast
 
 from typing_extensions import Self
 
-from soniox_adapters.session import AudioChunk, SessionBase, receive_timeout_error
+from soniox_adapters.session import (
+    MAX_UNSENT_BYTES,
+    AudioChunk,
+    SessionBase,
+    receive_timeout_error,
+)
 from soniox_adapters.socket_stream import BlockingTransport, SocketStream, open_socket
 from soniox_adapters.ticker import ticker
 from soniox_proto import (
@@ -324,8 +329,9 @@ class RealtimeSTTSession(SessionBase):
                     return
                 self._run_timers()
                 continue
-            may_read = not self._inbox.overfull if sending or closing else not self._inbox.full
-            watch = not self._watching and may_read
+            # A sender and a close read on, or two full buffers would wait for each other.
+            may_read = sending or closing or not self._inbox.full
+            watch = not self._watching and may_read and len(self._output) < MAX_UNSENT_BYTES
             if self._stream is not None and (watch or self._output):
                 self._wait_for_socket(watch, timeout)
                 if watch:
@@ -369,8 +375,14 @@ class RealtimeSTTSession(SessionBase):
         """Feed the core with what has arrived."""
         stream = self._stream
         while stream is not None and not self._machine.closed:
-            if self._inbox.overfull or (self._inbox.full and not beyond_full):
+            if self._inbox.full and not beyond_full:
                 self._machine.pause_reading(_clock())
+                return
+            if self._inbox.overfull:
+                error = self._overflow_error()
+                self._deliver(self._machine.fail(error, _clock(), close_code=1001))
+                return
+            if len(self._output) >= MAX_UNSENT_BYTES:
                 return
             try:
                 data = stream.read()

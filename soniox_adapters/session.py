@@ -38,7 +38,14 @@ from soniox_proto.options import (
     DEFAULT_PING_TIMEOUT,
 )
 
-__all__ = ["AudioChunk", "Inbox", "ProxyOption", "SessionBase", "receive_timeout_error"]
+__all__ = [
+    "MAX_UNSENT_BYTES",
+    "AudioChunk",
+    "Inbox",
+    "ProxyOption",
+    "SessionBase",
+    "receive_timeout_error",
+]
 
 AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
 """Audio, as the configuration declares it."""
@@ -51,6 +58,10 @@ MAX_WAITING_MESSAGES: Final = 256
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
+
+MAX_UNSENT_BYTES: Final = 1024 * 1024
+"""Bytes that wait to be written before the socket is read no further: a peer that does not read
+cannot make the answers to its pings pile up."""
 
 
 class Inbox:
@@ -97,7 +108,7 @@ class Inbox:
 
     @property
     def overfull(self) -> bool:
-        """Whether nothing more may be kept at all."""
+        """Whether nothing more may be kept at all: a session whose sender is stuck has to end."""
         return self._size >= MAX_WAITING_BYTES
 
     def take(self) -> Result | None:
@@ -280,6 +291,14 @@ class SessionBase(ABC):
         )
         failure.__cause__ = error
         return failure
+
+    def _overflow_error(self) -> SonioxRealtimeError:
+        """Return the error for a session that waits to send while nobody receives."""
+        return SonioxRealtimeError(
+            f"the server waits for its messages to be received before it takes more audio, and "
+            f"{MAX_WAITING_BYTES} bytes of them wait already; receive while sending, for example "
+            "in another thread or task"
+        )
 
     def _why_not_sent(self) -> SonioxRealtimeError:
         """Return what to raise to a sender whose session ended before its message was out."""

@@ -25,6 +25,7 @@ from soniox_adapters.async_transport import (
     running_library,
 )
 from soniox_adapters.proxy import connect_through_proxy, proxy_url
+from soniox_adapters.session import MAX_UNSENT_BYTES
 from soniox_adapters.tls import client_context
 from soniox_proto import SonioxError, SonioxValidationError
 
@@ -210,9 +211,8 @@ class StreamTransport(AsyncTransport):
 
     @override
     def resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            self._wake_reader.notify()
+        self._reading_paused = False
+        self._wake_reader.notify()
 
     @override
     def set_timer(self, when: float | None) -> None:
@@ -271,7 +271,7 @@ class StreamTransport(AsyncTransport):
         try:
             while data := await stream.receive():
                 self._host.data_received(data)
-                while self._reading_paused:
+                while self._reading_paused or len(self._output) > MAX_UNSENT_BYTES:
                     await self._wake_reader.wait()
         except Exception as error:
             self._host.connection_failed(_as_os_error(error))
@@ -287,6 +287,7 @@ class StreamTransport(AsyncTransport):
                     self._writing = True
                     await stream.send(data)
                     self._writing = False
+                    self._wake_reader.notify()
                     if self.writing_paused and not self._output:
                         self.writing_paused = False
                         self.writable.notify()

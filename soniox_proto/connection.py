@@ -206,6 +206,11 @@ class RealtimeSTTConnection:
         """Do what is due at `now`; too early, too late and too often are all harmless."""
         now = self._advance(now)
         events: list[Event] = []
+        # A refusal whose body does not end says more than a timeout.
+        if self._protocol.state is SessionState.CONNECTING and self._connect_is_overdue(now):
+            events += self._receive_eof(now)
+        # First, for what is over sends no ping.
+        events += self._protocol.handle_timeout(now)
         for timer in self._timers.expire(now):
             if timer is Timer.PONG:
                 error = SonioxTimeoutError(
@@ -213,12 +218,8 @@ class RealtimeSTTConnection:
                     operation="ping",
                 )
                 events += self._protocol.fail(error, now, close_code=1011)
-            elif self._websocket.open:
+            elif self._websocket.open and not self._protocol.closed:
                 self._send_ping(now)
-        # A refusal whose body does not end says more than a timeout.
-        if self._protocol.state is SessionState.CONNECTING and self._connect_is_overdue(now):
-            events += self._receive_eof(now)
-        events += self._protocol.handle_timeout(now)
         return self._flushed(events)
 
     # Calls by the user

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias, cast
+from typing import ClassVar, Final, TypeAlias
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -144,8 +144,7 @@ class WebSocket:
         self._reader: FrameReader | None = None
         # How much of the end of the upgrade's answer may be part of the line that ends it.
         self._handshake_tail = b""
-        self._fragments: list[str] | list[bytes] = []
-        self._fragments_size = 0
+        self._fragments = bytearray()
         self._rejection: Rejected | None = None
         # Nothing more is read. wsproto goes on after its own errors, so it is remembered here.
         self._over = False
@@ -338,26 +337,18 @@ class WebSocket:
 
     def _join(self, event: TextMessage | BytesMessage) -> Iterator[WebSocketEvent]:
         """Yield the whole message once its last piece is here."""
-        piece = event.data if isinstance(event.data, str) else bytes(event.data)
-        size = self._fragments_size + _size_in_bytes(piece)
-        if size > self._max_message_size:
+        text = isinstance(event, TextMessage)
+        piece = event.data.encode() if isinstance(event, TextMessage) else event.data
+        if len(self._fragments) + len(piece) > self._max_message_size:
             yield self._violated(
                 1009, f"message larger than max_message_size ({self._max_message_size} bytes)"
             )
-        elif not event.message_finished:
-            if piece:
-                cast("list[str | bytes]", self._fragments).append(piece)
-                self._fragments_size = size
-        elif not self._fragments:
-            yield piece
-        else:
-            fragments = cast("list[str | bytes]", self._fragments)
-            fragments.append(piece)
-            self._fragments, self._fragments_size = [], 0
-            if isinstance(piece, str):
-                yield "".join(cast("list[str]", fragments))
-            else:
-                yield b"".join(cast("list[bytes]", fragments))
+            return
+        # Kept in one buffer: a list of tiny fragments would take many times their size.
+        self._fragments += piece
+        if event.message_finished:
+            message, self._fragments = bytes(self._fragments), bytearray()
+            yield message.decode() if text else message
 
     def _end_of_handshake(self, data: bytes) -> int:
         """Return where the client's handshake ends in `data`: wsproto is to see no frame whole.
@@ -381,13 +372,9 @@ class WebSocket:
 
     def _violated(self, code: int, message: str) -> Violation:
         self._over = True
-        self._fragments = []
+        self._fragments = bytearray()
         self.send_close(code, "")
         return Violation(code, message)
-
-
-def _size_in_bytes(piece: str | bytes) -> int:
-    return len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
 
 
 def _encode_headers(headers: Sequence[tuple[str, str]]) -> _HeaderList:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soniox_adapters import client as client_module
-from soniox_adapters.server import LocalServer
+from soniox_adapters.server import LocalServer, run_in_thread
 
 README = Path(__file__).parent.parent / "README.md"
 SAMPLE = Path(client_module.__file__).parent / "server" / "samples" / "meeting.wav"
@@ -29,7 +29,7 @@ def test_example(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # The examples speak to the real service; here the local one stands in for it.
-    with LocalServer.in_thread(recognizer="scripted") as server:
+    with run_in_thread(LocalServer(recognizer="scripted")) as server:
         monkeypatch.setattr(client_module, "DEFAULT_WEBSOCKET_URL", server.url)
         monkeypatch.setenv("SONIOX_API_KEY", "key")
         monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -217,7 +218,7 @@ class TestMessages:
         content = payload.decode(errors="ignore")
         payload = content.encode()
         edges = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
-        pieces = [payload[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [payload[a:b] for a, b in itertools.pairwise(edges)]
         opcode = Opcode.TEXT if text else Opcode.BINARY
         data = b"".join(
             frames.encode(
