@@ -17,7 +17,7 @@ from soniox_adapters.async_transport import (
     make_signal,
     running_library,
 )
-from soniox_adapters.session import AudioChunk, SessionBase
+from soniox_adapters.session import AudioChunk, SessionBase, checked_control_type
 from soniox_proto import (
     Endpoint,
     Event,
@@ -26,7 +26,6 @@ from soniox_proto import (
     Result,
     SessionState,
     SonioxRealtimeError,
-    SonioxStateError,
 )
 
 __all__ = ["AsyncRealtimeSTTSession"]
@@ -73,8 +72,7 @@ class AsyncRealtimeSTTSession(SessionBase):
         except BaseException:
             await self.abort()
             raise
-        if self._machine.closed:
-            raise self._machine.error or SonioxStateError("the session was closed while connecting")
+        self._require_opened()
         return self
 
     enter = __aenter__
@@ -173,9 +171,9 @@ class AsyncRealtimeSTTSession(SessionBase):
         """Send end-of-audio, a keepalive or a finalize.
 
         Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
-        connection is lost.
+        connection is lost, `SonioxValidationError` for any other control type.
         """
-        match RealtimeControlType(control_type):
+        match checked_control_type(control_type):
             case RealtimeControlType.FINISH:
                 await self.finish()
             case RealtimeControlType.KEEP_ALIVE:

@@ -20,6 +20,7 @@ from soniox_adapters.session import (
     MAX_UNSENT_BYTES,
     AudioChunk,
     SessionBase,
+    checked_control_type,
     receive_timeout_error,
 )
 from soniox_adapters.socket_stream import BlockingTransport, SocketStream, open_socket
@@ -31,7 +32,6 @@ from soniox_proto import (
     Result,
     SessionState,
     SonioxRealtimeError,
-    SonioxStateError,
 )
 
 __all__ = ["RealtimeSTTSession"]
@@ -86,8 +86,7 @@ class RealtimeSTTSession(SessionBase):
         except BaseException:
             self.abort()
             raise
-        if self._machine.closed:
-            raise self._machine.error or SonioxStateError("the session was closed while connecting")
+        self._require_opened()
         return self
 
     enter = __enter__
@@ -174,9 +173,9 @@ class RealtimeSTTSession(SessionBase):
         """Send end-of-audio, a keepalive or a finalize.
 
         Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
-        connection is lost.
+        connection is lost, `SonioxValidationError` for any other control type.
         """
-        match RealtimeControlType(control_type):
+        match checked_control_type(control_type):
             case RealtimeControlType.FINISH:
                 self.finish()
             case RealtimeControlType.KEEP_ALIVE:

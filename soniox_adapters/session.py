@@ -15,7 +15,9 @@ from soniox_proto import (
     Closed,
     Event,
     HeadersInput,
+    Opened,
     Outcome,
+    RealtimeControlType,
     RealtimeEvent,
     RealtimeSTTConfig,
     RealtimeSTTConnection,
@@ -28,6 +30,7 @@ from soniox_proto import (
     SonioxServerError,
     SonioxStateError,
     SonioxTimeoutError,
+    SonioxValidationError,
 )
 from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
@@ -44,6 +47,7 @@ __all__ = [
     "Inbox",
     "ProxyOption",
     "SessionBase",
+    "checked_control_type",
     "receive_timeout_error",
 ]
 
@@ -74,6 +78,7 @@ class Inbox:
         "_results",
         "_server_error",
         "_size",
+        "opened",
     )
 
     def __init__(self, *, raise_on_error: bool) -> None:
@@ -82,6 +87,7 @@ class Inbox:
         self._size = 0
         self._server_error: SonioxServerError | None = None
         self._closed: Closed | None = None
+        self.opened = False
         # Set once the last message (finished, or an error) has been handed out.
         self._ended = False
 
@@ -95,6 +101,8 @@ class Inbox:
                 self._server_error = self._server_error or event.error
             elif type(event) is Closed:
                 self._closed = event
+            elif type(event) is Opened:
+                self.opened = True
 
     @property
     def ready(self) -> bool:
@@ -232,7 +240,7 @@ class SessionBase(ABC):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None before that."""
+        """How the session ended; None until that is certain."""
         return self._machine.outcome
 
     @property
@@ -260,6 +268,11 @@ class SessionBase(ABC):
             )
         if self._machine.closed and self._machine.outcome is None:
             raise SonioxStateError("the session was closed before it was connected")
+
+    def _require_opened(self) -> None:
+        """Raise unless the session opened; one that is over by now still has its messages."""
+        if not self._inbox.opened:
+            raise self._machine.error or SonioxStateError("the session was closed while connecting")
 
     def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
         """Abort the core, because of `cause` if there is one, and return its last events."""
@@ -315,3 +328,12 @@ class SessionBase(ABC):
 def receive_timeout_error(timeout: float) -> SonioxTimeoutError:
     """Return the error for a receive that took longer than `timeout` seconds."""
     return SonioxTimeoutError(f"no message came within {timeout:g} s", operation="receive")
+
+
+def checked_control_type(value: RealtimeControlType | str) -> RealtimeControlType:
+    """Return a control type; raises `SonioxValidationError` for what is none."""
+    try:
+        return RealtimeControlType(value)
+    except ValueError:
+        names = ", ".join(str(kind) for kind in RealtimeControlType)
+        raise SonioxValidationError(f"control_type must be one of {names}, not {value!r}") from None

@@ -171,7 +171,7 @@ class RealtimeSTTConnection:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None until it is closed, and if it was never started."""
+        """How the session ended; None until that is certain, and if it was never started."""
         return self._protocol.outcome
 
     @property
@@ -206,20 +206,20 @@ class RealtimeSTTConnection:
         """Do what is due at `now`; too early, too late and too often are all harmless."""
         now = self._advance(now)
         events: list[Event] = []
+        due = list(self._timers.expire(now))
+        if Timer.PONG in due:
+            error = SonioxTimeoutError(
+                f"the peer did not answer a ping within {self._ping_timeout} s",
+                operation="ping",
+            )
+            events += self._protocol.fail(error, now, close_code=1011)
         # A refusal whose body does not end says more than a timeout.
         if self._protocol.state is SessionState.CONNECTING and self._connect_is_overdue(now):
             events += self._receive_eof(now)
-        # First, for what is over sends no ping.
         events += self._protocol.handle_timeout(now)
-        for timer in self._timers.expire(now):
-            if timer is Timer.PONG:
-                error = SonioxTimeoutError(
-                    f"the peer did not answer a ping within {self._ping_timeout} s",
-                    operation="ping",
-                )
-                events += self._protocol.fail(error, now, close_code=1011)
-            elif self._websocket.open and not self._protocol.closed:
-                self._send_ping(now)
+        # Last, for what is over sends no ping.
+        if Timer.PING in due and self._websocket.open and not self._protocol.closed:
+            self._send_ping(now)
         return self._flushed(events)
 
     # Calls by the user

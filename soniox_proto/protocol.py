@@ -158,8 +158,13 @@ class RealtimeSTTProtocol:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None until it is closed, and if it was never started."""
-        return self._outcome
+        """How the session ended; None until that is certain, and if it was never started.
+
+        After the finished response or an error message nothing that follows can change it.
+        """
+        if self._final_outcome is Outcome.CLOSED_LOCALLY:
+            return self._outcome
+        return self._outcome or self._final_outcome
 
     @property
     def error(self) -> SonioxRealtimeError | None:

@@ -1,0 +1,388 @@
+"""From audio as a client declares it to what an offline recognizer hears: 16 kHz mono PCM."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+
+from soniox_adapters.server.recognizer import AudioDecodeError, import_local_package
+from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    _Samples: TypeAlias = NDArray[numpy.float32]
+
+__all__ = ["OUTPUT_SAMPLE_RATE", "AudioDecoder", "AudioLayout", "WavReader"]
+
+OUTPUT_SAMPLE_RATE = 16_000
+"""Samples per second that `AudioDecoder` returns."""
+
+_SAMPLE_RATES = range(1_000, 768_001)
+"""Beyond these a sample rate is a mistake, and resampling from it would need absurd filters."""
+
+_BLOCKS_PER_SECOND = 100
+"""Audio is converted in blocks of 10 ms: single samples would drown in the cost of each call."""
+
+_MAX_FORMAT_CHUNK_BYTES = 1024
+"""A `fmt ` chunk has 16 to 40 bytes; a longer one is not worth holding in memory."""
+
+_UNKNOWN_DATA_SIZES = {0, 0xFFFF_FFFF}
+"""What programs that write a WAV file into a pipe put where they cannot know the size."""
+
+Encoding: TypeAlias = Literal["signed", "unsigned", "float", "mulaw", "alaw"]
+"""How one sample is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLayout:
+    """How uncompressed audio lies in memory."""
+
+    encoding: Encoding
+    """How one sample is written."""
+    sample_bytes: int
+    """Bytes of one sample of one channel."""
+    big_endian: bool
+    """Whether the most significant byte of a sample comes first."""
+    sample_rate: int
+    """Samples per second of one channel."""
+    channels: int
+    """Number of channels, interleaved."""
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes of one sample of every channel."""
+        return self.sample_bytes * self.channels
+
+    @property
+    def bytes_per_second(self) -> int:
+        """Bytes of one second of audio."""
+        return self.bytes_per_frame * self.sample_rate
+
+    @classmethod
+    def of_config(cls, config: RealtimeSTTConfig) -> AudioLayout | None:
+        """Return the layout that a configuration declares; None for containers and `auto`.
+
+        Raises `SonioxValidationError` for a sample rate that no audio has.
+        """
+        if config.sample_rate is None or config.num_channels is None:
+            return None
+        if config.audio_format in {"mulaw", "alaw"}:
+            encoding, sample_bytes, big_endian = str(config.audio_format), 1, False
+        else:
+            match = re.fullmatch(r"pcm_([suf])(\d+)(le|be)?", config.audio_format)
+            if match is None:
+                return None
+            encoding = {"s": "signed", "u": "unsigned", "f": "float"}[match[1]]
+            sample_bytes, big_endian = int(match[2]) // 8, match[3] == "be"
+        if config.sample_rate not in _SAMPLE_RATES:
+            raise SonioxValidationError(_bad_sample_rate(config.sample_rate))
+        return cls(
+            cast("Encoding", encoding),
+            sample_bytes,
+            big_endian,
+            config.sample_rate,
+            config.num_channels,
+        )
+
+
+class AudioDecoder:
+    """Turns declared audio into 16 kHz, mono, signed 16-bit little-endian PCM, piece by piece.
+
+    Decodes every raw format of the protocol, `wav`, and `auto` if the audio has a WAV header.
+    Several channels are mixed to one by their mean. The audio may be cut anywhere; the cuts do
+    not change the output, which lags behind by the resampler's delay (about 0.1 s at most).
+
+    Raises `SonioxValidationError` for another container or an absurd sample rate, and, if the
+    audio has to be converted, when the packages of the `local` extra are not installed.
+    """
+
+    def __init__(self, config: RealtimeSTTConfig) -> None:
+        self._wav: WavReader | None = None
+        self._converter: _Converter | None = None
+        self._pending = bytearray()
+        layout = AudioLayout.of_config(config)
+        if layout is not None:
+            self._converter = _Converter(layout)
+        elif config.audio_format in {"wav", "auto"}:
+            self._wav = WavReader(config.audio_format)
+        else:
+            raise SonioxValidationError(
+                f"audio_format {config.audio_format!r} cannot be decoded offline; send 'wav', "
+                "'auto' with audio that has a WAV header, or a raw format such as 'pcm_s16le'"
+            )
+
+    def decode(self, audio: bytes) -> bytes:
+        """Take the next piece of audio and return what can be decoded by now.
+
+        Raises `AudioDecodeError` if the audio is not what was declared, or if the format that a
+        WAV header announces cannot be decoded here.
+        """
+        if self._wav is not None:
+            audio = self._wav.feed(audio)
+            if self._converter is None:
+                self._converter = self._converter_of_header(self._wav)
+        if self._converter is None:
+            return b""
+        self._pending += audio
+        return self._convert_pending(self._converter.block_bytes)
+
+    def flush(self) -> bytes:
+        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+
+        Raises `AudioDecodeError` if the audio ended inside its WAV header. To be called once.
+        """
+        if self._converter is None:
+            if self._wav is not None and self._wav.received_bytes > 0:
+                raise AudioDecodeError(
+                    f"the audio ended after {self._wav.received_bytes} bytes, before its WAV "
+                    "header was complete"
+                )
+            return b""
+        rest = self._convert_pending(self._converter.layout.bytes_per_frame)
+        return rest + self._converter.flush()
+
+    def _convert_pending(self, unit_bytes: int) -> bytes:
+        assert self._converter is not None, "the layout is known once there is pending audio"
+        usable = len(self._pending) - len(self._pending) % unit_bytes
+        if not usable:
+            return b""
+        frames = bytes(self._pending[:usable])
+        del self._pending[:usable]
+        return self._converter.convert(frames)
+
+    @staticmethod
+    def _converter_of_header(wav: WavReader) -> _Converter | None:
+        if wav.layout is None:
+            return None
+        try:
+            return _Converter(wav.layout)
+        except SonioxValidationError as error:
+            # A factory's error came too late here: the header is known only once audio flows.
+            raise AudioDecodeError(str(error)) from error
+
+
+class WavReader:
+    """Reads a WAV file as it arrives: finds the layout, then hands out the samples' bytes.
+
+    Chunks other than `fmt ` and `data` are skipped, before and after the samples. A data size of
+    0 or 0xFFFFFFFF means that the samples go on to the end of the stream.
+    """
+
+    def __init__(self, declared: str = "wav") -> None:
+        """`declared` is the audio format to name in error texts."""
+        self.layout: AudioLayout | None = None
+        """Layout of the samples, once the `fmt ` chunk has arrived."""
+        self.received_bytes = 0
+        """Bytes of the file taken so far, header included."""
+        self._declared = declared
+        self._header = bytearray()
+        self._signature_seen = False
+        self._bytes_to_skip = 0
+        self._in_data = False
+        self._data_bytes_left: int | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the file and return those among them that are samples.
+
+        Raises `AudioDecodeError` if this is not a WAV file, or one with a codec other than linear
+        PCM, IEEE float, mu-law and A-law.
+        """
+        self.received_bytes += len(data)
+        if self._in_data:
+            return self._samples_among(data)
+        self._header += data
+        while not self._in_data:
+            skipped = min(self._bytes_to_skip, len(self._header))
+            del self._header[:skipped]
+            self._bytes_to_skip -= skipped
+            if self._bytes_to_skip or not self._read_header_part():
+                return b""
+        rest = bytes(self._header)
+        self._header.clear()
+        return self._samples_among(rest)
+
+    def _samples_among(self, data: bytes) -> bytes:
+        if self._data_bytes_left is None:
+            return data
+        samples = data[: self._data_bytes_left]
+        self._data_bytes_left -= len(samples)
+        return samples
+
+    def _read_header_part(self) -> bool:
+        """Read the signature or one chunk; False if more bytes are needed for it."""
+        header = self._header
+        if not self._signature_seen:
+            self._check_signature()
+            self._signature_seen = len(header) >= 12
+            self._bytes_to_skip = 12 if self._signature_seen else 0
+            return self._signature_seen
+        if len(header) < 8:
+            return False
+        name: bytes
+        size: int
+        name, size = struct.unpack_from("<4sI", header)
+        if name == b"data":
+            if self.layout is None:
+                raise AudioDecodeError("bad WAV header: the data chunk comes before the fmt chunk")
+            self._in_data = True
+            self._data_bytes_left = None if size in _UNKNOWN_DATA_SIZES else size
+            del header[:8]
+            return True
+        if name == b"fmt ":
+            if not 16 <= size <= _MAX_FORMAT_CHUNK_BYTES:
+                raise AudioDecodeError(f"bad WAV header: a fmt chunk of {size} bytes")
+            if len(header) < 8 + size:
+                return False
+            self.layout = _layout_of_format_chunk(bytes(header[8 : 8 + size]))
+        self._bytes_to_skip = 8 + size + size % 2
+        return True
+
+    def _check_signature(self) -> None:
+        start = bytes(self._header[:12])
+        riff, wave = start[:4], start[8:12]
+        # RF64 is the WAV of more than 4 GiB; what differs is the size, which is not needed.
+        if not (b"RIFF".startswith(riff) or b"RF64".startswith(riff)) or not (
+            b"WAVE".startswith(wave)
+        ):
+            raise AudioDecodeError(
+                f"audio_format {self._declared!r} needs audio with a WAV header (RIFF, WAVE) "
+                f"here, but the audio starts with {start!r}; declare a raw format such as "
+                "'pcm_s16le' with its sample_rate and num_channels, or send a WAV file"
+            )
+
+
+class _Resampler(Protocol):
+    def resample_chunk(self, x: _Samples, last: bool = False) -> _Samples: ...
+
+
+class _Converter:
+    """Whole frames of one layout to 16 kHz mono s16le."""
+
+    def __init__(self, layout: AudioLayout) -> None:
+        self.layout = layout
+        self.block_bytes = layout.bytes_per_frame * (layout.sample_rate // _BLOCKS_PER_SECOND)
+        self._numpy: Any = None
+        self._resampler: _Resampler | None = None
+        self._samples_of_codes: _Samples | None = None
+        if layout == AudioLayout("signed", 2, False, OUTPUT_SAMPLE_RATE, 1):
+            return
+        self._numpy = import_local_package("numpy")
+        if layout.sample_rate != OUTPUT_SAMPLE_RATE:
+            soxr = import_local_package("soxr")
+            self._resampler = soxr.ResampleStream(
+                layout.sample_rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32"
+            )
+        if layout.encoding in {"mulaw", "alaw"}:
+            self._samples_of_codes = _samples_of_codes(layout.encoding)
+
+    def convert(self, frames: bytes) -> bytes:
+        if self._numpy is None:
+            return frames
+        samples = self._mixed_to_mono(frames)
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return self._as_16_bit(samples)
+
+    def flush(self) -> bytes:
+        if self._resampler is None:
+            return b""
+        nothing = self._numpy.zeros(0, dtype="float32")
+        return self._as_16_bit(self._resampler.resample_chunk(nothing, last=True))
+
+    def _mixed_to_mono(self, frames: bytes) -> _Samples:
+        samples = self._samples(frames).reshape(-1, self.layout.channels)
+        return cast("_Samples", samples.mean(axis=1, dtype="float64").astype("float32"))
+
+    def _samples(self, data: bytes) -> Any:
+        """Return the samples of all channels, interleaved, from -1.0 to 1.0."""
+        np, layout = self._numpy, self.layout
+        if self._samples_of_codes is not None:
+            codes = np.frombuffer(data, dtype="uint8")
+            return self._samples_of_codes[codes]
+        sample_bytes = layout.sample_bytes
+        if sample_bytes == 3:
+            # No numpy type has three bytes: put a zero after the least significant one.
+            widened = np.zeros((len(data) // 3, 4), dtype="uint8")
+            place = slice(0, 3) if layout.big_endian else slice(1, 4)
+            widened[:, place] = np.frombuffer(data, dtype="uint8").reshape(-1, 3)
+            data, sample_bytes = widened.tobytes(), 4
+        kind = {"signed": "i", "unsigned": "u", "float": "f"}[layout.encoding]
+        order = ">" if layout.big_endian else "<"
+        stored = np.frombuffer(data, dtype=f"{order}{kind}{sample_bytes}")
+        if layout.encoding == "float":
+            # Not-a-number would spread through the resampler to everything after it.
+            with np.errstate(invalid="ignore"):
+                values = np.nan_to_num(stored.astype("float64"))
+            return values.clip(-1.0, 1.0)
+        values = stored.astype("float64")
+        full_scale = 2.0 ** (8 * sample_bytes - 1)
+        if layout.encoding == "unsigned":
+            values -= full_scale
+        return values / full_scale
+
+    def _as_16_bit(self, samples: _Samples) -> bytes:
+        scaled = self._numpy.rint(samples * 32_768.0).clip(-32_768, 32_767)
+        return cast("bytes", scaled.astype("<i2").tobytes())
+
+
+def _samples_of_codes(encoding: Encoding) -> _Samples:
+    """Return the sample, from -1.0 to 1.0, of each of the 256 mu-law or A-law codes."""
+    soundfile = import_local_package("soundfile")
+    samples, _ = soundfile.read(
+        io.BytesIO(bytes(range(256))),
+        format="RAW",
+        subtype={"mulaw": "ULAW", "alaw": "ALAW"}[encoding],
+        samplerate=8_000,
+        channels=1,
+        dtype="float32",
+    )
+    return cast("_Samples", samples)
+
+
+def _layout_of_format_chunk(chunk: bytes) -> AudioLayout:
+    codec: int
+    channels: int
+    sample_rate: int
+    block_bytes: int
+    bits: int
+    codec, channels, sample_rate, _, block_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
+    if codec == 0xFFFE and len(chunk) >= 26:
+        # WAVE_FORMAT_EXTENSIBLE: the codec is the start of a GUID further on.
+        (codec,) = struct.unpack_from("<H", chunk, 24)
+    sample_bytes = -(-bits // 8)
+    encodings: dict[tuple[int, int], Encoding] = {
+        (1, 1): "unsigned",
+        (1, 2): "signed",
+        (1, 3): "signed",
+        (1, 4): "signed",
+        (3, 4): "float",
+        (3, 8): "float",
+        (6, 1): "alaw",
+        (7, 1): "mulaw",
+    }
+    encoding = encodings.get((codec, sample_bytes))
+    if encoding is None:
+        raise AudioDecodeError(
+            f"WAV audio with codec {codec:#06x} and {bits} bits per sample cannot be decoded here; "
+            "expected linear PCM (8, 16, 24 or 32 bits), IEEE float (32 or 64), mu-law or A-law"
+        )
+    if channels < 1 or block_bytes != channels * sample_bytes:
+        raise AudioDecodeError(
+            f"bad WAV header: {channels} channels of {sample_bytes} bytes do not make frames of "
+            f"{block_bytes} bytes"
+        )
+    if sample_rate not in _SAMPLE_RATES:
+        raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(sample_rate)}")
+    return AudioLayout(encoding, sample_bytes, False, sample_rate, channels)
+
+
+def _bad_sample_rate(sample_rate: int) -> str:
+    return (
+        f"sample_rate {sample_rate} is not a usable one; expected "
+        f"{_SAMPLE_RATES.start} to {_SAMPLE_RATES.stop - 1} samples per second"
+    )

@@ -1,0 +1,421 @@
+"""One client of the local server: the server's core on an asyncio transport.
+
+Whatever happens, the same follows: the core is told and returns events, each event is answered,
+and `_pump` writes what the core has to send and arms the timer that it asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final, cast
+from uuid import uuid4
+
+from soniox_adapters.server.recognition import Recognition, Work
+from soniox_adapters.server.recognizer import AudioDecodeError, RecognizerFactory
+from soniox_proto import (
+    APIKey,
+    AudioReceived,
+    ClientClosed,
+    EndOfAudioReceived,
+    FinalizeReceived,
+    KeepAliveReceived,
+    RealtimeEvent,
+    RealtimeSTTServerConnection,
+    RequestRefused,
+    ServerEvent,
+    ServerState,
+    SonioxValidationError,
+    StartReceived,
+    UpgradeReceived,
+)
+
+__all__ = ["ClientSession", "ServerContext"]
+
+logger = logging.getLogger(__name__)
+
+_READ_BUFFER_BYTES: Final = 64 * 1024
+
+_FLUSH_TIMEOUT: Final = 5.0
+"""Seconds that a client may take to read the last bytes after its session is over."""
+
+_REFUSAL_DELAY: Final = 0.5
+"""Seconds that a newcomer who is not let in may take for the start message. The service needs a
+moment to look at a key, too; the official client loses an error that is there before its start
+message is sent."""
+
+_MORE_INFO: Final = "https://soniox.com/docs/api-reference/errors#"
+
+
+def _new_read_buffer() -> memoryview:
+    return memoryview(bytearray(_READ_BUFFER_BYTES))
+
+
+@dataclass(slots=True, eq=False)
+class ServerContext:
+    """What the sessions of one server share: its options, its threads, its books."""
+
+    new_connection: Callable[[], RealtimeSTTServerConnection]
+    """Makes the core of a new session."""
+    recognizer: RecognizerFactory
+    """Makes the recognizer of a new stream."""
+    executor: Executor
+    """Threads for the recognizers."""
+    api_key: APIKey | None
+    """The key to ask for; None lets everyone in."""
+    idle_timeout: float | None
+    """Seconds that a client may stay silent, or not read its results, or None."""
+    max_connections: int | None
+    """Sessions at once, or None."""
+    max_duration_seconds: float
+    """Audio of one stream, in seconds."""
+    max_queued_audio: int
+    """Bytes that may wait for one recognizer before its client is made to wait."""
+    stopping: bool = False
+    """Whether newcomers are turned away."""
+    sessions: set[ClientSession] = field(default_factory=lambda: set[ClientSession]())
+    """Sessions whose connection or recognizer is still open."""
+    sessions_served: int = 0
+    """Sessions that got their finished response."""
+    read_buffer: memoryview = field(default_factory=_new_read_buffer)
+    """Where every session's bytes arrive: each takes its own out before the next one reads."""
+
+
+class ClientSession(asyncio.BufferedProtocol):
+    """One connection of a client, from its first byte to the close of its socket."""
+
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._connection = context.new_connection()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._transport_closing = False
+        self._transport_lost = False
+        self._client_may_send_more = False
+        self._refusal: tuple[int, str, str] | None = None
+        self._refusal_timer: asyncio.TimerHandle | None = None
+        self._recognition: Recognition | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading = True
+        self._no_timeout_before = -math.inf
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._unread_results_timer: asyncio.TimerHandle | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is gone and the recognizer closed."""
+
+    # For the server
+
+    @property
+    def active(self) -> bool:
+        """Whether this session counts against the limit of sessions at once."""
+        return self._refusal is None and self._connection.state in _ACTIVE_STATES
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call of the recognizer is running in a thread."""
+        return self._recognition is not None and self._recognition.busy
+
+    def say_goodbye(self) -> None:
+        """Begin to close because the server stops."""
+        self._connection.close(self._loop.time(), 1001, "the server is stopping")
+        self._pump()
+
+    def abort(self) -> None:
+        """Drop the connection; a recognizer in the middle of a call is left behind."""
+        self._transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: the time for the upgrade request runs from here."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._context.sessions.add(self)
+        if self._context.stopping:
+            self._transport.abort()
+            return
+        self._connection.receive_data(b"", self._loop.time())
+        self._pump()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes are to be put."""
+        return self._context.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that were put there."""
+        data = bytes(self._context.read_buffer[:nbytes])
+        self._no_timeout_before = -math.inf
+        self._handle(self._connection.receive_data(data, self._loop.time()))
+        self._pump()
+
+    def eof_received(self) -> None:
+        """Take the end of the stream."""
+        self._handle(self._connection.receive_eof(self._loop.time()))
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, however it came."""
+        self._transport_lost = True
+        self._connection.receive_eof(self._loop.time())
+        if self._recognition is not None:
+            self._recognition.stop()
+        for timer in (self._timer, self._refusal_timer, self._unread_results_timer):
+            if timer is not None:
+                timer.cancel()
+        self._writable.set()
+        self._check_ended()
+
+    def pause_writing(self) -> None:
+        """Stop recognizing, and reading too: the client does not read its results."""
+        self._writable.clear()
+        self._adjust_reading()
+        if self._context.idle_timeout is not None:
+            self._unread_results_timer = self._loop.call_later(
+                self._context.idle_timeout, self._transport.abort
+            )
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._unread_results_timer is not None:
+            self._unread_results_timer.cancel()
+        self._writable.set()
+        self._pump()
+
+    # After every call of the core
+
+    @property
+    def _over(self) -> bool:
+        state = self._connection.state
+        return state is ServerState.CLOSING or state is ServerState.CLOSED
+
+    def _pump(self) -> None:
+        if self._transport_lost:
+            return
+        data = self._connection.data_to_send()
+        if data:
+            self._transport.write(data)
+        if self._over and self._recognition is not None:
+            self._recognition.stop()
+        self._adjust_reading()
+        if self._connection.closed:
+            self._close_transport()
+        else:
+            self._arm_timer()
+
+    def _adjust_reading(self) -> None:
+        """Read no faster than the recognizer works and the client reads; TCP slows it down."""
+        backlog = 0 if self._recognition is None else self._recognition.backlog_bytes
+        limit = self._context.max_queued_audio
+        reading = self._writable.is_set() and backlog <= (limit if self._reading else limit // 2)
+        if not reading and self._over:
+            # The client's close frame stands behind everything that is still on its way.
+            reading = True
+        if reading is self._reading:
+            return
+        self._reading = reading
+        # A client is not to blame for a silence in which nobody listened.
+        if reading:
+            self._no_timeout_before = self._loop.time() + (self._context.idle_timeout or 0.0)
+            self._transport.resume_reading()
+        else:
+            self._no_timeout_before = math.inf
+            self._transport.pause_reading()
+
+    def _close_transport(self) -> None:
+        if self._transport_closing:
+            return
+        self._transport_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        # Both ways end only when everything is written, and the client may never read it.
+        self._timer = self._loop.call_later(_FLUSH_TIMEOUT, self._transport.abort)
+        if self._client_may_send_more and self._transport.can_write_eof():
+            # Closing with unread bytes resets the connection, and our last words would be lost.
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _next_timeout(self) -> float | None:
+        deadline = self._connection.next_timeout()
+        if deadline is None or deadline >= self._no_timeout_before or self._over:
+            return deadline
+        return self._no_timeout_before
+
+    def _arm_timer(self) -> None:
+        deadline = self._next_timeout()
+        # A deadline that moved on is looked at when the old one passes: audio moves it all the
+        # time, and a new timer for each chunk costs more than one useless call now and then.
+        if deadline is None or (self._timer is not None and self._timer.when() <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_timer, deadline)
+
+    def _on_timer(self, armed_for: float) -> None:
+        self._timer = None
+        # The loop calls a little early, by the resolution of its clock.
+        now = max(armed_for, self._loop.time())
+        deadline = self._next_timeout()
+        if deadline is not None and deadline <= now:
+            self._handle(self._connection.handle_timeout(now))
+            if self._connection.closed:
+                # The client does not answer any more, so it will not read either.
+                self._transport.abort()
+                return
+        self._pump()
+
+    # Answers to events
+
+    def _handle(self, events: list[ServerEvent]) -> None:
+        for event in events:
+            match event:
+                case ClientClosed():
+                    self._client_may_send_more = event.code == 1006
+                case _ if self._over:
+                    # It came together with what ended the session.
+                    pass
+                case AudioReceived():
+                    self._put(event.data)
+                case FinalizeReceived() | EndOfAudioReceived():
+                    self._put(event)
+                case KeepAliveReceived():
+                    pass
+                case UpgradeReceived():
+                    self._welcome(event)
+                case StartReceived():
+                    self._start(event)
+                case RequestRefused():
+                    self._refuse(event.error_code, event.error_type, event.error_message)
+
+    def _put(self, work: Work) -> None:
+        assert self._recognition is not None, "the core lets nothing come before the start"
+        self._recognition.put(work)
+
+    def _welcome(self, request: UpgradeReceived) -> None:
+        # As the service does: what is wrong with a client is no reason to refuse the upgrade.
+        self._connection.accept(self._loop.time())
+        if request.api_key is not None and not self._is_right(request.api_key):
+            self._refusal = (401, "unauthenticated", "Incorrect API key")
+        elif self._is_one_too_many():
+            self._refusal = (
+                429,
+                "max_concurrent_connections_reached",
+                f"The server takes {self._context.max_connections} connections at once",
+            )
+        if self._refusal is not None:
+            self._refusal_timer = self._loop.call_later(_REFUSAL_DELAY, self._refuse_newcomer)
+
+    def _refuse_newcomer(self) -> None:
+        if self._refusal is not None and not self._over:
+            self._refuse(*self._refusal)
+            self._pump()
+
+    def _start(self, start: StartReceived) -> None:
+        if self._refusal is not None:
+            self._refuse(*self._refusal)
+        elif not self._is_right(start.api_key):
+            problem = "Missing" if start.api_key is None else "Incorrect"
+            self._refuse(401, "unauthenticated", f"{problem} API key")
+        else:
+            self._recognition = Recognition(
+                self._context.recognizer, start.config, self._context.executor
+            )
+            self._task = self._loop.create_task(self._serve(self._recognition))
+            self._task.add_done_callback(lambda _: self._check_ended())
+
+    def _is_one_too_many(self) -> bool:
+        limit = self._context.max_connections
+        return limit is not None and sum(s.active for s in self._context.sessions) > limit
+
+    def _is_right(self, key: APIKey | None) -> bool:
+        expected = self._context.api_key
+        if expected is None:
+            return True
+        return key is not None and hmac.compare_digest(_key_bytes(key), _key_bytes(expected))
+
+    def _refuse(
+        self, error_code: int, error_type: str, message: str, *, request_id: str | None = None
+    ) -> None:
+        self._connection.send_error(
+            error_code,
+            error_type,
+            message,
+            self._loop.time(),
+            request_id=request_id or str(uuid4()),
+            more_info=_MORE_INFO + error_type.replace("_", "-"),
+        )
+
+    # The stream
+
+    async def _serve(self, recognition: Recognition) -> None:
+        """Recognize until the stream ends, and say how it ended."""
+        try:
+            await self._send_all_results(recognition)
+        except (AudioDecodeError, SonioxValidationError) as error:
+            if not recognition.stopped:
+                self._refuse(400, "invalid_request", str(error))
+        except Exception as error:
+            request_id = str(uuid4())
+            logger.error("request %s: the recognizer failed", request_id, exc_info=error)
+            if not recognition.stopped:
+                self._refuse(
+                    500,
+                    "internal_error",
+                    "The recognizer failed; the log of the server tells why",
+                    request_id=request_id,
+                )
+        self._pump()
+        await recognition.close()
+
+    async def _send_all_results(self, recognition: Recognition) -> None:
+        connection, loop = self._connection, self._loop
+        max_duration_ms = self._context.max_duration_seconds * 1000
+        await recognition.open()
+        while (results := await recognition.next_results()) is not None:
+            for result in results:
+                connection.send_result(result, loop.time())
+            if recognition.total_audio_proc_ms > max_duration_ms:
+                self._refuse(
+                    413,
+                    "max_duration_reached",
+                    f"The stream has reached its maximum duration of "
+                    f"{self._context.max_duration_seconds:g} s of audio; start a new one",
+                )
+                return
+            if results or not self._reading:
+                self._pump()
+            await self._writable.wait()
+        if not recognition.stopped:
+            rest = RealtimeEvent(
+                final_audio_proc_ms=recognition.final_audio_proc_ms,
+                total_audio_proc_ms=recognition.total_audio_proc_ms,
+            )
+            self._context.sessions_served += 1
+            connection.finish(rest, loop.time())
+
+    def _check_ended(self) -> None:
+        if self._transport_lost and (self._task is None or self._task.done()):
+            self._context.sessions.discard(self)
+            if not self.ended.done():
+                self.ended.set_result(None)
+
+
+_ACTIVE_STATES: Final = {
+    ServerState.STARTING,
+    ServerState.STREAMING,
+    ServerState.FINISHING,
+    ServerState.REFUSED,
+}
+
+
+def _key_bytes(key: APIKey) -> bytes:
+    # JSON may hold half of a surrogate pair, which plain UTF-8 does not.
+    return key.reveal().encode("utf-8", "surrogatepass")

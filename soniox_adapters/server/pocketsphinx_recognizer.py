@@ -1,0 +1,389 @@
+"""Real offline recognition of English with pocketsphinx (extra `local`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
+
+from soniox_adapters.server.audio import OUTPUT_SAMPLE_RATE, AudioDecoder
+from soniox_adapters.server.recognizer import import_local_package
+from soniox_proto import (
+    TOKEN_TEXT_END,
+    TOKEN_TEXT_FIN,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    Token,
+)
+
+__all__ = ["PocketsphinxRecognizer", "load_pocketsphinx", "pocketsphinx_installed"]
+
+_BYTES_PER_MS: Final = OUTPUT_SAMPLE_RATE * 2 // 1000
+
+_DECODER_FRAME_MS: Final = 10
+"""Unit of the decoder's word times."""
+
+_WINDOW_MS: Final = 300
+"""Audio that must be all speech, or all silence, before the endpointer says so."""
+
+_PARTIAL_INTERVAL_MS: Final = 120
+"""Audio between two looks at what the decoder has understood so far."""
+
+_PROGRESS_INTERVAL_MS: Final = 1_000
+"""Audio after which a message tells the progress although nothing else is new."""
+
+_LONG_UTTERANCE_MS: Final = 15_000
+"""From here on an utterance ends at the first short pause."""
+
+_LONGEST_UTTERANCE_MS: Final = 20_000
+"""Here an utterance is cut: its memory, and the work at its end, grow with its length."""
+
+_LONGEST_CARRIED_WORD_MS: Final = 2_000
+"""A last word longer than this is no word that the cut went through."""
+
+_NON_FINAL_CONFIDENCE: Final = 0.5
+"""The decoder weighs its words against others only at the end of an utterance."""
+
+_DEFAULT_ENDPOINT_DELAY_MS: Final = 2_000
+
+_MAX_IDLE_DECODERS: Final = 2
+"""Each holds about 90 MB."""
+
+
+class _Segment(Protocol):
+    word: str
+    start_frame: int
+    end_frame: int
+    prob: float
+
+
+class _Decoder(Protocol):
+    def start_utt(self) -> None: ...
+    def process_raw(self, data: bytes) -> object: ...
+    def end_utt(self) -> None: ...
+    def seg(self) -> Iterable[_Segment] | None: ...
+    def reinit_feat(self) -> None: ...
+
+
+class _Endpointer(Protocol):
+    frame_bytes: int
+    in_speech: bool
+
+    def process(self, frame: bytes) -> bytes | None: ...
+
+
+class _VoiceActivity(Protocol):
+    def is_speech(self, frame: bytes) -> bool: ...
+
+
+class _Word(NamedTuple):
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+
+
+class _DecoderPool:
+    """Idle decoders, each lent to one stream at a time: loading one takes half a second."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Decoder] = []
+        self._lock = threading.Lock()
+
+    def borrow(self) -> _Decoder:
+        pocketsphinx = import_local_package("pocketsphinx")
+        with self._lock:
+            decoder = self._idle.pop() if self._idle else None
+        if decoder is None:
+            loaded: _Decoder = pocketsphinx.Decoder(samprate=OUTPUT_SAMPLE_RATE, loglevel="FATAL")
+            return loaded
+        # Forget the sound of the stream before, so that every stream is heard alike.
+        decoder.reinit_feat()
+        return decoder
+
+    def give_back(self, decoder: _Decoder) -> None:
+        with self._lock:
+            if len(self._idle) < _MAX_IDLE_DECODERS:
+                self._idle.append(decoder)
+
+
+_pool = _DecoderPool()
+
+
+def pocketsphinx_installed() -> bool:
+    """Return whether `PocketsphinxRecognizer` can be used here."""
+    return importlib.util.find_spec("pocketsphinx") is not None
+
+
+def load_pocketsphinx() -> None:
+    """Load the model ahead of time, so that the first stream need not wait for it.
+
+    Takes about half a second and 90 MB. Raises `SonioxValidationError` if pocketsphinx is not
+    installed.
+    """
+    _pool.give_back(_pool.borrow())
+
+
+class PocketsphinxRecognizer:
+    """A `Recognizer` on pocketsphinx and the English model in its wheel.
+
+    The class itself is a `RecognizerFactory`. While somebody speaks, what is understood so far is
+    sent as non-final tokens, one a word, at most every 120 ms of audio and only when it changed.
+    A pause settles them: final tokens, and `<end>` if the configuration enables endpoint
+    detection. The pause is a quarter of `max_endpoint_delay_ms`, but at least 300 ms; after 15 s of
+    speech, 300 ms are enough, and after 20 s no pause is needed. In silence, a message without
+    tokens tells the progress every second of audio. All of this goes by the audio received, not by
+    a clock.
+
+    Not understood, and ignored: other languages, speakers, translation, context and the finer
+    settings of endpoint detection.
+
+    pocketsphinx holds the interpreter's lock while it works: a few milliseconds at a time, but
+    0.1 s and more to load the model and to settle an utterance. Where other threads must not wait,
+    use `OwnProcess(PocketsphinxRecognizer)` instead.
+    """
+
+    def __init__(self, config: RealtimeSTTConfig) -> None:
+        """Prepare for one stream; the model is loaded unless an idle one is there.
+
+        Raises `SonioxValidationError` for an audio format that cannot be decoded offline, and if
+        the packages of the `local` extra are not installed.
+        """
+        self._audio = AudioDecoder(config)
+        pocketsphinx = import_local_package("pocketsphinx")
+        self._endpointer: _Endpointer = pocketsphinx.Endpointer(
+            window=_WINDOW_MS / 1000, sample_rate=OUTPUT_SAMPLE_RATE
+        )
+        # The endpointer needs a whole window of speech to see that a pause is over: too late to
+        # keep the utterance together. So pauses are measured frame by frame.
+        self._voice_activity: _VoiceActivity = pocketsphinx.Vad(sample_rate=OUTPUT_SAMPLE_RATE)
+        self._frame_bytes = self._endpointer.frame_bytes
+        self._frame_ms: int = self._frame_bytes // _BYTES_PER_MS
+        self._decoder: _Decoder | None = _pool.borrow()
+        self._language = "en" if config.enable_language_identification else None
+        self._marks_endpoints = bool(config.enable_endpoint_detection)
+        pause_ms = (config.max_endpoint_delay_ms or _DEFAULT_ENDPOINT_DELAY_MS) // 4
+        self._pause_ms = max(_WINDOW_MS, pause_ms)
+
+        self._unread = bytearray()
+        # The endpointer reports speech one window late; the decoder then gets these frames first.
+        self._undecoded: deque[bytes] = deque(maxlen=_WINDOW_MS // self._frame_ms)
+        self._heard_bytes = 0
+        self._final_ms = 0
+        self._last_message_ms = 0
+
+        self._in_utterance = False
+        self._utterance_audio = bytearray()
+        self._utterance_start_ms = 0
+        self._quiet_ms = 0
+        self._next_look_ms = 0
+        self._tail: list[Token] = []
+        self._transcript_started = False
+        self._words_since_marker = False
+
+    @property
+    def final_audio_proc_ms(self) -> int:
+        """Audio turned into final tokens so far, in ms from the start of the stream."""
+        return self._final_ms
+
+    @property
+    def total_audio_proc_ms(self) -> int:
+        """Audio turned into final or non-final tokens so far, in ms from the stream's start."""
+        return self._heard_bytes // _BYTES_PER_MS
+
+    def feed(self, audio: bytes) -> list[RealtimeEvent]:
+        """Recognize the next piece of audio; see `Recognizer.feed`."""
+        self._unread += self._audio.decode(audio)
+        return self._recognize()
+
+    def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
+        """End the utterance here and settle it; speech that goes on begins a new one.
+
+        `trailing_silence_ms` is ignored. See `Recognizer.finalize`.
+        """
+        tokens = self._final_tokens(self._end_utterance()) if self._in_utterance else []
+        self._words_since_marker = False
+        if self._quiet_ms >= self._undecoded_ms:
+            self._undecoded.clear()
+        self._settle_until(self.total_audio_proc_ms - self._undecoded_ms)
+        return [self._message([*tokens, Token(text=TOKEN_TEXT_FIN, is_final=True)])]
+
+    def finish(self) -> list[RealtimeEvent]:
+        """Settle everything at the end of the audio; see `Recognizer.finish`."""
+        self._unread += self._audio.flush()
+        messages = self._recognize()
+        rest = bytes(self._unread)
+        self._unread.clear()
+        self._heard_bytes += len(rest)
+        if self._in_utterance:
+            self._decode(rest)
+            tokens = self._final_tokens(self._end_utterance())
+            self._settle_until(self.total_audio_proc_ms)
+            return [*messages, self._message(tokens)]
+        self._settle_until(self.total_audio_proc_ms)
+        return messages
+
+    def close(self) -> None:
+        """Give the model back for other streams; safe to call again."""
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            if self._in_utterance:
+                decoder.end_utt()
+            _pool.give_back(decoder)
+
+    def _recognize(self) -> list[RealtimeEvent]:
+        messages: list[RealtimeEvent] = []
+        position = 0
+        while position + self._frame_bytes <= len(self._unread):
+            frame = bytes(self._unread[position : position + self._frame_bytes])
+            position += self._frame_bytes
+            message = self._hear(frame)
+            if message is not None:
+                messages.append(message)
+        del self._unread[:position]
+        return messages
+
+    def _hear(self, frame: bytes) -> RealtimeEvent | None:
+        self._heard_bytes += len(frame)
+        self._endpointer.process(frame)
+        is_quiet = not self._voice_activity.is_speech(frame)
+        self._quiet_ms = self._quiet_ms + self._frame_ms if is_quiet else 0
+        self._undecoded.append(frame)
+        in_speech = bool(self._endpointer.in_speech)
+        if in_speech and not self._in_utterance:
+            self._start_utterance()
+        if not self._in_utterance:
+            return self._progress()
+        self._decode(b"".join(self._undecoded))
+        self._undecoded.clear()
+        length_ms = self.total_audio_proc_ms - self._utterance_start_ms
+        pause_ms = self._pause_ms if length_ms < _LONG_UTTERANCE_MS else _WINDOW_MS
+        if not in_speech and self._quiet_ms >= pause_ms:
+            return self._endpoint()
+        if length_ms >= _LONGEST_UTTERANCE_MS:
+            return self._cut()
+        return self._partial()
+
+    def _start_utterance(self) -> None:
+        self._open_utterance(self.total_audio_proc_ms - self._undecoded_ms)
+        self._next_look_ms = self.total_audio_proc_ms + _PARTIAL_INTERVAL_MS
+
+    def _open_utterance(self, start_ms: int) -> None:
+        self._borrowed_decoder.start_utt()
+        self._in_utterance = True
+        self._utterance_start_ms = start_ms
+        self._quiet_ms = 0
+        self._settle_until(start_ms)
+
+    def _decode(self, audio: bytes) -> None:
+        self._utterance_audio += audio
+        # In small steps: the decoder lets no other thread run before it returns.
+        step = _DECODER_FRAME_MS * _BYTES_PER_MS
+        for start in range(0, len(audio), step):
+            self._borrowed_decoder.process_raw(audio[start : start + step])
+
+    def _end_utterance(self) -> list[_Word]:
+        self._in_utterance = False
+        self._borrowed_decoder.end_utt()
+        self._utterance_audio.clear()
+        self._tail = []
+        return self._words()
+
+    def _progress(self) -> RealtimeEvent | None:
+        self._settle_until(self.total_audio_proc_ms - self._undecoded_ms)
+        return self._message([]) if self._progress_is_due else None
+
+    def _partial(self) -> RealtimeEvent | None:
+        if self.total_audio_proc_ms < self._next_look_ms:
+            return None
+        self._next_look_ms = self.total_audio_proc_ms + _PARTIAL_INTERVAL_MS
+        tail = self._tokens(self._words(), is_final=False)
+        if tail == self._tail and not self._progress_is_due:
+            return None
+        self._tail = tail
+        return self._message(tail)
+
+    def _endpoint(self) -> RealtimeEvent:
+        tokens = self._final_tokens(self._end_utterance())
+        if self._marks_endpoints and self._words_since_marker:
+            tokens.append(Token(text=TOKEN_TEXT_END, is_final=True))
+            self._words_since_marker = False
+        self._settle_until(self.total_audio_proc_ms)
+        return self._message(tokens)
+
+    def _cut(self) -> RealtimeEvent:
+        """Settle an endless utterance, but for the last word, which the cut may go through."""
+        audio = bytes(self._utterance_audio)
+        words = self._end_utterance()
+        now_ms = self.total_audio_proc_ms
+        restart_ms = now_ms
+        if len(words) > 1 and now_ms - words[-1].start_ms <= _LONGEST_CARRIED_WORD_MS:
+            restart_ms = words.pop().start_ms
+        tokens = self._final_tokens(words)
+        carried = audio[(restart_ms - self._utterance_start_ms) * _BYTES_PER_MS :]
+        self._open_utterance(restart_ms)
+        self._decode(carried)
+        return self._message(tokens)
+
+    def _words(self) -> list[_Word]:
+        words: list[_Word] = []
+        for segment in self._borrowed_decoder.seg() or ():
+            if segment.word.startswith(("<", "[", "+")):
+                continue
+            words.append(
+                _Word(
+                    # "(2)" marks another pronunciation of the same word.
+                    re.sub(r"\(\d+\)$", "", segment.word),
+                    self._utterance_start_ms + segment.start_frame * _DECODER_FRAME_MS,
+                    self._utterance_start_ms + (segment.end_frame + 1) * _DECODER_FRAME_MS,
+                    min(1.0, max(0.0, segment.prob)),
+                )
+            )
+        return words
+
+    def _final_tokens(self, words: list[_Word]) -> list[Token]:
+        tokens = self._tokens(words, is_final=True)
+        if tokens:
+            self._transcript_started = True
+            self._words_since_marker = True
+        return tokens
+
+    def _tokens(self, words: list[_Word], *, is_final: bool) -> list[Token]:
+        return [
+            Token(
+                text=f" {word.text}" if index or self._transcript_started else word.text,
+                start_ms=word.start_ms,
+                end_ms=word.end_ms,
+                confidence=word.confidence if is_final else _NON_FINAL_CONFIDENCE,
+                is_final=is_final,
+                language=self._language,
+            )
+            for index, word in enumerate(words)
+        ]
+
+    def _message(self, tokens: list[Token]) -> RealtimeEvent:
+        self._last_message_ms = self.total_audio_proc_ms
+        return RealtimeEvent(
+            tokens=tokens,
+            final_audio_proc_ms=self._final_ms,
+            total_audio_proc_ms=self.total_audio_proc_ms,
+        )
+
+    def _settle_until(self, ms: int) -> None:
+        self._final_ms = max(self._final_ms, ms)
+
+    @property
+    def _undecoded_ms(self) -> int:
+        return len(self._undecoded) * self._frame_ms
+
+    @property
+    def _progress_is_due(self) -> bool:
+        return self.total_audio_proc_ms - self._last_message_ms >= _PROGRESS_INTERVAL_MS
+
+    @property
+    def _borrowed_decoder(self) -> _Decoder:
+        assert self._decoder is not None, "a closed recognizer is only closed again"
+        return self._decoder

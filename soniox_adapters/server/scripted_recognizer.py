@@ -1,0 +1,386 @@
+"""A recognizer that plays a script: for tests, and for what offline recognition cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from pydantic import ValidationError
+
+from soniox_adapters.server.audio import AudioLayout, WavReader
+from soniox_adapters.server.recognizer import AudioDecodeError, Recognizer, RecognizerFactory
+from soniox_proto import (
+    TOKEN_TEXT_END,
+    TOKEN_TEXT_FIN,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    SonioxValidationError,
+    Token,
+)
+
+__all__ = [
+    "ASSUMED_BYTES_PER_SECOND",
+    "Script",
+    "ScriptedRecognizer",
+    "load_script",
+    "scripted",
+]
+
+Script: TypeAlias = str | Sequence[RealtimeEvent | Mapping[str, Any]]
+"""Plain text, or result messages in the order of their delivery."""
+
+ASSUMED_BYTES_PER_SECOND: Final = 16_000
+"""Pace of audio whose own pace is not known (compressed containers): 128 kbit/s."""
+
+_DEFAULT_MS_PER_MESSAGE: Final = 200
+_DEFAULT_MS_PER_WORD: Final = 300
+
+_MARKERS: Final = {TOKEN_TEXT_END, TOKEN_TEXT_FIN}
+
+
+class _Cue(NamedTuple):
+    due_ms: int
+    message: RealtimeEvent
+
+
+def scripted(
+    script: Script,
+    *,
+    ms_per_message: int = _DEFAULT_MS_PER_MESSAGE,
+    ms_per_word: int = _DEFAULT_MS_PER_WORD,
+    assumed_bytes_per_second: int = ASSUMED_BYTES_PER_SECOND,
+) -> RecognizerFactory:
+    """Return a factory of recognizers that all play `script` from its beginning.
+
+    `script` is one of these:
+
+    - Result messages (`RealtimeEvent`, or dicts of its fields). A message with
+      `total_audio_proc_ms` is due once so much audio has been received; one without it,
+      `ms_per_message` of audio after the message before it. What a message leaves out of
+      `final_audio_proc_ms` and `total_audio_proc_ms` is filled in. `finished` is ignored and
+      `<fin>` tokens are left out: the server and `finalize` bring them. An error message is
+      delivered as it is.
+    - A plain text. Each word takes `ms_per_word` of audio: it shows half, then whole, as the end
+      of a non-final tail, and becomes final two words later. The end of a sentence or line
+      settles the utterance, with `<end>` if the configuration enables endpoint detection; then
+      comes a pause of one word.
+
+    The time is that of the audio received, so any pace of sending plays the same script. It is
+    exact for raw formats and WAV; other containers count as `assumed_bytes_per_second`. The audio
+    is not listened to.
+
+    Raises `SonioxValidationError` for a message that is not one of the protocol, and for a pace
+    below 1.
+    """
+    paces = {
+        "ms_per_message": ms_per_message,
+        "ms_per_word": ms_per_word,
+        "assumed_bytes_per_second": assumed_bytes_per_second,
+    }
+    for name, value in paces.items():
+        if value < 1:
+            raise SonioxValidationError(f"{name} must be 1 or more, not {value}")
+    text = script if isinstance(script, str) else ""
+    cues_of_messages = (
+        []
+        if isinstance(script, str)
+        else _cues_of_messages(_checked_messages(script), ms_per_message)
+    )
+
+    def make_recognizer(config: RealtimeSTTConfig) -> Recognizer:
+        cues = cues_of_messages or _cues_of_text(text, config, ms_per_word)
+        return ScriptedRecognizer(config, cues, assumed_bytes_per_second=assumed_bytes_per_second)
+
+    return make_recognizer
+
+
+def load_script(path: str | os.PathLike[str]) -> Script:
+    """Read a script from a UTF-8 file, for `scripted`.
+
+    `.json` holds a list of messages, `.jsonl` or `.ndjson` one message a line; any other file is
+    plain text. Raises `SonioxValidationError` if the file cannot be read or is not such JSON.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SonioxValidationError(f"cannot read the script {file}: {error}") from error
+    suffix = file.suffix.lower()
+    try:
+        if suffix == ".json":
+            messages: object = json.loads(text)
+        elif suffix in {".jsonl", ".ndjson"}:
+            messages = _json_lines(text)
+        else:
+            return text
+    except ValueError as error:
+        raise SonioxValidationError(f"the script {file} is not valid JSON: {error}") from error
+    if not isinstance(messages, list):
+        raise SonioxValidationError(
+            f"the script {file} must be a list of result messages, not {type(messages).__name__}"
+        )
+    try:
+        return _checked_messages(cast("list[object]", messages))
+    except SonioxValidationError as error:
+        raise SonioxValidationError(f"the script {file}: {error}") from error
+
+
+class ScriptedRecognizer:
+    """A `Recognizer` that plays messages as their time in the received audio comes.
+
+    `finalize` settles the non-final tail as the script will settle it: the tokens come from the
+    rest of the utterance in the script, which leaves them out when their own time comes. Only if
+    the script never settles them do they become final as they are. So the transcript is the
+    script's, however often and whenever it is finalized.
+    """
+
+    def __init__(
+        self,
+        config: RealtimeSTTConfig,
+        cues: Sequence[tuple[int, RealtimeEvent]],
+        *,
+        assumed_bytes_per_second: int = ASSUMED_BYTES_PER_SECOND,
+    ) -> None:
+        """`cues` are messages, each with the ms of received audio after which it is due.
+
+        They are in the order of their times. `scripted` makes them from a `Script`.
+        Raises `SonioxValidationError` for a sample rate that no audio has.
+        """
+        self._cues = cues
+        self._next_cue = 0
+        self._bytes_received = 0
+        self._wav: WavReader | None = None
+        self._wav_is_declared = config.audio_format == "wav"
+        layout = AudioLayout.of_config(config)
+        if layout is not None:
+            self._bytes_per_second = layout.bytes_per_second
+        else:
+            self._bytes_per_second = assumed_bytes_per_second
+            if config.audio_format in {"wav", "auto"}:
+                self._wav = WavReader(config.audio_format)
+        self._tail: list[Token] = []
+        # Tokens that finalize settled although the script has yet to come to them.
+        self._settled_early = 0
+        self._final_ms = 0
+        self._total_ms = 0
+
+    @property
+    def final_audio_proc_ms(self) -> int:
+        """Audio turned into final tokens so far, in ms from the start of the stream."""
+        return self._final_ms
+
+    @property
+    def total_audio_proc_ms(self) -> int:
+        """Audio turned into final or non-final tokens so far, in ms from the stream's start."""
+        return max(self._total_ms, self._received_ms)
+
+    def feed(self, audio: bytes) -> list[RealtimeEvent]:
+        """Count the audio and return the messages that are due by now; see `Recognizer.feed`.
+
+        Raises `AudioDecodeError` if `wav` was declared and the audio is not a WAV file.
+        """
+        self._count(audio)
+        messages: list[RealtimeEvent] = []
+        while self._next_cue < len(self._cues):
+            due_ms, message = self._cues[self._next_cue]
+            if due_ms > self._received_ms:
+                break
+            self._next_cue += 1
+            messages.append(self._played(message, due_ms))
+        return messages
+
+    def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
+        """Settle the non-final tail and answer with `<fin>`; see `Recognizer.finalize`.
+
+        `trailing_silence_ms` is ignored.
+        """
+        settled = self._upcoming_finals(len(self._tail)) or _as_final(self._tail)
+        self._settled_early += len(settled)
+        self._tail = []
+        fin = Token(text=TOKEN_TEXT_FIN, is_final=True)
+        return [self._everything_settled([*settled, fin])]
+
+    def finish(self) -> list[RealtimeEvent]:
+        """Return what is left of the script, all of it settled; see `Recognizer.finish`."""
+        rest = self._cues[self._next_cue :]
+        self._next_cue = len(self._cues)
+        messages = [self._played(message, due_ms) for due_ms, message in rest]
+        if self._tail:
+            messages.append(self._everything_settled(_as_final(self._tail)))
+            self._tail = []
+        self._final_ms = self._total_ms = self.total_audio_proc_ms
+        return messages
+
+    def close(self) -> None:
+        """Do nothing: a script holds nothing to free."""
+
+    @property
+    def _received_ms(self) -> int:
+        return self._bytes_received * 1000 // self._bytes_per_second
+
+    def _count(self, audio: bytes) -> None:
+        if self._wav is None:
+            self._bytes_received += len(audio)
+            return
+        try:
+            self._bytes_received += len(self._wav.feed(audio))
+        except AudioDecodeError:
+            if self._wav_is_declared:
+                raise
+            self._bytes_received = self._wav.received_bytes
+            self._wav = None
+            return
+        if self._wav.layout is not None:
+            self._bytes_per_second = self._wav.layout.bytes_per_second
+
+    def _played(self, message: RealtimeEvent, due_ms: int) -> RealtimeEvent:
+        """Return a message of the script as it is sent, without the tokens settled early."""
+        if message.error_code is not None:
+            return message
+        tokens: list[Token] = []
+        for token in message.tokens:
+            if token.text == TOKEN_TEXT_FIN:
+                continue
+            if token.text == TOKEN_TEXT_END:
+                self._settled_early = 0
+            elif token.is_final and self._settled_early:
+                self._settled_early -= 1
+                continue
+            tokens.append(token)
+        finals = [token for token in tokens if token.is_final]
+        self._tail = [token for token in tokens if not token.is_final][self._settled_early :]
+        ends_ms = [token.end_ms for token in finals if token.end_ms is not None]
+        self._total_ms = max(self._total_ms, message.total_audio_proc_ms or due_ms)
+        final_ms = message.final_audio_proc_ms
+        if final_ms is None:
+            final_ms = max(ends_ms, default=0)
+        self._final_ms = min(self._total_ms, max(self._final_ms, final_ms))
+        return message.model_copy(
+            update={
+                "tokens": [*finals, *self._tail],
+                "final_audio_proc_ms": self._final_ms,
+                "total_audio_proc_ms": self._total_ms,
+                "finished": False,
+            }
+        )
+
+    def _upcoming_finals(self, count: int) -> list[Token]:
+        """Return the next final tokens of the utterance that were not sent yet, `count` at most."""
+        finals: list[Token] = []
+        for _, message in self._cues[self._next_cue :]:
+            for token in message.tokens:
+                if token.text == TOKEN_TEXT_END:
+                    return finals[self._settled_early :][:count]
+                if token.is_final and token.text not in _MARKERS:
+                    finals.append(token)
+            if len(finals) >= self._settled_early + count:
+                break
+        return finals[self._settled_early :][:count]
+
+    def _everything_settled(self, tokens: list[Token]) -> RealtimeEvent:
+        self._final_ms = self._total_ms = self.total_audio_proc_ms
+        return RealtimeEvent(
+            tokens=tokens,
+            final_audio_proc_ms=self._final_ms,
+            total_audio_proc_ms=self._total_ms,
+        )
+
+
+def _json_lines(text: str) -> list[Any]:
+    values: list[Any] = []
+    # Not splitlines: JSON strings may hold the other characters that end a line for it.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return values
+
+
+def _as_final(tokens: list[Token]) -> list[Token]:
+    return [token.model_copy(update={"is_final": True}) for token in tokens]
+
+
+def _checked_messages(messages: Sequence[object]) -> list[RealtimeEvent]:
+    return [_checked_message(*numbered) for numbered in enumerate(messages, start=1)]
+
+
+def _checked_message(number: int, message: object) -> RealtimeEvent:
+    try:
+        return RealtimeEvent.model_validate(message)
+    except ValidationError as error:
+        problems = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
+            for item in error.errors(include_url=False)
+        )
+        raise SonioxValidationError(
+            f"message {number} of the script is not a result message: {problems}"
+        ) from error
+
+
+def _cues_of_messages(messages: list[RealtimeEvent], ms_per_message: int) -> list[_Cue]:
+    cues: list[_Cue] = []
+    due_ms = 0
+    for message in messages:
+        if message.total_audio_proc_ms is None:
+            due_ms += ms_per_message
+        else:
+            due_ms = max(due_ms, message.total_audio_proc_ms)
+        cues.append(_Cue(due_ms, message))
+    return cues
+
+
+def _cues_of_text(text: str, config: RealtimeSTTConfig, ms_per_word: int) -> list[_Cue]:
+    language = None
+    if config.enable_language_identification:
+        language = (config.language_hints or ["en"])[0]
+    cues: list[_Cue] = []
+    start_ms = 0
+    for utterance in re.split(r"\n+|(?<=[.!?])\s+", text):
+        words: list[Token] = []
+        for word in utterance.split():
+            words.append(
+                Token(
+                    text=f" {word}" if cues or words else word,
+                    start_ms=start_ms,
+                    end_ms=start_ms + ms_per_word,
+                    confidence=0.95,
+                    is_final=True,
+                    language=language,
+                )
+            )
+            cues += _cues_of_word(words)
+            start_ms += ms_per_word
+        if words:
+            cues.append(_cue_of_endpoint(words, start_ms + ms_per_word, config))
+            start_ms += ms_per_word
+    return cues
+
+
+def _cues_of_word(words: list[Token]) -> list[_Cue]:
+    """Return the messages that the newest word of an utterance brings: half, then whole."""
+    newest = words[-1]
+    start_ms, end_ms = cast("int", newest.start_ms), cast("int", newest.end_ms)
+    half_ms = (start_ms + end_ms) // 2
+    half_text = newest.text[: -(-len(newest.text) // 2)]
+    half = newest.model_copy(update={"text": half_text, "end_ms": half_ms})
+    return [
+        _Cue(half_ms, RealtimeEvent(tokens=_as_tail([*words[-3:-1], half]))),
+        _Cue(end_ms, RealtimeEvent(tokens=[*words[-3:-2], *_as_tail(words[-2:])])),
+    ]
+
+
+def _as_tail(tokens: list[Token]) -> list[Token]:
+    return [token.model_copy(update={"is_final": False, "confidence": 0.6}) for token in tokens]
+
+
+def _cue_of_endpoint(words: list[Token], due_ms: int, config: RealtimeSTTConfig) -> _Cue:
+    tokens = words[-2:]
+    if config.enable_endpoint_detection:
+        tokens = [*tokens, Token(text=TOKEN_TEXT_END, is_final=True)]
+    return _Cue(due_ms, RealtimeEvent(tokens=tokens))
