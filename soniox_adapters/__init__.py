@@ -89,6 +89,7 @@ from soniox_proto import (
     TranslationConfig,
     TranslationType,
     UpgradeReceived,
+    __version__,
     websocket_url,
 )
 
@@ -168,6 +169,7 @@ __all__ = [
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "__version__",
     "render_tokens",
     "start_audio_thread",
     "stream_audio",

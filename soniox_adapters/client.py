@@ -58,8 +58,8 @@ class _ClientBase:
 
     def __init__(
         self,
-        *,
         api_key: str | None = None,
+        *,
         websocket_base_url: str | None = None,
         region: str | None = None,
     ) -> None:

@@ -111,7 +111,7 @@ async def throttle_audio_async(
     pace: _Pace | None = None
     async for chunk in stream_audio_async(file, chunk_size_bytes=chunk_size_bytes):
         if pace is None:
-            pace = _Pace(chunk, delay_seconds, config, speed, anyio.current_time())
+            pace = _Pace(delay_seconds, config, speed, anyio.current_time())
         await anyio.sleep_until(pace.due(chunk))
         yield chunk
 
@@ -125,7 +125,7 @@ def _throttle(
     pace: _Pace | None = None
     for chunk in chunks:
         if pace is None:
-            pace = _Pace(chunk, delay_seconds, config, speed, time.monotonic())
+            pace = _Pace(delay_seconds, config, speed, time.monotonic())
         time.sleep(max(0.0, pace.due(chunk) - time.monotonic()))
         yield chunk
 
@@ -135,29 +135,38 @@ class _Pace:
 
     def __init__(
         self,
-        first: bytes,
         delay_seconds: float | None,
         config: RealtimeSTTConfig | None,
         speed: float,
         start: float,
     ) -> None:
         self._delay = delay_seconds
-        declared = None if config is None else config.bytes_per_second
-        self._rate = speed * (declared or _wav_bytes_per_second(first) or float("inf"))
+        self._rate = None if config is None else config.bytes_per_second
+        self._speed = speed
         self._start = start
         self._chunks = 0
         self._bytes = 0
+        # The beginning of the audio, while it may still tell the rate.
+        self._head: bytes | None = b"" if self._rate is None else None
 
     def due(self, chunk: bytes) -> float:
         """Return when `chunk`, the next one, is due."""
-        passed = self._chunks * self._delay if self._delay is not None else self._bytes / self._rate
+        if self._delay is not None:
+            passed = self._chunks * self._delay
+        else:
+            passed = self._bytes / (self._rate * self._speed) if self._rate else 0.0
         self._chunks += 1
         self._bytes += len(chunk)
+        if self._head is not None:
+            self._head += chunk
+            self._rate = _wav_bytes_per_second(self._head)
+            if self._rate or len(self._head) >= _WAV_HEADER_SIZE:
+                self._head = None
         return self._start + passed
 
 
 def _wav_bytes_per_second(head: bytes) -> int | None:
-    """Return the byte rate that a WAV header declares, None if this is none."""
+    """Return the byte rate that a WAV header declares, None if there is none (yet)."""
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return None
     position = head.find(b"fmt ", 12, _WAV_HEADER_SIZE)

@@ -357,7 +357,7 @@ class RealtimeSTTProtocol:
                 self._final_outcome = self._final_outcome or Outcome.CLOSED_LOCALLY
                 self._begin_closing(SessionInput.CLOSE, now)
                 self._close_code = self._close_code or 1000
-            case SessionState.CLOSED:
+            case _:
                 pass
 
     def abort(self, now: float) -> None:

@@ -350,8 +350,6 @@ class RealtimeSTTServerConnection:
         if self._state is ServerState.IDLE and self._timers.next_timeout() is None:
             self._timers.start(Timer.CONNECT, now, self._connect_timeout)
         for event in self._websocket.receive_data(data):
-            if self.closed:
-                break
             events += self._handle(event, now)
         return events
 

@@ -269,10 +269,8 @@ class WebSocket:
             yield self._violated(1007, _NOT_UTF_8)
 
     def _receive_slowly(self, data: bytes) -> Iterator[WebSocketEvent]:
-        # wsproto takes b"" for the end of the stream during the handshake, and refuses
-        # everything once both close frames are exchanged.
-        if not data or self._over or self._wsproto.state is ConnectionState.CLOSED:
-            return
+        # Never with b"", which wsproto takes for the end of the stream during the handshake, and
+        # never once both close frames are exchanged, after which it refuses everything.
         failure = ""
         hint: WSProtoEvent | None = None
         try:

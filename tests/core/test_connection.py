@@ -190,6 +190,16 @@ class TestEnds:
         assert client.connection.data_to_send() == b""
         assert client.connection.next_timeout() is None
 
+    def test_a_session_that_its_driver_gives_up_says_good_bye_where_it_can(self) -> None:
+        client = Client().open()
+        client.connection.send_audio(b"spoken", client.now)
+        late = SonioxTimeoutError("the user took too long", operation="send")
+        client.events += client.connection.fail(late, client.now, close_code=1001)
+        assert client.closed == Closed(Outcome.LOST, 1006, "", late)
+        assert client.messages == [START_MESSAGE, b"spoken"]
+        assert client.close_codes == [1001]
+        assert client.connection.next_timeout() is None
+
     def test_a_connection_that_could_not_be_made(self) -> None:
         client = Client()
         refused = SonioxConnectionError("connection refused")

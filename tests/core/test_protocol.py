@@ -229,6 +229,7 @@ class TestEnds:
         assert protocol.state is SessionState.CLOSING
         assert not protocol.closed
         assert protocol.close_code is None, "the server closes"
+        assert protocol.outcome is Outcome.FINISHED, "nothing can change that any more"
         events = protocol.receive_close(1000, "", 2.5)
         assert events == [Closed(Outcome.FINISHED, 1000, "", None)]
         assert protocol.closed
@@ -239,6 +240,7 @@ class TestEnds:
         _, server_error = protocol.receive_message(UNAUTHENTICATED, 1.0)
         assert isinstance(server_error, ServerError)
         assert isinstance(server_error.error, SonioxAuthenticationError)
+        assert protocol.outcome is Outcome.SERVER_ERROR
         (closed,) = protocol.receive_close(1000, "", 1.5)
         assert closed == Closed(Outcome.SERVER_ERROR, 1000, "", server_error.error)
         with pytest.raises(SonioxStateError, match="Incorrect API key") as caught:
@@ -364,6 +366,7 @@ class TestClose:
     ) -> None:
         protocol = started()
         protocol.close(1.0)
+        assert protocol.outcome is None, "the server may have finished before"
         assert kinds(protocol.receive_message(message, 1.5))[0] is Result
         (closed,) = protocol.receive_close(1000, "", 2.0)
         assert isinstance(closed, Closed)
