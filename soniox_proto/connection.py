@@ -344,11 +344,16 @@ class RealtimeSTTConnection:
         if self._protocol.closed:
             return self._protocol.handle_timeout(now)
         events: list[Event] = []
+        protocol = self._protocol
         for event in self._websocket.receive_data(data):
-            if self._protocol.closed:
+            if protocol.closed:
                 break
+            if type(event) is str or type(event) is bytes:
+                events += protocol.receive_message(event, now)
+            else:
+                events += self._handle(event, now)
             # Framed per event: at the end of the loop a later close frame would forbid it.
-            events += self._flushed(self._handle(event, now))
+            self._flush()
         return events
 
     def receive_eof(self, now: float) -> list[Event]:
@@ -392,8 +397,6 @@ class RealtimeSTTConnection:
 
     def _handle(self, event: WebSocketEvent, now: float) -> list[Event]:
         match event:
-            case str() | bytes():
-                return self._protocol.receive_message(event, now)
             case Accepted():
                 self._protocol.start(now)
                 self._timers.start(Timer.PING, now, self._ping_interval)
@@ -428,13 +431,14 @@ class RealtimeSTTConnection:
 
     def _flush(self) -> None:
         """Frame what the protocol has to say, in order."""
-        websocket = self._websocket
-        if websocket.open:
-            for message in self._protocol.messages_to_send():
+        protocol, websocket = self._protocol, self._websocket
+        messages = protocol.messages_to_send()
+        if messages and websocket.open:
+            for message in messages:
                 websocket.send_message(message)
-            if self._protocol.close_code is not None:
-                websocket.send_close(self._protocol.close_code)
-        if self._protocol.closed:
+        if protocol.close_code is not None and websocket.open:
+            websocket.send_close(protocol.close_code)
+        if protocol.closed:
             self._timers.stop_all()
 
     def _flushed(self, events: list[Event]) -> list[Event]:

@@ -165,15 +165,17 @@ class FrameReader:
             if end - position < 2:
                 self._held = data[position:]
                 return
-            first, second = data[position], data[position + 1]
-            size = -1
+            first, size = data[position], data[position + 1]
             start = position + 2
-            if first in self._ours and second & _MASKED == self._mask_bit and not self._fragmented:
-                start, size = self._payload(data, position, end, second & _LENGTH)
+            if first not in self._ours or self._fragmented:
+                self._foreign = True
+                continue
+            if size >= _SIXTEEN_BITS or self._mask_bit:
+                start, size = self._payload(data, position, size)
                 if start > end:
                     self._held = data[position:]
                     return
-            if size < 0:
+            if not 0 <= size <= self._max_message_size:
                 self._foreign = True
                 continue
             stop = start + size
@@ -187,12 +189,15 @@ class FrameReader:
             else:
                 yield payload.decode() if first == TEXT_FRAME else payload
 
-    def _payload(self, data: bytes, position: int, end: int, size: int) -> tuple[int, int]:
+    def _payload(self, data: bytes, position: int, second: int) -> tuple[int, int]:
         """Return where the payload starts and its size, -1 for a frame that is wsproto's.
 
-        With a start beyond `end` the header is not complete, and the size means nothing.
+        With a start beyond the end of `data` the header is incomplete and the size means nothing.
         """
         start = position + 2
+        if second & _MASKED != self._mask_bit:
+            return start, -1
+        size = second & _LENGTH
         smallest = 0
         if size >= _SIXTEEN_BITS:
             # RFC 6455 section 5.2: the minimal number of bytes must be used.
@@ -201,7 +206,7 @@ class FrameReader:
             size = int.from_bytes(data[position + 2 : start], "big")
         if self._mask_bit:
             start += 4
-        return start, size if smallest <= size <= self._max_message_size else -1
+        return start, size if size >= smallest else -1
 
     def _begin(self, first: int, piece: bytes, left: int, key: bytes) -> None:
         """Begin a message of which only `piece` is here."""

@@ -22,6 +22,7 @@ __all__ = [
     "Token",
     "audio_bytes",
     "finalize_message",
+    "may_hold_marker",
     "parse_event",
     "start_message",
 ]
@@ -126,6 +127,16 @@ def parse_event(raw: str | bytes) -> RealtimeEvent:
             f"{describe_validation_error(error)}",
             close_code=1007,
         ) from error
+
+
+def may_hold_marker(raw: str | bytes) -> bool:
+    """Return whether a message may hold an `<end>` or `<fin>`, plain or escaped.
+
+    Most messages do not, and a look at their text is cheaper than one at each token.
+    """
+    if isinstance(raw, str):
+        return TOKEN_TEXT_END in raw or TOKEN_TEXT_FIN in raw or "\\u" in raw
+    return b"<end>" in raw or b"<fin>" in raw or b"\\u" in raw
 
 
 def start_message(config: RealtimeSTTConfig, *, api_key: str | None = None) -> str:

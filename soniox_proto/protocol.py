@@ -41,6 +41,7 @@ from soniox_proto.messages import (
     RealtimeEvent,
     audio_bytes,
     finalize_message,
+    may_hold_marker,
     parse_event,
     start_message,
 )
@@ -190,7 +191,8 @@ class RealtimeSTTProtocol:
 
     def messages_to_send(self) -> list[str | bytes]:
         """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
-        if not self._outbox or self._state in {SessionState.IDLE, SessionState.CONNECTING}:
+        state = self._state
+        if not self._outbox or state is SessionState.IDLE or state is SessionState.CONNECTING:
             return []
         messages, self._outbox = self._outbox, []
         return messages
@@ -382,10 +384,11 @@ class RealtimeSTTProtocol:
 
         Raises `SonioxStateError` before `start`: nobody can have sent it.
         """
-        if self._state in {SessionState.IDLE, SessionState.CONNECTING}:
+        state = self._state
+        if state is SessionState.IDLE or state is SessionState.CONNECTING:
             self._refuse()
         now = self._advance(now)
-        if self._state is SessionState.CLOSED:
+        if state is SessionState.CLOSED:
             return self._take_events()
         try:
             message = parse_event(data)
@@ -396,11 +399,8 @@ class RealtimeSTTProtocol:
         self._stats.received_messages += 1
         events = self._events
         events.append(Result(message, data))
-        for index, token in enumerate(message.tokens):
-            if token.text == TOKEN_TEXT_END and token.is_final:
-                events.append(_endpoint(message, index))
-            elif token.text == TOKEN_TEXT_FIN and token.is_final:
-                events.append(self._finalized(message, index, now))
+        if may_hold_marker(data):
+            self._find_markers(message, now)
         if message.error_code is not None or message.error_type is not None:
             self._receive_error(message, now)
         elif message.finished:
@@ -483,6 +483,13 @@ class RealtimeSTTProtocol:
             self._timers.start(
                 Timer.FINALIZE, self._pending_finalizes[0][1], self._finalize_timeout
             )
+
+    def _find_markers(self, message: RealtimeEvent, now: float) -> None:
+        for index, token in enumerate(message.tokens):
+            if token.text == TOKEN_TEXT_END and token.is_final:
+                self._events.append(_endpoint(message, index))
+            elif token.text == TOKEN_TEXT_FIN and token.is_final:
+                self._events.append(self._finalized(message, index, now))
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
         if not self._pending_finalizes:
