@@ -62,6 +62,10 @@ class AsyncHost(Protocol):
         """Take the failure of the stream."""
         ...
 
+    def writing_resumed(self) -> None:
+        """Take that what waited to be written is written."""
+        ...
+
     def timer_expired(self) -> None:
         """Take that the time given to `set_timer` has come."""
         ...

@@ -17,7 +17,12 @@ from soniox_adapters.async_transport import (
     make_signal,
     running_library,
 )
-from soniox_adapters.session import AudioChunk, SessionBase, checked_control_type
+from soniox_adapters.session import (
+    MAX_UNSENT_REPLIES,
+    AudioChunk,
+    SessionBase,
+    checked_control_type,
+)
 from soniox_proto import (
     Endpoint,
     Event,
@@ -43,6 +48,7 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._transport: AsyncTransport | None = None
         self._clock: Callable[[], float] = _before_the_loop
         self._senders_waiting = 0
+        self._unsent_replies = 0
         self._closing = False
 
     # Life
@@ -317,11 +323,13 @@ class AsyncRealtimeSTTSession(SessionBase):
         return result
 
     def _resume_reading(self) -> None:
-        if self._transport is not None and not self._machine.closed:
+        if self._transport is None or self._machine.closed:
+            return
+        if self._unsent_replies <= MAX_UNSENT_REPLIES:
             self._machine.resume_reading(self._clock())
             self._transport.resume_reading()
 
-    def _process(self, events: list[Event]) -> None:
+    def _process(self, events: list[Event], *, reply: bool = False) -> None:
         """Hand on what the core returned, write what it made, and arm its next timer."""
         self._inbox.put(events)
         transport = self._transport
@@ -329,6 +337,8 @@ class AsyncRealtimeSTTSession(SessionBase):
             data = self._machine.data_to_send()
             if data:
                 transport.write(data)
+                if reply and transport.writing_paused:
+                    self._unsent_replies += len(data)
             if self._machine.closed:
                 transport.close()
             else:
@@ -344,8 +354,13 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     def data_received(self, data: bytes) -> None:
         """Feed the core; called by the transport."""
-        self._process(self._machine.receive_data(data, self._clock()))
-        if self._transport is None or self._machine.closed or not self._inbox.full:
+        self._process(self._machine.receive_data(data, self._clock()), reply=True)
+        if self._transport is None or self._machine.closed:
+            return
+        if self._unsent_replies > MAX_UNSENT_REPLIES:
+            # Until `writing_resumed`.
+            self._transport.pause_reading()
+        if not self._inbox.full:
             return
         # A sender and a close read on, or two full buffers would wait for each other.
         if not (self._senders_waiting or self._closing):
@@ -362,6 +377,13 @@ class AsyncRealtimeSTTSession(SessionBase):
     def connection_failed(self, error: OSError) -> None:
         """Tell the core that the stream failed; called by the transport."""
         self._process(self._machine.fail(self._lost_error(error), self._clock()))
+
+    def writing_resumed(self) -> None:
+        """Read on, now that the answers are written; called by the transport."""
+        too_many = self._unsent_replies > MAX_UNSENT_REPLIES
+        self._unsent_replies = 0
+        if too_many and not self._inbox.full:
+            self._resume_reading()
 
     def timer_expired(self) -> None:
         """Let the core do what is due; called by the transport."""

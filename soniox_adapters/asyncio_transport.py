@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from typing import Final, cast
 
 from typing_extensions import override
@@ -17,9 +18,9 @@ from soniox_adapters.async_transport import (
     Signal,
     make_signal,
 )
-from soniox_adapters.proxy import connect_through_proxy, proxy_url
-from soniox_adapters.session import MAX_UNSENT_BYTES
+from soniox_adapters.proxy import connect_through_proxy_on_asyncio, proxy_url
 from soniox_adapters.tls import client_context
+from soniox_proto import SonioxValidationError
 
 __all__ = ["AsyncioTransport"]
 
@@ -36,10 +37,9 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         super().__init__(host)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(READ_SIZE)
+        # Not a bytearray: asyncio's TLS writes into slices of it, which would be copies.
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._timer: asyncio.TimerHandle | None = None
-        self._inbox_full = False
-        self._too_much_unsent = False
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -60,9 +60,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         name = endpoint.host if endpoint.secure else None
         given = options.transport
         if given is None and (url := proxy_url(options.proxy, endpoint)):
-            given = await self._loop.run_in_executor(
-                None, connect_through_proxy, url, endpoint, options.timeout
-            )
+            given = await connect_through_proxy_on_asyncio(url, endpoint)
         if given is None:
             await self._loop.create_connection(
                 lambda: self,
@@ -74,6 +72,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             )
         else:
             connected = cast("socket.socket", given)
+            if isinstance(connected, ssl.SSLSocket):
+                raise SonioxValidationError(
+                    "transport is a TLS socket, which an event loop cannot use; give a plain one, "
+                    "TLS is added for a wss URL"
+                )
             connected.setblocking(False)
             await self._loop.create_connection(
                 lambda: self, sock=connected, ssl=context, server_hostname=name
@@ -86,22 +89,14 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     def pause_reading(self) -> None:
-        self._inbox_full = True
-        self._update_reading()
+        if self._transport is not None and not self._reading_paused and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
 
     @override
     def resume_reading(self) -> None:
-        self._inbox_full = False
-        self._update_reading()
-
-    def _update_reading(self) -> None:
-        pause = self._inbox_full or self._too_much_unsent
-        if self._transport is None or self._closing or pause is self._reading_paused:
-            return
-        self._reading_paused = pause
-        if pause:
-            self._transport.pause_reading()
-        else:
+        if self._transport is not None and self._reading_paused and not self._closing:
+            self._reading_paused = False
             self._transport.resume_reading()
 
     @override
@@ -149,22 +144,13 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         if self._closing:
             self._transport.abort()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over what was read."""
-        self._host.data_received(bytes(memoryview(self._buffer)[:nbytes]))
-        transport = self._transport
-        if (
-            self.writing_paused
-            and transport is not None
-            and transport.get_write_buffer_size() > MAX_UNSENT_BYTES
-        ):
-            # Until resume_writing.
-            self._too_much_unsent = True
-            self._update_reading()
+        self._host.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> None:
         """Tell of the end; returning None closes the transport."""
@@ -178,8 +164,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         """Let senders go on."""
         self.writing_paused = False
         self.writable.notify()
-        self._too_much_unsent = False
-        self._update_reading()
+        self._host.writing_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the loss, after what the peer still said."""

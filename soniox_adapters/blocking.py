@@ -17,7 +17,7 @@ from typing import Final, cast
 from typing_extensions import Self
 
 from soniox_adapters.session import (
-    MAX_UNSENT_BYTES,
+    MAX_UNSENT_REPLIES,
     AudioChunk,
     SessionBase,
     checked_control_type,
@@ -56,6 +56,7 @@ class RealtimeSTTSession(SessionBase):
         # What the kernel would not take yet, and where it ends in the stream of all bytes.
         self._output = bytearray()
         self._output_end = 0
+        self._unsent_replies = 0
         self._watching = False
         self._waiting = 0
         self._broken = False
@@ -330,7 +331,7 @@ class RealtimeSTTSession(SessionBase):
                 continue
             # A sender and a close read on, or two full buffers would wait for each other.
             may_read = sending or closing or not self._inbox.full
-            watch = not self._watching and may_read and len(self._output) < MAX_UNSENT_BYTES
+            watch = not self._watching and may_read and self._unsent_replies < MAX_UNSENT_REPLIES
             if self._stream is not None and (watch or self._output):
                 self._wait_for_socket(watch, timeout)
                 if watch:
@@ -381,7 +382,7 @@ class RealtimeSTTSession(SessionBase):
                 error = self._overflow_error()
                 self._deliver(self._machine.fail(error, _clock(), close_code=1001))
                 return
-            if len(self._output) >= MAX_UNSENT_BYTES:
+            if self._unsent_replies >= MAX_UNSENT_REPLIES:
                 return
             try:
                 data = stream.read()
@@ -393,7 +394,10 @@ class RealtimeSTTSession(SessionBase):
             if data:
                 self._deliver(self._machine.receive_data(data, _clock()))
                 # Pongs and close frames are answered right here.
+                end = self._output_end
                 self._flush()
+                if self._output:
+                    self._unsent_replies += self._output_end - end
                 if not stream.has_more(data):
                     return
             else:
@@ -417,6 +421,8 @@ class RealtimeSTTSession(SessionBase):
                     del self._output[: stream.write(self._output)]
         except OSError as error:
             self._write_failed(error)
+        if not self._output:
+            self._unsent_replies = 0
         if self._machine.closed:
             self._release()
 

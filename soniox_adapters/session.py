@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from soniox_proto import (
     Closed,
     Event,
+    Finished,
     HeadersInput,
     Opened,
     Outcome,
@@ -42,7 +43,7 @@ from soniox_proto.options import (
 )
 
 __all__ = [
-    "MAX_UNSENT_BYTES",
+    "MAX_UNSENT_REPLIES",
     "AudioChunk",
     "Inbox",
     "ProxyOption",
@@ -63,9 +64,9 @@ MAX_WAITING_MESSAGES: Final = 256
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
 
-MAX_UNSENT_BYTES: Final = 1024 * 1024
-"""Bytes that wait to be written before the socket is read no further: a peer that does not read
-cannot make the answers to its pings pile up."""
+MAX_UNSENT_REPLIES: Final = 1024 * 1024
+"""Bytes of answers to pings that may wait to be written before the socket is read no further: they
+would pile up for a peer that sends but does not read."""
 
 
 class Inbox:
@@ -74,6 +75,7 @@ class Inbox:
     __slots__ = (
         "_closed",
         "_ended",
+        "_last",
         "_raise_on_error",
         "_results",
         "_server_error",
@@ -85,10 +87,12 @@ class Inbox:
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = deque()
         self._size = 0
+        # The message that ends the stream: the finished response, or an error.
+        self._last: RealtimeEvent | None = None
         self._server_error: SonioxServerError | None = None
         self._closed: Closed | None = None
         self.opened = False
-        # Set once the last message (finished, or an error) has been handed out.
+        # Set once that message has been handed out.
         self._ended = False
 
     def put(self, events: list[Event]) -> None:
@@ -97,7 +101,10 @@ class Inbox:
             if type(event) is Result:
                 self._results.append(event)
                 self._size += len(event.raw)
+            elif type(event) is Finished:
+                self._last = self._last or event.message
             elif type(event) is ServerError:
+                self._last = self._last or event.message
                 self._server_error = self._server_error or event.error
             elif type(event) is Closed:
                 self._closed = event
@@ -128,8 +135,7 @@ class Inbox:
             if self._results:
                 result = self._results.popleft()
                 self._size -= len(result.raw)
-                message = result.message
-                self._ended = message.finished or message.error_code is not None
+                self._ended = result.message is self._last
                 return result
             if self._closed is not None and self._closed.error is not None:
                 if self._closed.outcome is not Outcome.SERVER_ERROR:

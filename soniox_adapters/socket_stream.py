@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from soniox_adapters.proxy import connect_through_proxy, proxy_url
 from soniox_adapters.session import ProxyOption
 from soniox_adapters.tls import client_context
-from soniox_proto import Endpoint
+from soniox_proto import Endpoint, SonioxValidationError
 
 __all__ = ["BlockingTransport", "SocketStream", "open_socket"]
 
@@ -35,12 +35,17 @@ def open_socket(
     Blocks for at most `timeout` seconds; name resolution is bounded by the system's resolver.
     A transport that already is TLS gets no second layer of it.
 
-    Raises `OSError` (`ssl.SSLError` and `TimeoutError` among them) when that fails.
+    Raises:
+        OSError: That failed; `ssl.SSLError` and `TimeoutError` are among them.
+        SonioxValidationError: The transport is no socket.
     """
-    if isinstance(transport, socket.socket):
-        connected = transport
-    elif transport is not None:
-        connected = transport(endpoint, timeout)
+    if transport is not None:
+        connected = transport(endpoint, timeout) if callable(transport) else transport
+        if not isinstance(connected, socket.socket):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SonioxValidationError(
+                "transport must be a connected socket, or a function that returns one, not "
+                f"{type(connected).__name__}"
+            )
     elif url := proxy_url(proxy, endpoint):
         connected = connect_through_proxy(url, endpoint, timeout)
     else:

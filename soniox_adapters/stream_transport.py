@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -24,8 +25,7 @@ from soniox_adapters.async_transport import (
     make_signal,
     running_library,
 )
-from soniox_adapters.proxy import connect_through_proxy, proxy_url
-from soniox_adapters.session import MAX_UNSENT_BYTES
+from soniox_adapters.proxy import connect_through_proxy_on_trio, proxy_url
 from soniox_adapters.tls import client_context
 from soniox_proto import SonioxError, SonioxValidationError
 
@@ -107,12 +107,18 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
     import trio
 
     endpoint, given = options.endpoint, options.transport
-    if given is None and (url := proxy_url(options.proxy, endpoint)):
-        given = await trio.to_thread.run_sync(connect_through_proxy, url, endpoint, options.timeout)
     stream: trio.abc.Stream
     already_secure = isinstance(given, trio.SSLStream)
     if given is None:
-        stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        if url := proxy_url(options.proxy, endpoint):
+            stream = trio.SocketStream(await connect_through_proxy_on_trio(url, endpoint))
+        else:
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    elif isinstance(given, ssl.SSLSocket):
+        raise SonioxValidationError(
+            "transport is a TLS socket, which an event loop cannot use; give a plain one, TLS is "
+            "added for a wss URL"
+        )
     elif isinstance(given, socket.socket):
         given.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(given))
@@ -271,7 +277,7 @@ class StreamTransport(AsyncTransport):
         try:
             while data := await stream.receive():
                 self._host.data_received(data)
-                while self._reading_paused or len(self._output) > MAX_UNSENT_BYTES:
+                while self._reading_paused:
                     await self._wake_reader.wait()
         except Exception as error:
             self._host.connection_failed(_as_os_error(error))
@@ -287,10 +293,10 @@ class StreamTransport(AsyncTransport):
                     self._writing = True
                     await stream.send(data)
                     self._writing = False
-                    self._wake_reader.notify()
                     if self.writing_paused and not self._output:
                         self.writing_paused = False
                         self.writable.notify()
+                        self._host.writing_resumed()
                 if self._closing:
                     self._scope.cancel()
                 await self._wake_writer.wait()

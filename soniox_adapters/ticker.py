@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -46,18 +47,21 @@ class Ticker:
                 self._condition.notify()
 
     def _run(self) -> None:
-        try:
-            while (due := self._next_due()) is not None:
-                ticking = due()
-                again = ticking.tick() if ticking is not None else None
-                if ticking is not None and again is not None:
+        while (due := self._next_due()) is not None:
+            ticking = due()
+            if ticking is not None:
+                try:
+                    again = ticking.tick()
+                except Exception:
+                    # One session's failure is told, and is not the others'.
+                    again = None
+                    threading.excepthook(
+                        threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+                    )
+                if again is not None:
                     self.schedule(ticking, again)
-                # The thread keeps nothing alive while it waits.
-                del ticking
-        except BaseException:
-            # The next session starts another thread.
-            self._thread = None
-            raise
+            # The thread keeps nothing alive while it waits.
+            del ticking
 
     def _next_due(self) -> weakref.ref[Ticking] | None:
         with self._condition:

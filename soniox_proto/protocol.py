@@ -242,7 +242,6 @@ class RealtimeSTTProtocol:
         self._timers.stop(Timer.CONNECT)
         key = None if self._api_key is None else self._api_key.reveal()
         self._outbox.insert(0, start_message(self._config, api_key=key))
-        self._pending_audio = 0
         self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
         # A finalize is under way from here on, not from when it was asked for.
         self._pending_finalizes = deque((index, now) for index, _ in self._pending_finalizes)

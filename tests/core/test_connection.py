@@ -35,10 +35,7 @@ from tests.support.core_messages import (
     UNAUTHENTICATED,
     result,
 )
-
-
-def kinds(events: list[Any]) -> list[type]:
-    return [type(event) for event in events]
+from tests.support.core_protocol import kinds
 
 
 class TestViews:
@@ -156,6 +153,19 @@ class TestEnds:
         client.connect()
         client.feed(frames.refusal("404 Not Found"))
         assert str(client.closed.error).endswith("HTTP status 404")
+
+    @pytest.mark.parametrize("connect_timeout", [10.0, None])
+    def test_a_refusal_has_time_to_end_whenever_the_deadlines_are_served(
+        self, connect_timeout: float | None
+    ) -> None:
+        client = Client(connect_timeout=connect_timeout)
+        client.connect()
+        answer = frames.refusal("403 Forbidden", b"no such project")
+        for byte in answer:
+            assert client.timeout() == []
+            client.feed(bytes([byte]))
+        assert isinstance(client.closed.error, SonioxHandshakeError)
+        assert client.closed.error.body == b"no such project"
 
     @pytest.mark.parametrize("cut", [True, False])
     def test_what_follows_a_whole_refusal_does_not_change_it(self, cut: bool) -> None:

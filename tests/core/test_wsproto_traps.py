@@ -6,8 +6,6 @@ simplified.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -40,6 +38,7 @@ from tests.support import core_frames as frames
 from tests.support.core_client import Client
 from tests.support.core_frames import Frame, Opcode
 from tests.support.core_messages import FINISHED, KEEPALIVE, START_MESSAGE, result
+from tests.support.core_protocol import kinds
 from tests.support.core_random import counting_random
 
 HELLO = frames.text(result("hello"))
@@ -68,10 +67,6 @@ class Raw:
     @property
     def state(self) -> ConnectionState:
         return self.wsproto.state
-
-
-def kinds(events: list[Any]) -> list[type]:
-    return [type(event) for event in events]
 
 
 class TestTrap01FramingErrorsLookLikeCloseFramesOfThePeer:
