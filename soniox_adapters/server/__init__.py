@@ -9,12 +9,8 @@ from soniox_adapters.server.pocketsphinx_recognizer import (
     load_pocketsphinx,
     pocketsphinx_installed,
 )
-from soniox_adapters.server.recognizer import (
-    AudioDecodeError,
-    OwnProcess,
-    Recognizer,
-    RecognizerFactory,
-)
+from soniox_adapters.server.recognizer import AudioDecodeError, Recognizer, RecognizerFactory
+from soniox_adapters.server.recognizer_process import OwnProcess
 from soniox_adapters.server.scripted_recognizer import (
     Script,
     ScriptedRecognizer,

@@ -29,7 +29,8 @@ from soniox_adapters.server.pocketsphinx_recognizer import (
     PocketsphinxRecognizer,
     pocketsphinx_installed,
 )
-from soniox_adapters.server.recognizer import OwnProcess, RecognizerFactory
+from soniox_adapters.server.recognizer import RecognizerFactory
+from soniox_adapters.server.recognizer_process import OwnProcess
 from soniox_adapters.server.scripted_recognizer import scripted
 from soniox_proto import (
     APIKey,

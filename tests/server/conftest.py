@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import wave
+
 import pytest
+
+from tests.support.server_speech import SAMPLES
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The local server is a server on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def meeting() -> bytes:
+    """The PCM of the recording with two sentences."""
+    with wave.open(str(SAMPLES / "meeting.wav")) as file:
+        frames: bytes = file.readframes(file.getnframes())
+    return frames

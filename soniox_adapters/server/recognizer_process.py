@@ -1,0 +1,224 @@
+"""Recognizers in processes of their own, so that none stops the event loop or another."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import BinaryIO, Final, TypeAlias, cast
+
+from soniox_adapters.server.recognizer import Recognizer, RecognizerFactory
+from soniox_proto import RealtimeEvent, RealtimeSTTConfig, SonioxError, SonioxValidationError
+
+__all__ = ["OwnProcess"]
+
+
+class OwnProcess:
+    """A `RecognizerFactory` whose recognizers each work in a Python process of their own.
+
+    For recognizers that hold the interpreter's lock while they work: in a thread they would stop
+    the event loop and each other. The processes are independent, so streams also spread over the
+    processor's cores. A process is kept for the next stream when its stream ends; with
+    pocketsphinx it takes 0.7 s to start and holds 130 MB.
+
+    A recognizer of this factory raises `SonioxError` if its process ends unexpectedly.
+    """
+
+    def __init__(self, factory: RecognizerFactory, *, max_idle_processes: int = 2) -> None:
+        """`factory` runs in the other process; up to `max_idle_processes` wait for streams.
+
+        Raises `SonioxValidationError` unless `factory` is a class or function at the top level of
+        a module that can be imported: the other process has to find it by its name.
+        """
+        module, name = getattr(factory, "__module__", ""), getattr(factory, "__qualname__", "")
+        if module == "__main__" or getattr(sys.modules.get(module), name, None) is not factory:
+            raise SonioxValidationError(
+                f"a recognizer's process must import its factory by name, which it cannot do for "
+                f"{factory!r}; expected a class or function at the top level of a module"
+            )
+        self._factory_name = f"{module}:{name}"
+        self._max_idle_processes = max_idle_processes
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def __call__(self, config: RealtimeSTTConfig) -> Recognizer:
+        """Return the recognizer of a new stream.
+
+        Raises what the factory raises, and `SonioxError` if a process cannot be started.
+        """
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or _Worker(self._factory_name)
+        try:
+            return _RemoteRecognizer(worker, config, self._give_back)
+        except SonioxError:
+            self._give_back(worker)
+            raise
+
+    def preload(self) -> None:
+        """Start a process and load its model, so that the first stream need not wait for it.
+
+        Raises what the factory raises, and `SonioxError` if a process cannot be started.
+        """
+        self(RealtimeSTTConfig(model="preload")).close()
+
+    def close(self) -> None:
+        """End the idle processes; those of open streams end with their streams."""
+        atexit.unregister(self.close)
+        with self._lock:
+            idle, self._idle, self._max_idle_processes = self._idle, [], 0
+        for worker in idle:
+            worker.stop()
+
+    def _give_back(self, worker: _Worker) -> None:
+        with self._lock:
+            if worker.running and len(self._idle) < self._max_idle_processes:
+                self._idle.append(worker)
+                return
+        worker.stop()
+
+
+class _RemoteRecognizer:
+    """The near end of a recognizer in another process."""
+
+    def __init__(
+        self,
+        worker: _Worker,
+        config: RealtimeSTTConfig,
+        give_back: Callable[[_Worker], None],
+    ) -> None:
+        worker.ask("open", config)
+        self._worker: _Worker | None = worker
+        self._give_back = give_back
+        self.final_audio_proc_ms = 0
+        self.total_audio_proc_ms = 0
+
+    def feed(self, audio: bytes) -> list[RealtimeEvent]:
+        return self._ask("feed", audio)
+
+    def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
+        return self._ask("finalize", trailing_silence_ms)
+
+    def finish(self) -> list[RealtimeEvent]:
+        return self._ask("finish")
+
+    def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        # A process that ended before is as closed as one that answers.
+        with contextlib.suppress(SonioxError):
+            worker.ask("close")
+        self._give_back(worker)
+
+    def _ask(self, method: str, *arguments: object) -> list[RealtimeEvent]:
+        assert self._worker is not None, "a closed recognizer is only closed again"
+        answer = self._worker.ask(method, *arguments)
+        messages, self.final_audio_proc_ms, self.total_audio_proc_ms = answer
+        return messages
+
+
+_Answer: TypeAlias = "tuple[list[RealtimeEvent], int, int]"
+"""Messages, `final_audio_proc_ms`, `total_audio_proc_ms`."""
+
+# The module search path is handed over, so that the process finds what this one finds.
+_WORKER_PROGRAM: Final = (
+    "import sys; factory_name, *sys.path[:] = sys.argv[1:]; "
+    "from soniox_adapters.server.recognizer_process import serve_parent_process as serve; "
+    "serve(factory_name)"
+)
+
+
+class _Worker:
+    """A process with one recognizer, driven by requests and answers through its pipes."""
+
+    def __init__(self, factory_name: str) -> None:
+        program = [sys.executable, "-c", _WORKER_PROGRAM, factory_name, *sys.path]
+        try:
+            # In a process group of its own, so that Ctrl-C in a terminal reaches us alone; the
+            # process ends when its pipe does.
+            self._process = subprocess.Popen(
+                program,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise SonioxError(f"cannot start a process for the recognizer: {error}") from error
+        self._requests = cast("BinaryIO", self._process.stdin)
+        self._answers = cast("BinaryIO", self._process.stdout)
+
+    def ask(self, method: str, *arguments: object) -> _Answer:
+        try:
+            pickle.dump((method, arguments), self._requests)
+            self._requests.flush()
+            answer = pickle.load(self._answers)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            self.stop(grace_seconds=1.0)
+            raise SonioxError(
+                "the recognizer's process ended unexpectedly, with exit status "
+                f"{self._process.returncode}"
+            ) from error
+        except BaseException:
+            # Interrupted between request and answer: the next answer would not fit its request.
+            self.stop()
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("_Answer", answer)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, *, grace_seconds: float = 0.0) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_seconds)
+        self._process.kill()
+        self._process.wait()
+        self._answers.close()
+        # A request that could not be flushed has no reader any more.
+        with contextlib.suppress(OSError):
+            self._requests.close()
+
+
+def serve_parent_process(factory_name: str) -> None:
+    """Run the far end of an `OwnProcess`; its program calls this and nobody else does."""
+    requests = sys.stdin.buffer
+    # Whatever a library prints must not get between the answers.
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        _serve(factory_name, requests, answers)
+
+
+def _serve(factory_name: str, requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests with one recognizer after the other, until there are no more."""
+    module, name = factory_name.split(":")
+    recognizer: Recognizer | None = None
+    while True:
+        try:
+            method, arguments = pickle.load(requests)
+        except EOFError:
+            return
+        answer: _Answer | SonioxError
+        try:
+            if method == "open":
+                factory = cast("RecognizerFactory", getattr(importlib.import_module(module), name))
+                recognizer = factory(*arguments)
+                messages: list[RealtimeEvent] = []
+            else:
+                messages = getattr(recognizer, method)(*arguments) or []
+            assert recognizer is not None, "the first request opens a recognizer"
+            answer = messages, recognizer.final_audio_proc_ms, recognizer.total_audio_proc_ms
+        except SonioxError as error:
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
