@@ -47,28 +47,20 @@ def running_library() -> Literal["asyncio", "trio"]:
     return "asyncio"
 
 
-class AsyncHost(Protocol):
-    """The session, as a transport sees it. Nothing here waits or raises."""
+@dataclass(frozen=True, slots=True)
+class AsyncHost:
+    """What a transport tells its session. None of it waits or raises."""
 
-    def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
-        ...
-
-    def eof_received(self) -> None:
-        """Take the end of the stream."""
-        ...
-
-    def connection_failed(self, error: OSError) -> None:
-        """Take the failure of the stream."""
-        ...
-
-    def writing_resumed(self) -> None:
-        """Take that what waited to be written is written."""
-        ...
-
-    def timer_expired(self) -> None:
-        """Take that the time given to `set_timer` has come."""
-        ...
+    data_received: Callable[[bytes], None]
+    """Bytes have arrived."""
+    eof_received: Callable[[], None]
+    """The stream has ended."""
+    connection_failed: Callable[[OSError], None]
+    """The stream has failed."""
+    writing_resumed: Callable[[], None]
+    """What waited to be written is written."""
+    timer_expired: Callable[[], None]
+    """The time given to `set_timer` has come."""
 
 
 @dataclass(frozen=True)

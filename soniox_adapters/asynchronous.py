@@ -10,6 +10,7 @@ from typing import cast
 from typing_extensions import Self
 
 from soniox_adapters.async_transport import (
+    AsyncHost,
     AsyncTransport,
     ConnectOptions,
     Signal,
@@ -105,6 +106,7 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._machine.close(self._clock())
         self._closing = True
         self._process(self._machine.handle_timeout(self._clock()))
+        self._resume_reading()
         transport = self._transport
         if transport is None:
             return
@@ -281,14 +283,21 @@ class AsyncRealtimeSTTSession(SessionBase):
             return await connector(endpoint)
 
     def _make_transport(self, given: object) -> AsyncTransport:
+        host = AsyncHost(
+            data_received=self._data_received,
+            eof_received=self._eof_received,
+            connection_failed=self._connection_failed,
+            writing_resumed=self._writing_resumed,
+            timer_expired=self._timer_expired,
+        )
         # Loaded where it is needed: only one of the two is.
         if running_library() == "asyncio" and (given is None or isinstance(given, socket.socket)):
             from soniox_adapters.asyncio_transport import AsyncioTransport
 
-            return AsyncioTransport(self)
+            return AsyncioTransport(host)
         from soniox_adapters.stream_transport import StreamTransport
 
-        return StreamTransport(self)
+        return StreamTransport(host)
 
     async def _send(self) -> None:
         """Write what the core made; wait while too much waits to be written."""
@@ -352,8 +361,7 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     # Called by the transport
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the core; called by the transport."""
+    def _data_received(self, data: bytes) -> None:
         self._process(self._machine.receive_data(data, self._clock()), reply=True)
         if self._transport is None or self._machine.closed:
             return
@@ -370,23 +378,19 @@ class AsyncRealtimeSTTSession(SessionBase):
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))
 
-    def eof_received(self) -> None:
-        """Tell the core that the stream ended; called by the transport."""
+    def _eof_received(self) -> None:
         self._process(self._machine.receive_eof(self._clock()))
 
-    def connection_failed(self, error: OSError) -> None:
-        """Tell the core that the stream failed; called by the transport."""
+    def _connection_failed(self, error: OSError) -> None:
         self._process(self._machine.fail(self._lost_error(error), self._clock()))
 
-    def writing_resumed(self) -> None:
-        """Read on, now that the answers are written; called by the transport."""
+    def _writing_resumed(self) -> None:
         too_many = self._unsent_replies > MAX_UNSENT_REPLIES
         self._unsent_replies = 0
         if too_many and not self._inbox.full:
             self._resume_reading()
 
-    def timer_expired(self) -> None:
-        """Let the core do what is due; called by the transport."""
+    def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))
 
 

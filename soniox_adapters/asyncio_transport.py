@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import Final, cast
 
+import anyio
 from typing_extensions import override
 
 from soniox_adapters.async_transport import (
@@ -48,11 +49,14 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     async def open(self, options: ConnectOptions) -> None:
+        # Not asyncio.wait_for, which may swallow a cancellation until Python 3.12.
         try:
-            await asyncio.wait_for(self._open(options), options.timeout)
-        except asyncio.TimeoutError as error:
-            # Two classes until Python 3.11.
-            raise TimeoutError from error
+            with anyio.fail_after(options.timeout):
+                await self._open(options)
+        except BaseException:
+            # asyncio would end TLS gracefully, waiting for the peer.
+            self.close()
+            raise
 
     async def _open(self, options: ConnectOptions) -> None:
         endpoint = options.endpoint
@@ -62,13 +66,9 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         if given is None and (url := proxy_url(options.proxy, endpoint)):
             given = await connect_through_proxy_on_asyncio(url, endpoint)
         if given is None:
+            # Without happy_eyeballs_delay: cancelled, asyncio may leave a connected socket behind.
             await self._loop.create_connection(
-                lambda: self,
-                endpoint.host,
-                endpoint.port,
-                ssl=context,
-                server_hostname=name,
-                happy_eyeballs_delay=0.25,
+                lambda: self, endpoint.host, endpoint.port, ssl=context, server_hostname=name
             )
         else:
             connected = cast("socket.socket", given)

@@ -39,6 +39,9 @@ __all__ = ["RealtimeSTTSession"]
 TICK_INTERVAL: Final = 1.0
 """Seconds after which the ticker looks for pings and close frames that nobody is reading."""
 
+MOMENT: Final = 0.01
+"""Seconds that a thread gives another one to read what has arrived."""
+
 _clock = time.monotonic
 
 
@@ -330,17 +333,27 @@ class RealtimeSTTSession(SessionBase):
                 self._run_timers()
                 continue
             # A sender and a close read on, or two full buffers would wait for each other.
-            may_read = sending or closing or not self._inbox.full
-            watch = not self._watching and may_read and self._unsent_replies < MAX_UNSENT_REPLIES
-            if self._stream is not None and (watch or self._output):
-                self._wait_for_socket(watch, timeout)
-                if watch:
-                    self._read(beyond_full=sending or closing)
-                self._flush()
-            else:
+            may_read = (
+                sending or closing or not self._inbox.full
+            ) and self._unsent_replies < MAX_UNSENT_REPLIES
+            watch = may_read and not self._watching
+            if self._stream is None or not (watch or self._output):
                 self._changed.wait(timeout)
+                continue
+            readable = self._wait_for_socket(may_read, watch, timeout)
+            if readable and not self._watching:
+                self._read(beyond_full=sending or closing)
+            self._flush()
+            if readable and self._watching:
+                # Whoever watches reads it, and tells.
+                self._changed.wait(MOMENT)
 
-    def _wait_for_socket(self, watch: bool, timeout: float | None) -> None:
+    def _wait_for_socket(self, may_read: bool, watch: bool, timeout: float | None) -> bool:
+        """Wait without the lock, and return whether there is something to read.
+
+        Who has something to write waits for input too, though another may watch for it: that
+        one may leave at any time.
+        """
         stream = self._stream
         assert stream is not None, "a session without a stream has nothing to wait for"
         write = bool(self._output)
@@ -348,7 +361,7 @@ class RealtimeSTTSession(SessionBase):
         self._waiting += 1
         self._lock.release()
         try:
-            stream.wait(read=watch, write=write, timeout=timeout)
+            return stream.wait(read=may_read, write=write, timeout=timeout)
         finally:
             self._lock.acquire()
             self._waiting -= 1

@@ -90,7 +90,13 @@ class _FirstHop:
     def connect(self, dest_host: str, dest_port: int, **options: Any) -> socket.socket:
         """Return a connected socket."""
         left = None if self._deadline is None else self._deadline - time.monotonic()
-        plain = socket.create_connection((dest_host, dest_port), left)
+        try:
+            plain = socket.create_connection((dest_host, dest_port), left)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            text = f"cannot connect to the proxy {dest_host}:{dest_port}: {error.strerror or error}"
+            raise OSError(error.errno, text) from error
         connected = _DeadlineSocket(fileno=plain.detach())
         connected.deadline = self._deadline
         return connected

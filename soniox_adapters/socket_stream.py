@@ -119,15 +119,19 @@ class SocketStream:
             self._write_waits_for_read = True
             return 0
 
-    def wait(self, *, read: bool, write: bool, timeout: float | None) -> None:
-        """Wait until reading or writing is worth another try, or `timeout` seconds passed."""
+    def wait(self, *, read: bool, write: bool, timeout: float | None) -> bool:
+        """Wait until reading or writing is worth another try, or `timeout` seconds passed.
+
+        Returns whether reading is, if it was asked for.
+        """
         wait_read = read or (write and self._write_waits_for_read)
         wait_write = (write and not self._write_waits_for_read) or (
             read and self._read_waits_for_write
         )
-        wait_for_descriptor(
+        readable, writable = wait_for_descriptor(
             self._socket.fileno(), read=wait_read, write=wait_write, timeout=timeout
         )
+        return read and (readable or (writable and self._read_waits_for_write))
 
     def shutdown(self) -> None:
         """End the connection both ways; whoever waits for it wakes up."""
@@ -149,18 +153,23 @@ if hasattr(select, "poll"):
 
     def wait_for_descriptor(
         descriptor: int, *, read: bool, write: bool, timeout: float | None
-    ) -> None:
-        """Wait until the descriptor is ready or `timeout` seconds passed."""
+    ) -> tuple[bool, bool]:
+        """Wait until the descriptor is ready or `timeout` seconds passed; return for what it is."""
         poll = select.poll()
         poll.register(descriptor, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # Rounded up: a wait that ends early would only be repeated.
-        poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
+        ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
+        events = ready[0][1] if ready else 0
+        # An error or a hang-up makes both worth a try.
+        return bool(events & ~select.POLLOUT), bool(events & ~select.POLLIN)
 
 else:  # pragma: no cover (Windows)
 
     def wait_for_descriptor(
         descriptor: int, *, read: bool, write: bool, timeout: float | None
-    ) -> None:
-        """Wait until the descriptor is ready or `timeout` seconds passed."""
+    ) -> tuple[bool, bool]:
+        """Wait until the descriptor is ready or `timeout` seconds passed; return for what it is."""
         readers, writers = [descriptor] * read, [descriptor] * write
-        select.select(readers, writers, writers, None if timeout is None else max(0.0, timeout))
+        left = None if timeout is None else max(0.0, timeout)
+        readable, writable, failed = select.select(readers, writers, writers, left)
+        return bool(readable or failed), bool(writable or failed)

@@ -176,7 +176,7 @@ class StreamTransport(AsyncTransport):
         self._scope = anyio.CancelScope()
         self._task: asyncio.Task[None] | None = None
         self._output = bytearray()
-        self._writing = False
+        self._in_flight = 0
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -208,7 +208,8 @@ class StreamTransport(AsyncTransport):
     def write(self, data: bytes) -> None:
         if self._stream is not None and not self._lost:
             self._output += data
-            self.writing_paused = len(self._output) > WRITE_BUFFER_SIZE
+            if len(self._output) + self._in_flight > WRITE_BUFFER_SIZE:
+                self.writing_paused = True
             self._wake_writer.notify()
 
     @override
@@ -231,7 +232,7 @@ class StreamTransport(AsyncTransport):
         if self._closing:
             return
         self._closing = True
-        if self._writing or not self._output:
+        if self._in_flight or not self._output:
             # Whoever does not take what is on its way takes no close frame either.
             self._scope.cancel()
         else:
@@ -290,9 +291,9 @@ class StreamTransport(AsyncTransport):
                 while self._output:
                     data = bytes(self._output)
                     self._output.clear()
-                    self._writing = True
+                    self._in_flight = len(data)
                     await stream.send(data)
-                    self._writing = False
+                    self._in_flight = 0
                     if self.writing_paused and not self._output:
                         self.writing_paused = False
                         self.writable.notify()

@@ -71,13 +71,17 @@ RealtimeSTTRawFormat: TypeAlias = Literal[
 ]
 """Formats without a header; `sample_rate` and `num_channels` must be given."""
 
-RealtimeSTTAudioFormat: TypeAlias = Literal["auto"] | RealtimeSTTHeaderFormat | RealtimeSTTRawFormat
+RealtimeSTTAudioFormat: TypeAlias = Literal["auto", RealtimeSTTHeaderFormat, RealtimeSTTRawFormat]
 """Every audio format of the realtime service."""
 
 _BYTES_PER_SAMPLE: dict[str, int] = {
     name: 1 if name in {"mulaw", "alaw"} else int("".join(filter(str.isdigit, name))) // 8
     for name in get_args(RealtimeSTTRawFormat)
 }
+
+
+_DESCRIBED_PROBLEMS = 5
+"""How many problems an error describes; more help nobody, and a peer may cause a million."""
 
 
 class _Model(BaseModel):
@@ -189,7 +193,7 @@ class RealtimeSTTConfig(_Model):
     """Number of channels; required for raw formats."""
     sample_rate: Annotated[int, Field(ge=1)] | None = None
     """Samples per second of one channel; required for raw formats."""
-    language_hints: list[LanguageCode] | None = None
+    language_hints: Annotated[list[LanguageCode], Field(fail_fast=True)] | None = None
     """Languages to expect, each once."""
     language_hints_strict: bool | None = None
     """Hold recognition to the hinted languages."""
@@ -285,6 +289,9 @@ def describe_validation_error(error: ValidationError) -> str:
         ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
+    more = len(problems) - _DESCRIBED_PROBLEMS
+    if more > 0:
+        problems[_DESCRIBED_PROBLEMS:] = [f"and {more} more"]
     return f"invalid {error.title}: " + "; ".join(problems)
 
 

@@ -12,7 +12,7 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable, Iterator
 from functools import cache
 from struct import Struct
-from typing import Final, cast
+from typing import Final
 
 __all__ = ["FrameReader", "FrameWriter", "apply_mask_in_python"]
 
@@ -130,7 +130,7 @@ class FrameReader:
         self._held = b""
         # Inside a frame of ours: what is still to come, and what is here.
         self._left = 0
-        self._parts: list[str] | list[bytes] = []
+        self._parts = bytearray()
         self._decoder: IncrementalDecoder | None = None
         self._key = b""
         # Inside a frame of wsproto's: its header so far, then how much is still to come.
@@ -212,26 +212,25 @@ class FrameReader:
         """Begin a message of which only `piece` is here."""
         self._left = left
         self._key = key
+        self._parts = bytearray(piece)
+        self._decoder = None
         if first == TEXT_FRAME:
+            # Only to fail as early as wsproto does: its pieces would take more than the bytes.
             self._decoder = _utf8_decoder()
-            self._parts = [self._decoder.decode(piece)]
-        else:
-            self._decoder = None
-            self._parts = [piece]
+            self._decoder.decode(piece)
 
     def _continue(self, piece: bytes) -> str | bytes | None:
         """Take more of a message, and return it once it is whole."""
         self._left -= len(piece)
+        self._parts += piece
         if self._decoder is not None:
-            texts = cast("list[str]", self._parts)
-            texts.append(self._decoder.decode(piece, not self._left))
-            return None if self._left else "".join(texts)
-        pieces = cast("list[bytes]", self._parts)
-        pieces.append(piece)
+            self._decoder.decode(piece, not self._left)
         if self._left:
             return None
-        payload = b"".join(pieces)
-        return best_mask()(payload, self._key) if self._mask_bit else payload
+        payload, self._parts = bytes(self._parts), bytearray()
+        if self._mask_bit:
+            return best_mask()(payload, self._key)
+        return payload if self._decoder is None else payload.decode()
 
     def _foreign_stop(self, data: bytes, position: int, end: int) -> int:
         """Return how far the current frame of wsproto's reaches into `data`."""

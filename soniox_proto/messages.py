@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
 from soniox_proto.errors import SonioxProtocolError, SonioxValidationError
@@ -87,7 +87,7 @@ class RealtimeEvent(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    tokens: list[Token] = []
+    tokens: Annotated[list[Token], Field(fail_fast=True)] = []
     """New final tokens, then the whole current non-final tail."""
     final_audio_proc_ms: int | None = None
     """Audio that has become final tokens, in ms."""

@@ -211,12 +211,13 @@ class RealtimeSTTServerConnection:
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is to be called, or None when no timer is armed."""
-        return self._timers.next_timeout()
+        # What came before the upgrade was accepted is looked at by the next feeding call.
+        return self._now if self._websocket.pending else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[ServerEvent]:
         """Do what is due at `now`; too early, too late and too often are all harmless."""
         now = self._advance(now)
-        events: list[ServerEvent] = []
+        events = self._receive(b"", now)
         for timer in self._timers.expire(now):
             if timer is Timer.START:
                 events.append(self._refused(408, "request_timeout", "Start request timeout"))
@@ -332,7 +333,7 @@ class RealtimeSTTServerConnection:
         if not close_code_may_be_sent(code):
             raise SonioxValidationError(f"{code!r} is not a code for a close frame (RFC 6455)")
         now = self._advance(now)
-        if self._websocket.open:
+        if self._websocket.open and not self.closed:
             self._close(ServerInput.CLOSE, now, code, reason)
         else:
             self._enter(ServerInput.CLOSE)
@@ -344,14 +345,9 @@ class RealtimeSTTServerConnection:
     def receive_data(self, data: bytes, now: float) -> list[ServerEvent]:
         """Take bytes of the client, cut anywhere."""
         now = self._advance(now)
-        events: list[ServerEvent] = []
-        if self.closed:
-            return events
         if self._state is ServerState.IDLE and self._timers.next_timeout() is None:
             self._timers.start(Timer.CONNECT, now, self._connect_timeout)
-        for event in self._websocket.receive_data(data):
-            events += self._handle(event, now)
-        return events
+        return self._receive(data, now)
 
     def receive_eof(self, now: float) -> list[ServerEvent]:
         """Take the end of the stream. A second one is harmless."""
@@ -365,6 +361,13 @@ class RealtimeSTTServerConnection:
         if now > self._now:
             self._now = now
         return self._now
+
+    def _receive(self, data: bytes, now: float) -> list[ServerEvent]:
+        events: list[ServerEvent] = []
+        if not self.closed:
+            for event in self._websocket.receive_data(data):
+                events += self._handle(event, now)
+        return events
 
     def _enter(self, server_input: ServerInput) -> None:
         self._state = SERVER_TRANSITIONS[self._state][server_input]

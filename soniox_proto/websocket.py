@@ -7,7 +7,6 @@ What it builds is framed at once, so the order of the calls is the order of the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
@@ -30,6 +29,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
 from soniox_proto.framing import BINARY_FRAME, TEXT_FRAME, FrameReader, FrameWriter
+from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = [
@@ -50,7 +50,9 @@ MAX_BODY_SIZE: Final = 64 * 1024
 
 _NOT_UTF_8 = "payload is not valid UTF-8"
 
-_HANDSHAKE_END = re.compile(rb"\n\r?\n")
+_SLICE = 1024
+"""Bytes that wsproto gets at a time: a compressed frame inflates up to a thousand times, and tiny
+chunks of a body become events of many times their size, before any of them can be looked at."""
 
 _HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
@@ -142,10 +144,13 @@ class WebSocket:
         # Both are made once the WebSocket is open, unless an extension changes the frames.
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
-        # How much of the end of the upgrade's answer may be part of the line that ends it.
-        self._handshake_tail = b""
+        self._head = HeadScanner()
+        # Server: the request is here, and what came behind it before it was answered.
+        self._requested = False
+        self._early = bytearray()
         self._fragments = bytearray()
         self._rejection: Rejected | None = None
+        self._body = bytearray()
         # Nothing more is read. wsproto goes on after its own errors, so it is remembered here.
         self._over = False
 
@@ -248,13 +253,42 @@ class WebSocket:
         Iterate to the end, and act on each event before asking for the next: wsproto's state
         moves along with the iteration, and after a close frame nothing more could be framed.
         """
-        while data and not self._over:
+        if self.pending:
+            data, self._early = bytes(self._early) + data, bytearray()
+        position, end = 0, len(data)
+        while position < end and not self._over:
             if self._reader is not None:
-                yield from self._receive_frames(self._reader, data)
+                yield from self._receive_frames(self._reader, data[position:])
                 return
-            end = self._end_of_handshake(data)
-            yield from self._receive_slowly(data[:end])
-            data = data[end:]
+            piece = data[position : position + _SLICE]
+            if self._wsproto.state is ConnectionState.CONNECTING:
+                if self._requested:
+                    yield from self._keep_early(data[position:])
+                    return
+                piece = piece[: self._head.scan(piece)]
+                if self._head.too_large:
+                    yield self._handshake_failed(
+                        f"the head is larger than {MAX_HEAD_SIZE} bytes", RejectConnection(431)
+                    )
+                    return
+            position += len(piece)
+            yield from self._receive_slowly(piece)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive_data` has something to yield even without more data."""
+        return bool(self._early) and self.open
+
+    def _keep_early(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Keep what a client sends before its request is answered, which it should not do."""
+        self._early += data
+        if len(self._early) > MAX_HEAD_SIZE:
+            yield self._handshake_failed("data before the answer", RejectConnection(400))
+
+    def _handshake_failed(self, reason: str, answer: WSProtoEvent | None) -> Violation:
+        if answer is not None and not self._wsproto.client:
+            self._send(answer)
+        return self._violated(1002, f"not a WebSocket handshake: {reason}")
 
     def _receive_frames(self, reader: FrameReader, data: bytes) -> Iterator[WebSocketEvent]:
         try:
@@ -276,19 +310,17 @@ class WebSocket:
         try:
             self._wsproto.receive_data(data)
         except RemoteProtocolError as error:
-            failure, hint = f"not a WebSocket handshake: {error}", error.event_hint
+            failure, hint = str(error), error.event_hint
         except (ValueError, IndexError):
             # Headers that wsproto cannot decode. Its own text would repeat them.
-            failure = "not a WebSocket handshake: malformed header"
+            failure = "malformed header"
         # What came before the failure counts.
         for event in self._wsproto.events():
             yield from self._handle(event)
             if self._over:
                 return
         if failure:
-            if hint is not None and not self._wsproto.client:
-                self._send(hint)
-            yield self._violated(1002, failure)
+            yield self._handshake_failed(failure, hint)
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:
         """Yield what the end of the stream completes: the body of a refused upgrade."""
@@ -322,11 +354,11 @@ class WebSocket:
                 if not event.has_body:
                     yield self._rejected(self._rejection)
             case RejectData() if self._rejection is not None:
-                rejection = self._rejection
-                rejection.body = (rejection.body + bytes(event.data))[:MAX_BODY_SIZE]
-                if event.body_finished or len(rejection.body) == MAX_BODY_SIZE:
-                    yield self._rejected(rejection)
+                self._body += event.data[: MAX_BODY_SIZE - len(self._body)]
+                if event.body_finished or len(self._body) == MAX_BODY_SIZE:
+                    yield self._rejected(self._rejection)
             case Request():
+                self._requested = True
                 headers = _decode_headers(event.extra_headers)
                 headers["host"] = event.host
                 yield UpgradeRequested(event.target, headers, list(event.subprotocols))
@@ -348,24 +380,10 @@ class WebSocket:
             message, self._fragments = bytes(self._fragments), bytearray()
             yield message.decode() if text else message
 
-    def _end_of_handshake(self, data: bytes) -> int:
-        """Return where the client's handshake ends in `data`: wsproto is to see no frame whole.
-
-        Behind the end of the headers, frames begin, or the body of a refusal.
-        """
-        if not self._wsproto.client or self._wsproto.state is not ConnectionState.CONNECTING:
-            return len(data)
-        tail = self._handshake_tail
-        found = _HANDSHAKE_END.search(tail + data)
-        if found is None:
-            self._handshake_tail = (tail + data)[-2:]
-            return len(data)
-        self._handshake_tail = b""
-        return found.end() - len(tail)
-
     def _rejected(self, rejection: Rejected) -> Rejected:
         self._rejection = None
         self._over = True
+        rejection.body = bytes(self._body)
         return rejection
 
     def _violated(self, code: int, message: str) -> Violation:

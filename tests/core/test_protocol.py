@@ -175,6 +175,21 @@ class TestResults:
         events = started().receive_message(result(token(marker, **fields)), 1.0)
         assert kinds(events) == [Result]
 
+    @pytest.mark.parametrize(
+        ("marker", "kind"), [("<end>", EndpointDetected), ("<fin>", Finalized)]
+    )
+    @given(escaped=st.sets(st.integers(0, 4)), binary=st.booleans())
+    def test_a_marker_is_found_however_its_characters_are_written(
+        self, marker: str, kind: type, escaped: set[int], binary: bool
+    ) -> None:
+        written = "".join(
+            f"\\u{ord(character):04x}" if index in escaped else character
+            for index, character in enumerate(marker)
+        )
+        raw = f'{{"tokens":[{{"text":"{written}","is_final":true}}]}}'
+        events = started().receive_message(raw.encode() if binary else raw, 1.0)
+        assert kinds(events) == [Result, kind]
+
     def test_an_endpoint_may_have_no_position(self) -> None:
         events = started().receive_message(result("<end>"), 1.0)
         assert isinstance(events[1], EndpointDetected)

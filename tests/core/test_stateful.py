@@ -56,6 +56,18 @@ class Session(RuleBasedStateMachine):
     def may_end_at_once(self) -> bool:
         return self.steps >= self.end_after + 8
 
+    def is_begun(self) -> bool:
+        return self.model.state != "IDLE"
+
+    def is_connecting(self) -> bool:
+        return self.model.state == "CONNECTING"
+
+    def is_accepted(self) -> bool:
+        return self.model.accepted
+
+    def has_pinged(self) -> bool:
+        return self.model.pings > 0
+
     @property
     def now(self) -> float:
         return self.client.now
@@ -170,19 +182,20 @@ class Session(RuleBasedStateMachine):
 
     # The server
 
-    @precondition(lambda self: self.model.state == "CONNECTING")
+    @precondition(is_connecting)
     @rule()
     def accept(self) -> None:
         self.model.accept(self.now)
         self.feed(frames.switching_protocols(self.client.request), Opened)
 
-    @precondition(lambda self: self.model.state == "CONNECTING" and self.may_end_at_once())
+    @precondition(is_connecting)
+    @precondition(may_end_at_once)
     @rule(status=st.sampled_from(["401 Unauthorized", "402 Pay", "429 Slow", "503 Busy"]))
     def reject(self, status: str) -> None:
         self.hear(self.client.feed(frames.refusal(status, b"why")), Closed)
         self.model.end("REJECTED")
 
-    @precondition(lambda self: self.model.accepted)
+    @precondition(is_accepted)
     @rule(markers=st.lists(st.sampled_from(["word", "<end>", "<fin>"]), max_size=3))
     def server_result(self, markers: list[str]) -> None:
         kinds = {"<end>": EndpointDetected, "<fin>": Finalized}
@@ -195,7 +208,8 @@ class Session(RuleBasedStateMachine):
                 assert (event.finalize_index is not None) is answered
                 self.model.unanswered_finalizes -= answered
 
-    @precondition(lambda self: self.model.accepted and self.may_begin_to_end())
+    @precondition(is_accepted)
+    @precondition(may_begin_to_end)
     @rule(message=st.sampled_from([FINISHED, UNAUTHENTICATED]))
     def server_end(self, message: str) -> None:
         kind = Finished if message == FINISHED else ServerError
@@ -204,7 +218,8 @@ class Session(RuleBasedStateMachine):
         if self.model.live:
             self.model.begin_closing(outcome, self.now)
 
-    @precondition(lambda self: self.model.accepted and self.may_end_at_once())
+    @precondition(is_accepted)
+    @precondition(may_end_at_once)
     @rule(code=st.sampled_from([1000, 1001, 1011, 4000]))
     def server_close(self, code: int) -> None:
         self.feed(frames.close(code), Closed)
@@ -212,14 +227,14 @@ class Session(RuleBasedStateMachine):
             self.model.send_close(code)
             self.model.end("CLOSED_BY_SERVER" if code < 1002 else "LOST")
 
-    @precondition(lambda self: self.model.accepted)
+    @precondition(is_accepted)
     @rule(payload=st.binary(max_size=4))
     def server_ping(self, payload: bytes) -> None:
         self.feed(frames.ping(payload))
         if self.model.live and not self.model.close_codes:
             self.model.pongs.append(payload)
 
-    @precondition(lambda self: self.model.pings > 0)
+    @precondition(has_pinged)
     @rule()
     def server_pong(self) -> None:
         self.feed(frames.pong(self.model.pings.to_bytes(4, "big")))
@@ -227,7 +242,8 @@ class Session(RuleBasedStateMachine):
             self.model.ping_outstanding = False
             self.model.due.pop("pong", None)
 
-    @precondition(lambda self: self.model.state != "IDLE" and self.may_end_at_once())
+    @precondition(is_begun)
+    @precondition(may_end_at_once)
     @rule()
     def garbage(self) -> None:
         connecting = self.model.state == "CONNECTING"

@@ -85,6 +85,15 @@ class TestKeepalive:
         assert pair.times(KeepAliveReceived) == []
         assert pair.client.state is SessionState.FINISHING
 
+    def test_does_not_begin_after_an_end_that_was_held(self) -> None:
+        pair = Pair(answer=mute).connect()
+        pair.client.send_audio(b"spoken", pair.now)
+        pair.client.finish(pair.now)
+        pair.server.accept(pair.now)
+        pair.run(100.0)
+        assert pair.times(KeepAliveReceived) == []
+        assert pair.client.state is SessionState.FINISHING
+
     def test_one_is_sent_by_a_host_that_was_suspended_for_a_minute(self) -> None:
         pair = Pair(server_options={"idle_timeout": None}, ping_interval=None).connect()
         pair.asleep.add("client")
@@ -320,6 +329,14 @@ class TestFinalize:
         assert closed.outcome is Outcome.LOST
         assert isinstance(closed.error, SonioxTimeoutError)
         assert closed.error.operation == "finalize"
+
+    def test_an_answer_in_time_leaves_no_deadline(self) -> None:
+        pair = Pair(answer=mute_after_upgrade, finalize_timeout=3.0).connect()
+        pair.client.finalize(pair.now)
+        pair.run(2.9)
+        pair.server.send_result({"tokens": [{"text": "<fin>", "is_final": True}]}, pair.now)
+        pair.run(60.0)
+        assert pair.client.state is SessionState.OPEN
 
     def test_each_finalize_has_its_own_deadline(self) -> None:
         pair = Pair(answer=mute_after_upgrade, finalize_timeout=3.0).connect()

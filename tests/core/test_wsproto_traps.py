@@ -139,6 +139,7 @@ class TestTrap03TheEndOfTheStreamIsReportedAfterACleanCloseToo:
         early.connect()
         early.eof()
         assert (early.closed.outcome, early.closed.code) == (Outcome.LOST, None)
+        assert "before the server answered" in str(early.closed.error)
 
 
 class TestTrap04NoBytesMeanTheEndOfTheStreamDuringTheHandshake:
