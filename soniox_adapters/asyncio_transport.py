@@ -54,22 +54,20 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             with anyio.fail_after(options.timeout):
                 await self._open(options)
         except BaseException:
-            # asyncio would end TLS gracefully, waiting for the peer.
+            # asyncio would end TLS gracefully, waiting for the peer. The socket itself is closed
+            # by the event loop's next turn.
             self.close()
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(0)
             raise
 
     async def _open(self, options: ConnectOptions) -> None:
-        endpoint = options.endpoint
-        context = client_context(options.ssl_context) if endpoint.secure else None
-        name = endpoint.host if endpoint.secure else None
-        given = options.transport
+        endpoint, given = options.endpoint, options.transport
         if given is None and (url := proxy_url(options.proxy, endpoint)):
             given = await connect_through_proxy_on_asyncio(url, endpoint)
         if given is None:
             # Without happy_eyeballs_delay: cancelled, asyncio may leave a connected socket behind.
-            await self._loop.create_connection(
-                lambda: self, endpoint.host, endpoint.port, ssl=context, server_hostname=name
-            )
+            await self._loop.create_connection(lambda: self, endpoint.host, endpoint.port)
         else:
             connected = cast("socket.socket", given)
             if isinstance(connected, ssl.SSLSocket):
@@ -78,9 +76,17 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                     "TLS is added for a wss URL"
                 )
             connected.setblocking(False)
-            await self._loop.create_connection(
-                lambda: self, sock=connected, ssl=context, server_hostname=name
+            await self._loop.create_connection(lambda: self, sock=connected)
+        if endpoint.secure:
+            # In a second step, so that the first transport is at hand if this one is cancelled.
+            assert self._transport is not None, "create_connection calls connection_made"
+            self._transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                client_context(options.ssl_context),
+                server_hostname=endpoint.host,
             )
+            self._set_up_transport()
 
     @override
     def write(self, data: bytes) -> None:
@@ -125,8 +131,10 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     async def wait_closed(self) -> None:
-        while self._transport is not None and not self._lost:
-            await self._closed.wait()
+        # Shielded: it waits for no peer, and a closed session is to have no socket.
+        with anyio.CancelScope(shield=True):
+            while self._transport is not None and not self._lost:
+                await self._closed.wait()
 
     @override
     async def checkpoint(self) -> None:
@@ -140,6 +148,10 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        self._set_up_transport()
+
+    def _set_up_transport(self) -> None:
+        assert self._transport is not None, "it has just been made"
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_SIZE)
         if self._closing:
             self._transport.abort()
@@ -169,12 +181,13 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the loss, after what the peer still said."""
         self._lost = True
-        if exc is not None and not self._closing:
-            self._read_rest()
-        if isinstance(exc, OSError):
-            self._host.connection_failed(exc)
-        else:
-            self._host.eof_received()
+        if not self._closing:
+            if exc is not None:
+                self._read_rest()
+            if isinstance(exc, OSError):
+                self._host.connection_failed(exc)
+            else:
+                self._host.eof_received()
         self.writing_paused = False
         self.writable.notify()
         self._closed.notify()
