@@ -1,0 +1,198 @@
+"""What both sessions share: the inbox, and the errors that tell of an end."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from soniox_adapters import (
+    Closed,
+    Event,
+    Finished,
+    Opened,
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTSession,
+    Result,
+    ServerError,
+    SonioxConnectionError,
+    SonioxRealtimeError,
+    SonioxServerError,
+    SonioxStateError,
+    SonioxTimeoutError,
+)
+from soniox_adapters.session import MAX_WAITING_BYTES, MAX_WAITING_MESSAGES, Inbox
+from tests.support.adapter_sessions import label
+from tests.support.core_messages import CONFIG, FINISHED, error, result
+
+LOST = SonioxConnectionError("lost", close_code=1006)
+
+
+def message(text: str) -> Result:
+    return Result(RealtimeEvent.validate_event(result(text)), result(text))
+
+
+def finished() -> list[Event]:
+    event = RealtimeEvent.validate_event(FINISHED)
+    return [Result(event, FINISHED), Finished(event)]
+
+
+def server_error(code: int) -> list[Event]:
+    raw = error(code, None, "no")
+    event = RealtimeEvent.validate_event(raw)
+    failure = SonioxServerError("no", error_code=code)
+    return [Result(event, raw), ServerError(failure, event)]
+
+
+def closed(outcome: Outcome, error: SonioxRealtimeError | None = None) -> Closed:
+    return Closed(outcome, 1000, "", error)
+
+
+def taken(inbox: Inbox, count: int) -> list[str | None]:
+    results = [inbox.take() for _ in range(count)]
+    return [None if result is None else label(result.message) for result in results]
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox(raise_on_error=True)
+
+
+def test_messages_come_in_order(inbox: Inbox) -> None:
+    assert not inbox.ready
+    inbox.put([Opened(None, {}), message("one"), message("two")])
+    inbox.put([message("three")])
+    assert inbox.ready
+    assert taken(inbox, 3) == ["one", "two", "three"]
+    assert not inbox.ready
+
+
+def test_events_without_a_message_make_nothing_ready(inbox: Inbox) -> None:
+    inbox.put([Opened(None, {})])
+    inbox.put([])
+    assert not inbox.ready
+
+
+def test_finished_is_the_end_before_the_close(inbox: Inbox) -> None:
+    inbox.put([message("one"), *finished()])
+    assert taken(inbox, 4) == ["one", "finished", None, None]
+    assert inbox.ready
+    inbox.put([closed(Outcome.FINISHED)])
+    assert taken(inbox, 1) == [None]
+
+
+def test_messages_behind_the_finished_response_are_not_delivered(inbox: Inbox) -> None:
+    inbox.put([*finished(), message("ghost")])
+    assert taken(inbox, 2) == ["finished", None]
+
+
+def test_error_message_is_delivered_then_raised_again_and_again(inbox: Inbox) -> None:
+    inbox.put([message("one"), *server_error(400)])
+    assert taken(inbox, 2) == ["one", "error 400"]
+    for _ in range(2):
+        with pytest.raises(SonioxServerError) as raised:
+            inbox.take()
+        assert raised.value.error_code == 400
+
+
+def test_first_error_message_counts(inbox: Inbox) -> None:
+    inbox.put([*server_error(503), *server_error(400)])
+    assert taken(inbox, 1) == ["error 503"]
+    with pytest.raises(SonioxServerError) as raised:
+        inbox.take()
+    assert raised.value.error_code == 503
+
+
+def test_error_without_a_code_is_raised_next(inbox: Inbox) -> None:
+    raw = error(None, "internal_error", "no")
+    event = RealtimeEvent.validate_event(raw)
+    inbox.put([Result(event, raw), ServerError(SonioxServerError("no"), event)])
+    assert inbox.take() is not None
+    assert inbox.ready, "the receiver must not wait for the server's close"
+    with pytest.raises(SonioxServerError):
+        inbox.take()
+
+
+def test_error_message_that_is_not_to_be_raised_is_the_end() -> None:
+    inbox = Inbox(raise_on_error=False)
+    inbox.put([*server_error(400), closed(Outcome.SERVER_ERROR, SonioxServerError("no"))])
+    assert taken(inbox, 3) == ["error 400", None, None]
+
+
+@pytest.mark.parametrize("raise_on_error", [True, False])
+def test_lost_connection_is_raised_behind_all_messages(raise_on_error: bool) -> None:
+    inbox = Inbox(raise_on_error=raise_on_error)
+    inbox.put([message("one"), closed(Outcome.LOST, LOST)])
+    assert taken(inbox, 1) == ["one"]
+    for _ in range(2):
+        with pytest.raises(SonioxConnectionError) as raised:
+            inbox.take()
+        assert raised.value is LOST
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.CLOSED_BY_SERVER, Outcome.CLOSED_LOCALLY, Outcome.ABORTED]
+)
+def test_end_that_is_no_error(inbox: Inbox, outcome: Outcome) -> None:
+    inbox.put([message("one"), closed(outcome)])
+    assert taken(inbox, 3) == ["one", None, None]
+
+
+def test_full_after_so_many_messages(inbox: Inbox) -> None:
+    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES - 1)])
+    assert not inbox.full
+    inbox.put([message("x")])
+    assert inbox.full
+    inbox.take()
+    assert not inbox.full
+
+
+def test_overfull_after_so_many_bytes(inbox: Inbox) -> None:
+    event = RealtimeEvent.validate_event(FINISHED)
+    half = "x" * (MAX_WAITING_BYTES // 2)
+    inbox.put([Result(event, half)])
+    assert not inbox.overfull
+    inbox.put([Result(event, half)])
+    assert inbox.overfull
+    inbox.take()
+    assert not inbox.overfull
+
+
+# Errors, as the session makes them
+
+
+@pytest.fixture
+def session() -> RealtimeSTTSession:
+    return RealtimeSTTSession("wss://example.test:8443", CONFIG)
+
+
+def test_connect_errors(session: RealtimeSTTSession) -> None:
+    timeout = session._connect_error(TimeoutError())
+    assert isinstance(timeout, SonioxTimeoutError)
+    assert (timeout.operation, timeout.retryable) == ("connect", True)
+    refused = session._connect_error(ConnectionRefusedError(111, "Connection refused"))
+    assert isinstance(refused, SonioxConnectionError)
+    assert refused.retryable
+    assert "example.test:8443" in str(refused)
+    assert "Connection refused" in str(refused)
+    untrusted = session._connect_error(ssl.SSLCertVerificationError("self-signed"))
+    assert isinstance(untrusted, SonioxConnectionError)
+    assert not untrusted.retryable
+
+
+def test_lost_errors_have_their_cause(session: RealtimeSTTSession) -> None:
+    cause = ConnectionResetError(104, "Connection reset by peer")
+    lost = session._lost_error(cause)
+    assert lost.close_code == 1006
+    assert lost.__cause__ is cause
+    assert "Connection reset by peer" in str(lost)
+    assert "odd" in str(session._lost_error(OSError("odd")))
+
+
+def test_abort_before_entering(session: RealtimeSTTSession) -> None:
+    session.abort(LookupError())
+    assert session.outcome is None
+    for call in (session.receive_event, session.finish, session.enter):
+        with pytest.raises(SonioxStateError):
+            call()
