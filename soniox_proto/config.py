@@ -82,6 +82,10 @@ _BYTES_PER_SAMPLE: dict[str, int] = {
 
 _DESCRIBED_PROBLEMS = 5
 """How many problems an error describes; more help nobody, and a peer may cause a million."""
+_COUNTED_PROBLEMS = 100
+"""From how many on they are only counted: to look at each would take too much memory."""
+_NAME_LENGTH = 40
+"""How much of a field's name an error quotes; a peer may send any."""
 
 
 class _Model(BaseModel):
@@ -285,14 +289,21 @@ class RealtimeSTTConfig(_Model):
 
 def describe_validation_error(error: ValidationError) -> str:
     """Return one line that names each wrong field of a pydantic error, without the values."""
+    if error.error_count() > _COUNTED_PROBLEMS:
+        return f"invalid {error.title}: {error.error_count()} problems"
     problems = [
-        ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
+        ": ".join(filter(None, (".".join(map(_shortened, item["loc"])), item["msg"])))
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     more = len(problems) - _DESCRIBED_PROBLEMS
     if more > 0:
         problems[_DESCRIBED_PROBLEMS:] = [f"and {more} more"]
     return f"invalid {error.title}: " + "; ".join(problems)
+
+
+def _shortened(name: int | str) -> str:
+    text = str(name)
+    return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."
 
 
 def _character_count(value: object) -> int:

@@ -351,9 +351,9 @@ class RealtimeSTTServerConnection:
 
     def receive_eof(self, now: float) -> list[ServerEvent]:
         """Take the end of the stream. A second one is harmless."""
-        self._advance(now)
+        events = self._receive(b"", self._advance(now))
         self._websocket.data_to_send()
-        return self._end(1006, "the connection was lost")
+        return events + self._end(1006, "the connection was lost")
 
     # Inside
 

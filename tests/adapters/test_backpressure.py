@@ -34,6 +34,8 @@ READ_SIZE: Final = 64 * 1024
 MOST_KEPT: Final = MAX_WAITING_MESSAGES + READ_SIZE // len(MESSAGE) + 1
 """Messages that may wait for the user: the limit, and what came with the last read."""
 
+MEGABYTE: Final = 1024 * 1024
+
 LARGE_CHUNK: Final = bytes(4 * 1024 * 1024)
 
 NO_TIMERS: Final = {"ping_interval_sec": None, "keepalive_interval_sec": None}
@@ -47,12 +49,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @contextmanager
-def narrow(kind: Kind, script: Script, **options: Any) -> Iterator[tuple[SessionDriver, Peer]]:
-    """An entered session whose connection has small buffers everywhere."""
-    with FakeServer(script, receive_buffer=BUFFER, send_buffer=BUFFER) as server:
+def narrow(
+    kind: Kind, script: Script, *, size: int = BUFFER, **options: Any
+) -> Iterator[tuple[SessionDriver, Peer]]:
+    """An entered session whose connection has buffers of that size everywhere."""
+    with FakeServer(script, receive_buffer=size, send_buffer=size) as server:
         connected = socket.socket()
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            connected.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+            connected.setsockopt(socket.SOL_SOCKET, option, size)
         connected.connect(("127.0.0.1", server.port))
         options = {"close_timeout_sec": 0.5, **NO_TIMERS, **options, "transport": connected}
         with open_session(kind, server.url, **options) as driver:
@@ -162,6 +166,20 @@ def test_close_with_messages_waiting(kind: Kind) -> None:
         while driver.receive() is not None:
             received += 1
         assert received == peer.count_sent, "what came before the server's answer is delivered"
+
+
+def test_complete_transcript_outlives_a_write_that_fails(kind: Kind) -> None:
+    """The server is done and gone while most of it waits here; then a keepalive cannot be sent."""
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.say(*[SHORT_MESSAGE] * 5000, FINISHED)
+        peer.close()
+
+    with narrow(kind, script, size=4 * MEGABYTE, keepalive_interval_sec=0.05) as (driver, _):
+        wait_until(lambda: driver.outcome is not None)
+        assert driver.outcome is Outcome.FINISHED
+        assert count_messages(driver) == 5000
 
 
 # A server that does not read

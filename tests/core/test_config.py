@@ -266,6 +266,12 @@ class TestValidateConfig:
         assert "\n" not in message
         assert isinstance(caught.value.__cause__, ValidationError)
 
+    def test_a_flood_of_problems_is_told_in_part(self) -> None:
+        with pytest.raises(SonioxValidationError, match="and 995 more$"):
+            RealtimeSTTConfig.validate_config(
+                {"model": "stt-rt-v5", **{f"unknown_{index}": 1 for index in range(1000)}}
+            )
+
     @given(
         st.recursive(
             st.none() | st.booleans() | st.floats() | st.text(),

@@ -123,6 +123,42 @@ class TestUpgrade:
         assert core.next_timeout() == 0.0
 
 
+class TestEarlyData:
+    """Messages that come right behind the request, before it is accepted."""
+
+    DATA = frames.text(START_MESSAGE, mask=CLIENT_MASK) + frames.binary(b"one", mask=CLIENT_MASK)
+    EVENTS = (StartReceived(CONFIG, None), AudioReceived(b"one"))
+
+    def accepted(self) -> Server:
+        server = Server()
+        (event,) = server.feed(frames.upgrade_request() + self.DATA)
+        assert isinstance(event, UpgradeReceived)
+        assert server.core.next_timeout() is None
+        server.core.accept(NOW)
+        return server
+
+    def test_is_looked_at_by_the_next_feeding_call(self) -> None:
+        server = self.accepted()
+        assert server.core.next_timeout() == NOW
+        assert server.core.handle_timeout(NOW) == list(self.EVENTS)
+        assert server.core.next_timeout() == NOW + 20.0
+        assert self.accepted().say(b"two") == [*self.EVENTS, AudioReceived(b"two")]
+
+    def test_is_not_lost_with_the_connection(self) -> None:
+        server = self.accepted()
+        assert server.core.receive_eof(NOW) == [
+            *self.EVENTS,
+            ClientClosed(1006, "the connection was lost"),
+        ]
+        assert server.core.next_timeout() is None
+
+    def test_is_nothing_to_a_server_that_closes(self) -> None:
+        server = self.accepted()
+        server.core.close(NOW)
+        assert server.core.handle_timeout(NOW) == []
+        assert server.core.next_timeout() == NOW + 5.0
+
+
 class TestStart:
     def test_gives_the_checked_configuration_and_the_key_of_the_request(self) -> None:
         server = Server().open([("Authorization", "Bearer sk-1")])

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from soniox_proto import RealtimeSTTServerConnection, UpgradeReceived
+from soniox_proto import (
+    RealtimeSTTServerConnection,
+    ServerEvent,
+    ServerState,
+    UpgradeReceived,
+)
 from tests.support import core_frames as frames
 from tests.support.core_client import Client
 from tests.support.core_frames import CLIENT_MASK, Opcode
@@ -219,7 +224,29 @@ def serve(cut: Cut, inbound: bytes) -> Heard:
     return Heard(events, output, server.state, server.next_timeout())
 
 
+def serve_glued(cut: Cut, inbound: bytes) -> Heard:
+    """As `serve`, with all that the client sends in one segment behind its request."""
+    server = RealtimeSTTServerConnection(max_message_size=MAX_SIZE)
+    events: list[ServerEvent] = []
+    output = b""
+    for piece in cut(frames.upgrade_request() + inbound):
+        events += server.receive_data(piece, 1.0)
+        if server.state is ServerState.UPGRADING:
+            server.accept(1.0)
+        if server.next_timeout() == 1.0:
+            events += server.handle_timeout(1.0)
+        output += server.data_to_send()
+    return Heard(list(map(repr, events)), output, server.state, server.next_timeout())
+
+
 class TestServer:
+    @given(rest=st.lists(CLIENT_MESSAGES, max_size=5).map(b"".join), cut=CUTS)
+    def test_of_a_client_that_does_not_wait_for_the_answer(self, rest: bytes, cut: Cut) -> None:
+        inbound = frames.text(START_MESSAGE, mask=CLIENT_MASK) + rest
+        expected = serve_glued(whole, inbound)
+        assert serve_glued(bytewise, inbound) == expected
+        assert serve_glued(cut, inbound) == expected
+
     @given(rest=st.lists(CLIENT_MESSAGES, max_size=8).map(b"".join), cut=CUTS)
     def test_at_any_cuts(self, rest: bytes, cut: Cut) -> None:
         inbound = frames.text(START_MESSAGE, mask=CLIENT_MASK) + rest

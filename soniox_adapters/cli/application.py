@@ -1,0 +1,286 @@
+"""The commands of `soniox-rt`, their options, and what happens when they fail."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from soniox_adapters.cli import options
+from soniox_adapters.cli.configuration import build_config, read_context
+from soniox_adapters.cli.demo import run_demo
+from soniox_adapters.cli.help_page import GroupedHelpCommand
+from soniox_adapters.cli.serve import RecognizerChoice, run_serve
+from soniox_adapters.cli.streaming import Pace, StreamEnd
+from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
+from soniox_adapters.cli.wording import describe_error, one_line
+from soniox_proto import (
+    API_KEY_ENVIRONMENT_VARIABLE,
+    DEFAULT_WEBSOCKET_URL,
+    SonioxError,
+    SonioxValidationError,
+    __version__,
+    websocket_url,
+)
+
+__all__ = ["app", "run"]
+
+PROGRAM: Final = "soniox-rt"
+_COMMANDS: Final = {"demo", "transcribe", "serve"}
+
+# Without typer's own tracebacks, which show the values of variables: one of them is the key.
+app = typer.Typer(
+    name=PROGRAM,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # No transcript is to fail because a terminal lacks one of its letters.
+            stream.reconfigure(errors="replace")
+    try:
+        status = app(args=list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    except Exception as error:
+        # The class of usage errors has no name that all versions of typer share.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        command = next((name for name in arguments if name in _COMMANDS), None)
+        page = " ".join(filter(None, (PROGRAM, command, "--help")))
+        _say_error(f"{message()} (see: {page})")
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def soniox_rt(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_show_version,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Speech to text while you speak, with the Soniox realtime service or on this machine.
+
+    New here? Run soniox-rt demo: it needs no API key and no network.
+    """
+
+
+@app.command()
+def demo(
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            show_default=False,
+            help="A wav recording of English to use instead of the sample.",
+        ),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="FACTOR", help="How fast to play the recording.")
+    ] = 1.0,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync", help="Use the library's blocking session instead of the async one."),
+    ] = False,
+) -> None:
+    """Watch speech become text: no API key, no network.
+
+    Starts a local server, plays a short recording to it as a microphone would, and shows the text
+    as it comes: dim while it may still change, firm when it is final.
+    """
+    _check_speed(speed)
+    with _errors_reported():
+        end = run_demo(path=file, speed=speed, blocking=sync)
+        _exit(end)
+
+
+@app.command(cls=GroupedHelpCommand)
+def transcribe(
+    file: options.AudioArgument,
+    api_key: options.ApiKeyOption = None,
+    region: options.RegionOption = None,
+    url: options.UrlOption = None,
+    sync: options.SyncOption = False,
+    config: options.ConfigOption = None,
+    client_reference_id: options.ClientReferenceOption = None,
+    audio_format: options.AudioFormatOption = None,
+    sample_rate: options.SampleRateOption = None,
+    num_channels: options.ChannelsOption = None,
+    speed: options.SpeedOption = 1.0,
+    throttle: options.ThrottleOption = True,
+    model: options.ModelOption = None,
+    language_hint: options.LanguageHintsOption = None,
+    language_hints_strict: options.HintsStrictOption = None,
+    context: options.ContextOption = None,
+    context_file: options.ContextFileOption = None,
+    diarization: options.DiarizationOption = None,
+    language_identification: options.LanguageIdentificationOption = None,
+    endpoint_detection: options.EndpointDetectionOption = None,
+    max_endpoint_delay_ms: options.EndpointDelayOption = None,
+    endpoint_sensitivity: options.EndpointSensitivityOption = None,
+    endpoint_latency_adjustment_level: options.EndpointLatencyOption = None,
+    translate_to: options.TranslateToOption = None,
+    translate_between: options.TranslateBetweenOption = None,
+    output: options.OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Transcribe a recording, or audio from a pipe.
+
+    The Soniox realtime service does it. It needs an API key, in the environment variable
+    SONIOX_API_KEY. Ctrl-C ends the audio and waits for the rest of the text; pressed again, it
+    ends at once.
+
+    soniox-rt transcribe talk.wav
+
+    arecord -f S16_LE -r 16000 | soniox-rt transcribe - --endpoint-detection
+    """
+    _check_speed(speed)
+    if region is not None and url is not None:
+        raise typer.BadParameter("give --region or --url, not both")
+    if context is not None and context_file is not None:
+        raise typer.BadParameter("give --context or --context-file, not both")
+    if translate_to is not None and translate_between is not None:
+        raise typer.BadParameter("give --translate-to or --translate-between, not both")
+    translation: dict[str, str] | None = None
+    if translate_to is not None:
+        translation = {"type": "one_way", "target_language": translate_to}
+    elif translate_between is not None:
+        first, second = translate_between
+        translation = {"type": "two_way", "language_a": first, "language_b": second}
+    with _errors_reported():
+        fields: dict[str, object] = {
+            "model": model,
+            "audio_format": audio_format,
+            "sample_rate": sample_rate,
+            "num_channels": num_channels,
+            # typer gives an empty list where the option is not given.
+            "language_hints": language_hint or None,
+            "language_hints_strict": language_hints_strict,
+            "context": context if context_file is None else read_context(context_file),
+            "enable_speaker_diarization": diarization,
+            "enable_language_identification": language_identification,
+            "enable_endpoint_detection": endpoint_detection,
+            "max_endpoint_delay_ms": max_endpoint_delay_ms,
+            "endpoint_sensitivity": endpoint_sensitivity,
+            "endpoint_latency_adjustment_level": endpoint_latency_adjustment_level,
+            "translation": translation,
+            "client_reference_id": client_reference_id,
+        }
+        if url is None and not api_key:
+            raise SonioxValidationError(
+                f"no API key: set the environment variable {API_KEY_ENVIRONMENT_VARIABLE}; "
+                f"to try without one: {PROGRAM} demo"
+            )
+        request = TranscribeRequest(
+            path=file,
+            url=url or (DEFAULT_WEBSOCKET_URL if region is None else websocket_url(region)),
+            api_key=api_key or None,
+            config=build_config(fields, config_file=config),
+            pace=Pace(speed if throttle else None),
+            blocking=sync,
+            output=output,
+        )
+        _exit(run_transcribe(request))
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", metavar="PORT", min=0, max=65_535, help="Port to listen on; 0 picks one."
+        ),
+    ] = 8765,
+    recognizer: Annotated[
+        RecognizerChoice | None,
+        typer.Option(
+            "--recognizer",
+            show_default=False,
+            help="pocketsphinx: real recognition of English, offline; the default where it is "
+            "installed. scripted: plays a text.",
+        ),
+    ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            "--script",
+            metavar="FILE",
+            show_default=False,
+            help="What the scripted recognizer plays: a text, or messages of the service "
+            "(.json or .jsonl).",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            metavar="KEY",
+            envvar="SONIOX_LOCAL_SERVER_KEY",
+            show_default=False,
+            help="Key that clients must send; without it, everyone is let in.",
+        ),
+    ] = None,
+) -> None:
+    """Serve the protocol of Soniox on this machine.
+
+    Any client of the realtime service can connect to it. Prints its URL when it listens. Ctrl-C
+    stops it.
+    """
+    if script is not None and recognizer is RecognizerChoice.POCKETSPHINX:
+        raise typer.BadParameter("--script needs the scripted recognizer, not pocketsphinx")
+    with _errors_reported():
+        run_serve(
+            host=host, port=port, recognizer=recognizer, script=script, api_key=api_key or None
+        )
+
+
+def _check_speed(speed: float) -> None:
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter("--speed must be greater than zero")
+
+
+def _exit(end: StreamEnd) -> None:
+    if end.problem is not None:
+        _say_error(describe_error(end.problem))
+    raise typer.Exit(end.exit_status)
+
+
+@contextmanager
+def _errors_reported() -> Generator[None, None, None]:
+    try:
+        yield
+    except SonioxError as error:
+        _say_error(describe_error(error))
+        raise typer.Exit(1) from error
+
+
+def _say_error(text: str) -> None:
+    typer.echo(f"{PROGRAM}: {one_line(text)}", err=True)

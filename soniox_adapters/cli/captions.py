@@ -1,0 +1,169 @@
+"""Utterances on the screen: firm when they are final, dim and changing before that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from itertools import zip_longest
+from types import TracebackType
+from typing import Final
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import Self
+
+from soniox_adapters.cli.recording import Recording
+from soniox_adapters.cli.transcript import Transcript, Utterance
+from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
+
+__all__ = ["Captions", "announce_stop", "output_console"]
+
+_FRAMES_PER_SECOND: Final = 12
+_MAX_LINES: Final = 8
+_BAR_WIDTH: Final = 40
+_SPAN_WIDTH: Final = 7
+_STOPPING: Final = "finishing; Ctrl-C again stops at once"
+
+
+def output_console() -> Console:
+    """Return a console on standard output: plain text unless that is a terminal."""
+    return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
+
+
+def announce_stop() -> None:
+    """Tell, where no captions are shown, that the rest of the text is waited for."""
+    typer.echo(_STOPPING, err=True)
+
+
+class Captions:
+    """The captions of one stream, a context manager for the time it runs.
+
+    On a terminal, the utterance under way and the progress are shown below those that are
+    complete; anywhere else there are complete utterances only, one a line.
+
+    Args:
+        console: Where to show them.
+        transcript: What was said so far.
+        recording: The audio, for the progress.
+        times: Whether to show when each utterance was said.
+        lines: Whether complete utterances are to stay.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        transcript: Transcript,
+        recording: Recording,
+        *,
+        times: bool = False,
+        lines: bool = True,
+    ) -> None:
+        self._console = console
+        self._transcript = transcript
+        self._recording = recording
+        self._times = times
+        self._lines = lines
+        self._stopping = False
+        self._live: Live | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                self,
+                console=console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+
+    def show(self, utterances: Iterable[Utterance]) -> None:
+        """Show utterances that are complete."""
+        if not self._lines:
+            return
+        for utterance in utterances:
+            text = utterance_text(utterance)
+            span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
+            if self._console.is_terminal:
+                self._console.print(self._row(span, Text(text)))
+            else:
+                self._console.print(
+                    f"{span:<{_SPAN_WIDTH}}  {text}" if span else text, soft_wrap=True
+                )
+
+    def announce_stop(self) -> None:
+        """Show that the audio has ended and the rest of the text is waited for."""
+        if self._live is None:
+            announce_stop()
+        else:
+            self._stopping = True
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Show the utterance under way, the end of it if it is long, and the progress."""
+        caption = self._caption()
+        if caption is not None:
+            rows = console.render_lines(caption, options, pad=False)
+            for row in rows[-min(_MAX_LINES, max(1, console.height - 4)) :]:
+                yield from row
+                yield Segment.line()
+        yield ""
+        yield self._progress(console)
+
+    def _caption(self) -> Table | Text | None:
+        final, tail = self._transcript.current
+        if not final and not tail:
+            return None
+        utterance = Utterance((*final, *tail))
+        span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
+        firm_lines = utterance_text(Utterance(final)).split("\n")
+        lines: list[Text] = []
+        for line, firm in zip_longest(
+            utterance_text(utterance).split("\n"), firm_lines, fillvalue=""
+        ):
+            text = Text(line)
+            text.stylize("dim", len(firm) if line.startswith(firm) else 0)
+            lines.append(text)
+        return self._row(span, Text("\n").join(lines))
+
+    def _row(self, span: str, text: Text) -> Table | Text:
+        if not self._times:
+            return text
+        row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        row.add_column(style="dim", no_wrap=True, min_width=_SPAN_WIDTH)
+        row.add_column()
+        row.add_row(span, text)
+        return row
+
+    def _progress(self, console: Console) -> Table | Text:
+        if self._stopping:
+            return Text(_STOPPING, style="dim")
+        recording = self._recording
+        if recording.size is None:
+            return Text(f"{format_seconds(int(recording.played * 1000))} s", style="dim")
+        done = min(1.0, recording.position / recording.size)
+        width = min(_BAR_WIDTH, max(8, console.width - 24))
+        if recording.duration is None:
+            label = f"{done:.0%}"
+        else:
+            length_ms = int(recording.duration * 1000)
+            label = f"{format_seconds(int(length_ms * done))} of {format_seconds(length_ms)} s"
+        row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        row.add_row(ProgressBar(total=1.0, completed=done, width=width), Text(label, style="dim"))
+        return row

@@ -1,0 +1,167 @@
+"""`soniox-rt demo`: speech becomes text on this machine, through a real WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from importlib.resources import files
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from soniox_adapters.cli.captions import Captions, output_console
+from soniox_adapters.cli.configuration import DEFAULT_MODEL
+from soniox_adapters.cli.lag import LagMeter
+from soniox_adapters.cli.recording import Recording, open_recording, recording_of_bytes
+from soniox_adapters.cli.streaming import Pace, StreamEnd, stream_async, stream_blocking
+from soniox_adapters.cli.transcript import Transcript
+from soniox_adapters.cli.wording import format_seconds
+from soniox_adapters.client import AsyncSonioxClient, SonioxClient
+from soniox_adapters.server import LocalServer, pocketsphinx_installed, run_in_thread, scripted
+from soniox_proto import (
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    SonioxRealtimeError,
+    SonioxValidationError,
+)
+
+__all__ = ["run_demo"]
+
+_SAMPLE: Final = "meeting.wav"
+_SAMPLE_TEXT: Final = (
+    "good morning everyone welcome to the meeting\n"
+    "today we will talk about the weather in the city and the price of water"
+)
+_SAMPLE_MS_PER_WORD: Final = 400
+"""The script then takes as long as the sample."""
+
+_CHUNK_SECONDS: Final = 0.02
+"""Small, so that the lag of the text is its own."""
+
+_NO_RECOGNIZER: Final = (
+    "pocketsphinx is not installed, so a scripted recognizer shows the demo; "
+    "for real recognition: pip install 'soniox-proto[local]'"
+)
+
+
+def run_demo(*, path: str | None = None, speed: float = 1.0, blocking: bool = False) -> StreamEnd:
+    """Show the demo.
+
+    Args:
+        path: A recording to use instead of the sample.
+        speed: Seconds of audio to play in a second.
+        blocking: Whether to use the blocking session.
+
+    Raises:
+        SonioxError: The recording cannot be opened, or the server cannot start.
+    """
+    console = output_console()
+    key = secrets.token_hex()
+    with _sample() if path is None else open_recording(path) as recording:
+        if pocketsphinx_installed():
+            recognizer = "pocketsphinx, offline"
+            server = LocalServer(recognizer="pocketsphinx", api_key=key)
+        elif path is None:
+            console.print(_NO_RECOGNIZER, soft_wrap=not console.is_terminal)
+            recognizer = "scripted"
+            script = scripted(_SAMPLE_TEXT, ms_per_word=_SAMPLE_MS_PER_WORD)
+            server = LocalServer(recognizer=script, api_key=key)
+        else:
+            raise SonioxValidationError(
+                "a recording of your own needs a real recognizer: pip install 'soniox-proto[local]'"
+            )
+        demo = _Demo(console, recording, recognizer, speed)
+        end = demo.run_blocking(server, key) if blocking else asyncio.run(demo.run(server, key))
+        demo.conclude(end, with_hint=path is None)
+    if end.outcome is Outcome.FINISHED and not demo.transcript.text and not end.interrupted:
+        failure = SonioxRealtimeError("no speech was recognized in the recording")
+        return StreamEnd(end.outcome, failure, end.interrupted)
+    return end
+
+
+class _Demo:
+    """One run of the demo on a console."""
+
+    def __init__(
+        self, console: Console, recording: Recording, recognizer: str, speed: float
+    ) -> None:
+        self.transcript = Transcript()
+        self._console = console
+        self._recording = recording
+        self._recognizer = recognizer
+        self._pace = Pace(speed, _CHUNK_SECONDS)
+        self._config = RealtimeSTTConfig(model=DEFAULT_MODEL, enable_endpoint_detection=True)
+        self._captions = Captions(console, self.transcript, recording, times=True)
+        self._lag = LagMeter(speed, _CHUNK_SECONDS)
+
+    async def run(self, server: LocalServer, key: str) -> StreamEnd:
+        """Run it through an async session."""
+        async with server:
+            self._introduce(server.url)
+            client = AsyncSonioxClient(api_key=key, websocket_base_url=server.url)
+            session = client.realtime.stt.connect(config=self._config, proxy=None)
+            with self._captions:
+                return await stream_async(session, self._recording, self._pace, self)
+
+    def run_blocking(self, server: LocalServer, key: str) -> StreamEnd:
+        """Run it through a blocking session."""
+        with run_in_thread(server):
+            self._introduce(server.url)
+            client = SonioxClient(api_key=key, websocket_base_url=server.url)
+            session = client.realtime.stt.connect(config=self._config, proxy=None)
+            with self._captions:
+                return stream_blocking(session, self._recording, self._pace, self)
+
+    def message(self, raw: bytes, event: RealtimeEvent) -> None:
+        """Show what it completes."""
+        at = self._recording.played
+        completed = self.transcript.add(event, at)
+        self._lag.message(event, at)
+        for utterance in completed:
+            self._lag.utterance(utterance)
+        self._captions.show(completed)
+
+    def stopping(self) -> None:
+        """Show that the rest is waited for."""
+        self._captions.announce_stop()
+
+    def conclude(self, end: StreamEnd, *, with_hint: bool) -> None:
+        """Show what is left of the transcript, and how far it was behind."""
+        rest = self.transcript.complete()
+        self._captions.show(rest)
+        for utterance in rest:
+            self._lag.utterance(utterance)
+        lag = self._lag.result()
+        if end.problem is not None or end.interrupted or lag is None:
+            return
+        self._console.print()
+        self._fact(
+            "Lag",
+            f"final text: median {lag.median_final:.2f} s, longest {lag.longest_final:.2f} s "
+            "after the end of speech",
+        )
+        if lag.median_caption is not None:
+            self._fact("", f"live text:  median {lag.median_caption:.2f} s behind the voice")
+        if with_hint:
+            self._fact("Next", "soniox-rt demo --file YOUR.wav, or soniox-rt transcribe --help")
+
+    def _introduce(self, url: str) -> None:
+        speed = self._pace.speed
+        pace = "at its own speed" if speed == 1.0 else f"at {speed:g} times its speed"
+        duration = self._recording.duration
+        length = "" if duration is None else f"{format_seconds(int(duration * 1000))} s, "
+        self._fact("Server", url)
+        self._fact("Recognizer", self._recognizer)
+        self._fact("Recording", f"{self._recording.name}, {length}{pace}")
+        self._console.print()
+        self._console.print(Text("seconds  transcript", style="dim"))
+
+    def _fact(self, name: str, value: str) -> None:
+        self._console.print(Text.assemble((f"{name:<12}", "dim"), value), soft_wrap=True)
+
+
+def _sample() -> Recording:
+    sample = files("soniox_adapters.server") / "samples" / _SAMPLE
+    return recording_of_bytes(sample.read_bytes(), _SAMPLE)

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from soniox_adapters.cli.recording import Recording
+from soniox_adapters.session import SessionBase
+
+__all__ = ["Interruption", "signals_handled"]
+
+
+@contextmanager
+def signals_handled(handler: Callable[[], object], *numbers: int) -> Generator[None, None, None]:
+    """Have `handler` called in the main thread for the given signals, on every system.
+
+    An event loop's own `add_signal_handler` does not exist on Windows.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        handler()
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
+class Interruption:
+    """What to do when somebody presses Ctrl-C: end the audio gracefully, and at once if repeated.
+
+    Where no audio has gone out yet, there is nothing to wait for: that ends at once, too.
+    """
+
+    def __init__(
+        self,
+        session: SessionBase,
+        recording: Recording,
+        *,
+        announce_stop: Callable[[], object],
+        stop_at_once: Callable[[], object],
+    ) -> None:
+        self.happened = False
+        """Whether Ctrl-C was pressed."""
+        self.at_once = False
+        """Whether the stream was ended without waiting for the rest of the transcript."""
+        self._session = session
+        self._recording = recording
+        self._announce_stop = announce_stop
+        self._stop_at_once = stop_at_once
+
+    def __call__(self) -> None:
+        """Take one press of Ctrl-C."""
+        again, self.happened = self.happened, True
+        if not again and self._session.stats.sent_audio_bytes:
+            self._recording.stop()
+            self._announce_stop()
+        else:
+            self.at_once = True
+            self._stop_at_once()

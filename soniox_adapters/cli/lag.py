@@ -1,0 +1,60 @@
+"""How far the text is behind the voice."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from soniox_adapters.cli.transcript import Utterance
+from soniox_proto import RealtimeEvent
+
+__all__ = ["Lag", "LagMeter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Seconds that text is behind the voice."""
+
+    median_final: float
+    """From the end of an utterance to its final text: half of the utterances are faster."""
+    longest_final: float
+    """The same, for the slowest utterance."""
+    median_caption: float | None
+    """From the audio to the message that tells what was understood of it."""
+
+
+class LagMeter:
+    """Measures a stream of audio that is played at `speed`.
+
+    A player sends a chunk of `chunk_seconds` when it begins, a microphone could only when it
+    ends: so the lag counts from there.
+    """
+
+    def __init__(self, speed: float = 1.0, chunk_seconds: float = 0.0) -> None:
+        self._speed = speed
+        self._chunk_seconds = chunk_seconds
+        self._finals: list[float] = []
+        self._captions: list[float] = []
+
+    def message(self, event: RealtimeEvent, at: float) -> None:
+        """Take a message that came `at` so many seconds after the audio began to play."""
+        if event.tokens and event.total_audio_proc_ms is not None:
+            self._captions.append(at - self._played_at(event.total_audio_proc_ms))
+
+    def utterance(self, utterance: Utterance) -> None:
+        """Take a complete utterance."""
+        if utterance.settled_at is not None and utterance.end_ms is not None:
+            self._finals.append(utterance.settled_at - self._played_at(utterance.end_ms))
+
+    def result(self) -> Lag | None:
+        """Return the lag of everything taken so far, None if no utterance had a time."""
+        if not self._finals:
+            return None
+        return Lag(
+            median_final=statistics.median(self._finals),
+            longest_final=max(self._finals),
+            median_caption=statistics.median(self._captions) if self._captions else None,
+        )
+
+    def _played_at(self, milliseconds: int) -> float:
+        return milliseconds / 1000 / self._speed - self._chunk_seconds

@@ -1,0 +1,185 @@
+"""Audio on its way in, from a file or a pipe; it can be stopped at any time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import wave
+from io import BytesIO
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import BinaryIO, Final, cast
+
+from typing_extensions import Self
+
+from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+
+__all__ = ["Recording", "open_recording", "recording_of_bytes"]
+
+_READ_SIZE: Final = 64 * 1024
+_READ_AHEAD: Final = 1024 * 1024
+"""Bytes kept for a reader that is slower than the source."""
+
+_HEADER_SIZE: Final = 44
+"""Bytes of a plain WAV header, which tells the pace: a pipe may bring it in pieces."""
+
+_DEFAULT_CHUNK_SIZE: Final = 4096
+
+
+class Recording:
+    """A source of audio. A thread of its own reads it, so that `stop` need not wait for more.
+
+    Has what `throttle_audio` needs of a binary file.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, *, size: int | None = None) -> None:
+        self.name = name
+        """What to call it."""
+        self.size = size
+        """Its bytes, if that is known."""
+        self.bytes_per_second: float | None = None
+        """How many bytes a second of it takes, if that is known."""
+        self.position = 0
+        """Bytes of it that were read so far."""
+        self._file = file
+        self._started_at: float | None = None
+        self._buffer = bytearray()
+        self._ended = False
+        self._error: OSError | None = None
+        self._thread: threading.Thread | None = None
+        # Reentrant: `stop` is called by a signal handler, which may interrupt another `stop`.
+        self._changed = threading.Condition(threading.RLock())
+
+    @property
+    def duration(self) -> float | None:
+        """Its length in seconds, if that is known."""
+        if self.size is None or self.bytes_per_second is None:
+            return None
+        return self.size / self.bytes_per_second
+
+    @property
+    def played(self) -> float:
+        """Seconds since the first of it was read."""
+        return 0.0 if self._started_at is None else time.monotonic() - self._started_at
+
+    def chunk_size(self, seconds: float) -> int:
+        """Return the bytes of so many seconds, within reason."""
+        if self.bytes_per_second is None:
+            return _DEFAULT_CHUNK_SIZE
+        return max(256, min(_READ_SIZE, int(self.bytes_per_second * seconds)))
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, as soon as there are any; ``b""`` at the end and after `stop`.
+
+        Raises `OSError` if the source cannot be read.
+        """
+        with self._changed:
+            if self._thread is None and not self._ended:
+                self._thread = threading.Thread(
+                    target=self._fill, name="soniox-recording", daemon=True
+                )
+                self._thread.start()
+            enough = 1 if self.position else _HEADER_SIZE
+            self._changed.wait_for(lambda: len(self._buffer) >= enough or self._ended)
+            if not self._buffer and self._error is not None:
+                raise self._error
+            data = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            self.position += len(data)
+            if self._started_at is None:
+                self._started_at = time.monotonic()
+            self._changed.notify_all()
+            return data
+
+    def stop(self) -> None:
+        """End the audio here. Safe to repeat, from any thread and from a signal handler."""
+        with self._changed:
+            self._ended = True
+            self._buffer.clear()
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        # A thread that waits for a pipe closes it when the pipe lets it go.
+        if self._thread is None:
+            self._file.close()
+
+    def _fill(self) -> None:
+        try:
+            with self._file:
+                while data := self._file.read(_READ_SIZE):
+                    with self._changed:
+                        if self._ended:
+                            return
+                        self._buffer += data
+                        self._changed.notify_all()
+                        self._changed.wait_for(
+                            lambda: len(self._buffer) < _READ_AHEAD or self._ended
+                        )
+        except OSError as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+
+def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Recording:
+    """Open a file, or standard input for ``-``.
+
+    Raises `SonioxValidationError` if it cannot be opened, with what to do.
+    """
+    if path == "-":
+        return Recording(_standard_input(), "standard input")
+    try:
+        # Unbuffered: a pipe's audio is to go on as it comes.
+        file = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115
+    except OSError as error:
+        raise SonioxValidationError(f"cannot read {path}: {error.strerror}") from error
+    status = os.fstat(file.fileno())
+    if not S_ISREG(status.st_mode):
+        return Recording(file, path)
+    if not status.st_size:
+        file.close()
+        raise SonioxValidationError(f"{path} is empty; there is nothing to transcribe")
+    recording = Recording(file, Path(path).name, size=status.st_size)
+    declared = None if config is None else config.bytes_per_second
+    recording.bytes_per_second = declared or _wav_bytes_per_second(file)
+    file.seek(0)
+    return recording
+
+
+def recording_of_bytes(data: bytes, name: str) -> Recording:
+    """Return the content of a file as a recording."""
+    recording = Recording(BytesIO(data), name, size=len(data))
+    recording.bytes_per_second = _wav_bytes_per_second(BytesIO(data))
+    return recording
+
+
+def _standard_input() -> BinaryIO:
+    # Python sets it to None when the program is started with it closed.
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise SonioxValidationError("standard input is closed; pipe audio into it")
+    if sys.stdin.isatty():
+        raise SonioxValidationError("standard input is a terminal; pipe audio into it")
+    # Not the buffered object: the interpreter fails at its lock when it ends in mid-read.
+    return cast("BinaryIO", open(os.dup(sys.stdin.fileno()), "rb", buffering=0))
+
+
+def _wav_bytes_per_second(file: BinaryIO) -> float | None:
+    try:
+        with wave.open(file) as header:
+            return float(header.getframerate() * header.getnchannels() * header.getsampwidth())
+    except (wave.Error, EOFError):
+        return None

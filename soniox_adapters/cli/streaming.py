@@ -1,0 +1,217 @@
+"""A recording goes through a session, and the messages come back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NoReturn, Protocol, cast
+
+from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
+from soniox_adapters.audio_thread import start_audio_thread
+from soniox_adapters.blocking import RealtimeSTTSession
+from soniox_adapters.cli.interruption import Interruption, signals_handled
+from soniox_adapters.cli.recording import Recording
+from soniox_adapters.pacing import (
+    stream_audio,
+    stream_audio_async,
+    throttle_audio,
+    throttle_audio_async,
+)
+from soniox_proto import (
+    Outcome,
+    RealtimeEvent,
+    SonioxError,
+    SonioxRealtimeError,
+    SonioxTimeoutError,
+)
+
+__all__ = ["Listener", "Pace", "StreamEnd", "stream_async", "stream_blocking"]
+
+_SIGNAL_INTERVAL: Final = 0.5
+"""Seconds after which a blocking wait looks for Ctrl-C: on Windows, waits are not interrupted."""
+
+_THREAD_TIMEOUT: Final = 1.0
+"""Seconds for the audio thread to notice the end; it may be waiting until its next chunk is due."""
+
+
+class Listener(Protocol):
+    """Is told what happens to a stream."""
+
+    def message(self, raw: bytes, event: RealtimeEvent) -> None:
+        """Take a message, as it came and parsed."""
+        ...
+
+    def stopping(self) -> None:
+        """Take that the audio was ended by Ctrl-C, and the rest of the text is waited for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the audio goes out."""
+
+    speed: float | None = 1.0
+    """Seconds of audio in a second, where the audio's duration is known; None: no limit."""
+    chunk_seconds: float = 0.1
+    """Seconds between chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a stream ended."""
+
+    outcome: Outcome | None
+    """The session's outcome."""
+    error: SonioxError | None
+    """The error that ended it."""
+    interrupted: bool
+    """Whether Ctrl-C was pressed."""
+
+    @property
+    def problem(self) -> SonioxError | None:
+        """Why the transcript is not complete; None if it is, or was not wanted to the end."""
+        if self.error is not None:
+            return self.error
+        if self.outcome is Outcome.FINISHED or self.interrupted:
+            return None
+        return SonioxRealtimeError(
+            "the server closed the session before the transcript was complete; try again"
+        )
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of a program that did nothing else."""
+        if self.interrupted:
+            return 128 + signal.SIGINT
+        return 1 if self.problem is not None else 0
+
+
+async def stream_async(
+    session: AsyncRealtimeSTTSession, recording: Recording, pace: Pace, listener: Listener
+) -> StreamEnd:
+    """Send the recording through an async session, on asyncio, and wait for the transcript."""
+    streaming = asyncio.ensure_future(_exchange_async(session, recording, pace, listener))
+    interruption = Interruption(
+        session, recording, announce_stop=listener.stopping, stop_at_once=streaming.cancel
+    )
+    loop = asyncio.get_running_loop()
+    error: SonioxError | None = None
+    with signals_handled(lambda: loop.call_soon_threadsafe(interruption), signal.SIGINT):
+        try:
+            await streaming
+        except SonioxError as failure:
+            error = failure
+        except asyncio.CancelledError:
+            if not interruption.at_once:
+                raise
+    return StreamEnd(session.outcome, error, interruption.happened)
+
+
+def stream_blocking(
+    session: RealtimeSTTSession, recording: Recording, pace: Pace, listener: Listener
+) -> StreamEnd:
+    """Send the recording through a blocking session, and wait for the transcript."""
+    interruption = Interruption(
+        session,
+        recording,
+        announce_stop=listener.stopping,
+        stop_at_once=_raise_keyboard_interrupt,
+    )
+    error: SonioxError | None = None
+    try:
+        with signals_handled(interruption, signal.SIGINT):
+            _exchange_blocking(session, recording, pace, listener)
+    except SonioxError as failure:
+        error = failure
+    except KeyboardInterrupt:
+        if not interruption.at_once:
+            raise
+    return StreamEnd(session.outcome, error, interruption.happened)
+
+
+async def _exchange_async(
+    session: AsyncRealtimeSTTSession, recording: Recording, pace: Pace, listener: Listener
+) -> None:
+    async with session:
+        sender = asyncio.ensure_future(_send(session, recording, pace))
+        try:
+            while raw := await session.recv_bytes():
+                assert session.last_message is not None, "a message that came is the last one"
+                listener.message(raw, session.last_message)
+        finally:
+            recording.stop()
+            sender.cancel()
+            await asyncio.wait({sender})
+
+
+async def _send(session: AsyncRealtimeSTTSession, recording: Recording, pace: Pace) -> None:
+    try:
+        async with aclosing(_chunks_async(session, recording, pace)) as chunks:
+            await session.send_bytes(chunks)
+    except SonioxRealtimeError:
+        pass  # The receiver is told better.
+    except Exception as error:
+        await session.abort(error)
+
+
+def _exchange_blocking(
+    session: RealtimeSTTSession, recording: Recording, pace: Pace, listener: Listener
+) -> None:
+    thread: threading.Thread | None = None
+    try:
+        with session:
+            thread = start_audio_thread(session, _chunks(session, recording, pace))
+            while (raw := _receive(session)) != b"":
+                if raw is not None:
+                    assert session.last_message is not None, "a message that came is the last one"
+                    listener.message(raw, session.last_message)
+    finally:
+        recording.stop()
+        if thread is not None:
+            thread.join(_THREAD_TIMEOUT)
+
+
+def _receive(session: RealtimeSTTSession) -> bytes | None:
+    """Return what `recv_bytes` returns, or None if nothing came for a while."""
+    try:
+        return session.recv_bytes(timeout=_SIGNAL_INTERVAL)
+    except SonioxTimeoutError as error:
+        if error.operation != "receive":
+            raise
+        return None
+
+
+def _chunks_async(
+    session: AsyncRealtimeSTTSession, recording: Recording, pace: Pace
+) -> AsyncGenerator[bytes, None]:
+    file = cast("BinaryIO", recording)
+    if pace.speed is None:
+        chunks = stream_audio_async(file)
+    else:
+        chunks = throttle_audio_async(
+            file,
+            chunk_size_bytes=recording.chunk_size(pace.chunk_seconds * pace.speed),
+            config=session.config,
+            speed=pace.speed,
+        )
+    return cast("AsyncGenerator[bytes, None]", chunks)
+
+
+def _chunks(session: RealtimeSTTSession, recording: Recording, pace: Pace) -> Iterator[bytes]:
+    file = cast("BinaryIO", recording)
+    if pace.speed is None:
+        return stream_audio(file)
+    return throttle_audio(
+        file,
+        chunk_size_bytes=recording.chunk_size(pace.chunk_seconds * pace.speed),
+        config=session.config,
+        speed=pace.speed,
+    )
+
+
+def _raise_keyboard_interrupt() -> NoReturn:
+    raise KeyboardInterrupt

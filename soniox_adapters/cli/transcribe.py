@@ -1,0 +1,159 @@
+"""`soniox-rt transcribe`: a recording, or live audio from a pipe, becomes text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import typer
+
+from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
+from soniox_adapters.blocking import RealtimeSTTSession
+from soniox_adapters.cli.captions import Captions, announce_stop, output_console
+from soniox_adapters.cli.recording import Recording, open_recording
+from soniox_adapters.cli.streaming import (
+    Listener,
+    Pace,
+    StreamEnd,
+    stream_async,
+    stream_blocking,
+)
+from soniox_adapters.cli.transcript import Transcript
+from soniox_adapters.cli.wording import one_line
+from soniox_proto import (
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    SonioxError,
+    SonioxServerError,
+)
+
+__all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
+
+_PAUSE_MS: Final = 1_000
+"""Where the service does not look for endpoints, a pause so long begins a new line."""
+
+
+class OutputFormat(str, Enum):
+    """What `transcribe` writes."""
+
+    TEXT = "text"
+    """The transcript, one utterance a line."""
+    JSON_LINES = "jsonl"
+    """Each message of the service as it came, one a line."""
+    JSON = "json"
+    """One document, at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeRequest:
+    """What to transcribe, where, and how."""
+
+    path: str
+    """A file; ``-`` for standard input."""
+    url: str
+    """URL of the service."""
+    api_key: str | None
+    """API key, if one is to be sent."""
+    config: RealtimeSTTConfig
+    """Configuration of the stream."""
+    pace: Pace
+    """How fast the audio is to go out."""
+    blocking: bool = False
+    """Whether to use the blocking session."""
+    output: OutputFormat = OutputFormat.TEXT
+    """What to write."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.path}>"
+
+
+def run_transcribe(request: TranscribeRequest) -> StreamEnd:
+    """Transcribe, write the transcript to standard output, and tell how the stream ended.
+
+    Raises `SonioxError` if the recording cannot be opened, or an argument cannot be used.
+    """
+    with open_recording(request.path, request.config) as recording:
+        transcription = _Transcription(request, recording)
+        with transcription.captions or nullcontext():
+            end = _stream(request, recording, transcription)
+        transcription.conclude(end)
+    return end
+
+
+class _Transcription:
+    """Writes the transcript of one stream."""
+
+    def __init__(self, request: TranscribeRequest, recording: Recording) -> None:
+        self._output = request.output
+        self._recording = recording
+        pause_ms = None if request.config.enable_endpoint_detection else _PAUSE_MS
+        self._transcript = Transcript(pause_ms=pause_ms)
+        self.captions: Captions | None = None
+        if self._output is not OutputFormat.JSON_LINES:
+            self.captions = Captions(
+                output_console(),
+                self._transcript,
+                recording,
+                lines=self._output is OutputFormat.TEXT,
+            )
+
+    def message(self, raw: bytes, event: RealtimeEvent) -> None:
+        """Write the message, or what it completes."""
+        completed = self._transcript.add(event, self._recording.played)
+        if self.captions is not None:
+            self.captions.show(completed)
+        else:
+            # Outside of its strings, JSON may be broken into lines.
+            typer.echo(raw.decode().replace("\n", " ").replace("\r", " "))
+
+    def stopping(self) -> None:
+        """Tell that the rest is waited for."""
+        if self.captions is not None:
+            self.captions.announce_stop()
+        else:
+            announce_stop()
+
+    def conclude(self, end: StreamEnd) -> None:
+        """Write what is left."""
+        rest = self._transcript.complete()
+        if self.captions is not None:
+            self.captions.show(rest)
+        if self._output is OutputFormat.JSON:
+            document = _document(self._transcript, end)
+            typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _stream(request: TranscribeRequest, recording: Recording, listener: Listener) -> StreamEnd:
+    url, config, key = request.url, request.config, request.api_key
+    if request.blocking:
+        blocking_session = RealtimeSTTSession(url, config, key)
+        return stream_blocking(blocking_session, recording, request.pace, listener)
+    session = AsyncRealtimeSTTSession(url, config, key)
+    return asyncio.run(stream_async(session, recording, request.pace, listener))
+
+
+def _document(transcript: Transcript, end: StreamEnd) -> dict[str, Any]:
+    return {
+        "outcome": (end.outcome or Outcome.ABORTED).value,
+        "interrupted": end.interrupted,
+        "error": None if end.problem is None else _error_fields(end.problem),
+        "text": transcript.text,
+        "utterances": [utterance.as_dict() for utterance in transcript.utterances],
+        "tokens": [token.model_dump(exclude_none=True) for token in transcript.tokens],
+    }
+
+
+def _error_fields(error: SonioxError) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": one_line(str(error))}
+    if isinstance(error, SonioxServerError):
+        fields |= {
+            "error_code": error.error_code,
+            "error_type": error.error_type,
+            "request_id": error.request_id,
+        }
+    return fields

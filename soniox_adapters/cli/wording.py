@@ -1,0 +1,104 @@
+"""Utterances, times and errors as text for a person: one line each, without control characters."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from soniox_adapters.cli.transcript import Utterance
+from soniox_proto import (
+    SonioxAuthenticationError,
+    SonioxConnectionError,
+    SonioxDurationLimitError,
+    SonioxError,
+    SonioxHandshakeError,
+    SonioxInvalidRequestError,
+    SonioxProtocolError,
+    SonioxQuotaError,
+    SonioxRateLimitError,
+    SonioxRealtimeError,
+    SonioxServerError,
+    SonioxServerTimeoutError,
+    SonioxServiceUnavailableError,
+    SonioxTimeoutError,
+)
+
+__all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
+
+_KEY_ADVICE: Final = "check the API key (SONIOX_API_KEY) and its region (--region)"
+
+_ADVICE: Final[tuple[tuple[type[SonioxError], str], ...]] = (
+    (SonioxAuthenticationError, _KEY_ADVICE),
+    (SonioxInvalidRequestError, "check the options and the audio format"),
+    (SonioxQuotaError, "add funds or raise the budget in the Soniox console"),
+    (SonioxRateLimitError, "wait a little, then try again"),
+    (SonioxServerTimeoutError, "send the audio at the speed at which it was spoken"),
+    (SonioxDurationLimitError, "transcribe the recording in shorter parts"),
+    (SonioxServiceUnavailableError, "try again"),
+    (SonioxServerError, "try again"),
+    (SonioxHandshakeError, "check the URL, and the proxy if there is one"),
+    (SonioxConnectionError, "check the network and the URL"),
+    (SonioxProtocolError, "check that the URL is that of a Soniox service"),
+    (SonioxTimeoutError, "check the network and the URL, then try again"),
+)
+
+
+def describe_error(error: SonioxError) -> str:
+    """Return one line: the kind of error, what happened, and what to do about it."""
+    cause = error.__cause__
+    if type(error) is SonioxRealtimeError and isinstance(cause, OSError):
+        return one_line(f"cannot read the audio: {cause.strerror or cause}")
+    advice = _advice(error)
+    return one_line(f"{type(error).__name__}: {error}" + (f"; {advice}" if advice else ""))
+
+
+def one_line(text: str) -> str:
+    """Return `text` in one line, without characters that control a terminal."""
+    return " ".join(
+        "".join(
+            character if character.isspace() or unicodedata.category(character) != "Cc" else ""
+            for character in text
+        ).split()
+    )
+
+
+def utterance_text(utterance: Utterance) -> str:
+    """Return an utterance as a line, and its translation as another."""
+    line = _labelled(utterance.text, utterance.language)
+    if utterance.speaker is not None:
+        line = one_line(f"Speaker {utterance.speaker}: {line}")
+    if utterance.translation is None:
+        return line
+    translation = _labelled(utterance.translation, utterance.translation_language)
+    return f"{line}\n    {translation}" if utterance.text else f"    {translation}"
+
+
+def format_seconds(milliseconds: int) -> str:
+    """Return a time in the audio in seconds, with minutes and hours if it has any."""
+    tenths = (milliseconds + 50) // 100
+    minutes, tenths = divmod(tenths, 600)
+    if not minutes:
+        return f"{tenths / 10:.1f}"
+    hours, minutes = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes}:{tenths / 10:04.1f}"
+    return f"{hours}:{minutes:02}:{tenths / 10:04.1f}"
+
+
+def format_span(start_ms: int | None, end_ms: int | None) -> str:
+    """Return from when to when something was said."""
+    start = "" if start_ms is None else format_seconds(start_ms)
+    end = "" if end_ms is None else format_seconds(end_ms)
+    return f"{start}-{end}" if start or end else ""
+
+
+def _advice(error: SonioxError) -> str:
+    if isinstance(error, SonioxHandshakeError) and error.status_code in {401, 403}:
+        return _KEY_ADVICE
+    if isinstance(error, SonioxConnectionError) and error.close_code is not None:
+        return "the transcript is not complete; try again"
+    return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
+
+
+def _labelled(text: str, language: str | None) -> str:
+    return one_line(text if language is None else f"[{language}] {text}")

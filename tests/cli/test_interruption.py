@@ -1,0 +1,71 @@
+"""Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, cast
+
+from soniox_adapters import RealtimeSTTConfig, RealtimeSTTSession
+from soniox_adapters.cli.interruption import Interruption, signals_handled
+from soniox_adapters.cli.recording import Recording, recording_of_bytes
+
+
+def session_that_sent(size: int) -> RealtimeSTTSession:
+    session = RealtimeSTTSession("ws://localhost/", RealtimeSTTConfig(model="m"))
+    session.stats.sent_audio_bytes = size
+    return session
+
+
+def interruption_of(
+    session: RealtimeSTTSession, recording: Recording, stops: list[str]
+) -> Interruption:
+    return Interruption(
+        session,
+        recording,
+        announce_stop=lambda: stops.append("gently"),
+        stop_at_once=lambda: stops.append("at once"),
+    )
+
+
+def test_signals_are_handled_for_a_while_only() -> None:
+    calls: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    with signals_handled(lambda: calls.append("called"), signal.SIGINT, signal.SIGTERM):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert calls == ["called", "called"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_handler_that_python_did_not_set_becomes_the_default(monkeypatch: Any) -> None:
+    handlers: list[Any] = []
+
+    def replace(number: int, handler: Any) -> None:
+        handlers.append(handler)
+
+    monkeypatch.setattr(signal, "signal", replace)
+    with signals_handled(lambda: None, signal.SIGINT):
+        pass
+    assert cast("Any", handlers)[-1] is signal.SIG_DFL
+
+
+def test_the_first_ctrl_c_ends_the_audio_and_the_second_everything() -> None:
+    stops: list[str] = []
+    with recording_of_bytes(bytes(100), "x") as recording:
+        interruption = interruption_of(session_that_sent(10), recording, stops)
+        assert not interruption.happened
+        interruption()
+        assert interruption.happened
+        assert not interruption.at_once
+        assert recording.read(10) == b""
+        interruption()
+        assert interruption.at_once
+    assert stops == ["gently", "at once"]
+
+
+def test_without_any_audio_the_first_ends_everything() -> None:
+    stops: list[str] = []
+    with recording_of_bytes(bytes(100), "x") as recording:
+        interruption = interruption_of(session_that_sent(0), recording, stops)
+        interruption()
+    assert (interruption.at_once, stops) == (True, ["at once"])
