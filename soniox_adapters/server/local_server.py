@@ -242,13 +242,16 @@ class LocalServer:
             return
         listener.close()
         self._context.stopping = True
-        sessions = list(self._context.sessions)
+        sessions = self._context.sessions
         try:
-            for session in sessions:
+            # Who was let in a moment ago is made known in the event loop's next turns.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            for session in list(sessions):
                 session.say_goodbye()
-            await _wait_until_ended(sessions, self._stop_timeout)
+            await _wait_until_ended(list(sessions), self._stop_timeout)
         finally:
-            await self._release(sessions)
+            await self._release(list(sessions))
 
     async def _release(self, sessions: Iterable[ClientSession]) -> None:
         try:
