@@ -1,0 +1,201 @@
+"""A thousand sessions of every ending leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import os
+import threading
+import tracemalloc
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+import pytest
+import trio
+
+import soniox_adapters
+import soniox_proto
+from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxError
+from soniox_adapters.ticker import ticker
+from tests.adapters.test_scenarios import DeliberateError, server_of
+from tests.support.adapter_scenarios import SCENARIOS, TIMES, Scenario, User
+from tests.support.adapter_server import PATIENCE, FakeServer
+from tests.support.core_messages import API_KEY, CONFIG
+
+SESSIONS: Final = 1000
+WARM_UP: Final = len(SCENARIOS)
+"""Sessions before the first count: caches fill, modules load."""
+
+MEMORY_PER_SESSION: Final = 20
+"""Bytes that a session may leave in the allocations of our files: less than any object."""
+
+PACKAGES: Final = tuple(
+    os.path.dirname(str(package.__file__)) for package in (soniox_proto, soniox_adapters)
+)
+
+
+def options_of(scenario: Scenario) -> Mapping[str, Any]:
+    """Options of a scenario, with deadlines a tenth as long: a thousand have to wait for them."""
+    options = {**TIMES, "proxy": None, **scenario.options}
+    return {
+        name: value / 10 if isinstance(value, float) and value <= 0.2 else value
+        for name, value in options.items()
+    }
+
+
+class Count:
+    """What exists now: our objects, threads, open descriptors, and bytes from our files."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        gc.collect()
+        self.objects = sum(
+            type(thing).__module__.partition(".")[0] in {"soniox_proto", "soniox_adapters"}
+            and not isinstance(thing, type)
+            for thing in gc.get_objects()
+        )
+        self.threads = threading.active_count()
+        self.descriptors = len(os.listdir("/proc/self/fd"))
+        filters = [tracemalloc.Filter(True, f"{package}/*") for package in PACKAGES]
+        statistics = tracemalloc.take_snapshot().filter_traces(filters).statistics("filename")
+        self.bytes = sum(entry.size for entry in statistics)
+
+
+def check_counts(before: Count, after: Count, sessions: int) -> None:
+    assert after.objects <= before.objects
+    assert after.threads <= before.threads
+    assert after.descriptors <= before.descriptors
+    assert after.bytes - before.bytes < MEMORY_PER_SESSION * sessions
+
+
+def run_blocking(url: str, scenario: Scenario) -> None:
+    session = RealtimeSTTSession(url, CONFIG, API_KEY, **options_of(scenario))
+    try:
+        with session:
+            while session.receive_event() is not None:
+                match scenario.user:
+                    case User.CLOSES:
+                        session.close()
+                    case User.ABORTS:
+                        session.abort()
+                    case User.ABORTS_WITH_CAUSE:
+                        session.abort(DeliberateError())
+                    case User.RAISES | User.IS_CANCELLED:
+                        raise DeliberateError
+                    case User.RECEIVES:
+                        pass
+    except (SonioxError, DeliberateError):
+        pass
+
+
+async def run_async(url: str, scenario: Scenario) -> None:
+    session = AsyncRealtimeSTTSession(url, CONFIG, API_KEY, **options_of(scenario))
+    with anyio.CancelScope() as scope:
+        try:
+            async with session:
+                while await session.receive_event() is not None:
+                    match scenario.user:
+                        case User.CLOSES:
+                            await session.close()
+                        case User.ABORTS:
+                            await session.abort()
+                        case User.ABORTS_WITH_CAUSE:
+                            await session.abort(DeliberateError())
+                        case User.RAISES:
+                            raise DeliberateError
+                        case User.IS_CANCELLED:
+                            scope.cancel()
+                            await anyio.sleep_forever()
+                        case User.RECEIVES:
+                            pass
+        except (SonioxError, DeliberateError):
+            pass
+
+
+def batch(size: int) -> list[Scenario]:
+    return list(itertools.islice(itertools.cycle(SCENARIOS), size))
+
+
+@pytest.fixture(autouse=True)
+def traced_memory() -> Any:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def wait_for_the_ticker() -> None:
+    thread = ticker._thread
+    if thread is not None:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the ticker goes on without sessions"
+
+
+@pytest.mark.timeout(120)
+def test_blocking_sessions() -> None:
+    def run(size: int) -> None:
+        scenarios = batch(size)
+        with FakeServer(*map(server_of, scenarios)) as server:
+            for scenario in scenarios:
+                run_blocking(server.url, scenario)
+        wait_for_the_ticker()
+
+    run(WARM_UP)
+    before = Count()
+    run(SESSIONS)
+    check_counts(before, Count(), SESSIONS)
+
+
+async def run_all(size: int) -> None:
+    scenarios = batch(size)
+    with FakeServer(*map(server_of, scenarios)) as server:
+        for scenario in scenarios:
+            await run_async(server.url, scenario)
+
+
+@pytest.mark.timeout(120)
+def test_sessions_on_asyncio() -> None:
+    async def main() -> None:
+        await run_all(WARM_UP)
+        before, tasks = Count(), len(asyncio.all_tasks())
+        timers = len(vars(asyncio.get_running_loop())["_scheduled"])
+        await run_all(SESSIONS)
+        assert len(asyncio.all_tasks()) == tasks
+        # Cancelled timers stay in the loop's heap until half of it is.
+        assert len(vars(asyncio.get_running_loop())["_scheduled"]) <= timers + 100
+        check_counts(before, Count(), SESSIONS)
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_sessions_on_trio() -> None:
+    async def main() -> None:
+        await run_all(WARM_UP)
+        before, tasks = Count(), trio.lowlevel.current_statistics().tasks_living
+        await run_all(SESSIONS)
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        check_counts(before, Count(), SESSIONS)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "abandoned"])
+def test_the_count_sees_a_session_that_is_left_open(ended: bool) -> None:
+    scenario = next(scenario for scenario in SCENARIOS if scenario.user is User.CLOSES)
+    before = Count()
+    with FakeServer(server_of(scenario)) as server:
+        session = RealtimeSTTSession(server.url, CONFIG, API_KEY, **options_of(scenario))
+        session.enter()
+        if ended:
+            session.close()
+            del session
+            wait_for_the_ticker()
+            after = Count()
+            assert after.objects <= before.objects
+        else:
+            after = Count()
+            assert after.objects > before.objects
+            assert after.descriptors > before.descriptors
+            session.abort()
