@@ -394,6 +394,7 @@ class RealtimeSTTSession(SessionBase):
             if self._inbox.overfull:
                 error = self._overflow_error()
                 self._deliver(self._machine.fail(error, _clock(), close_code=1001))
+                self._flush()
                 return
             if self._unsent_replies >= MAX_UNSENT_REPLIES:
                 return
@@ -415,6 +416,7 @@ class RealtimeSTTSession(SessionBase):
                     return
             else:
                 self._deliver(self._machine.receive_eof(_clock()))
+                self._flush()
 
     def _flush(self) -> None:
         """Write what fits of what the core made."""
@@ -447,13 +449,12 @@ class RealtimeSTTSession(SessionBase):
 
     def _fail(self, error: OSError) -> None:
         self._deliver(self._machine.fail(self._lost_error(error), _clock()))
+        self._release()
 
     def _deliver(self, events: list[Event]) -> None:
         if events:
             self._inbox.put(events)
             self._changed.notify_all()
-        if self._machine.closed:
-            self._release()
 
     def _take(self) -> Result | None:
         was_full = self._inbox.full

@@ -177,6 +177,7 @@ class StreamTransport(AsyncTransport):
         self._task: asyncio.Task[None] | None = None
         self._output = bytearray()
         self._in_flight = 0
+        self._write_failed = False
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -232,8 +233,8 @@ class StreamTransport(AsyncTransport):
         if self._closing:
             return
         self._closing = True
-        if self._in_flight or not self._output:
-            # Whoever does not take what is on its way takes no close frame either.
+        if self.writing_paused or not (self._in_flight or self._output):
+            # Whoever does not take what waits takes no close frame either.
             self._scope.cancel()
         else:
             self._scope.deadline = anyio.current_time() + CLOSE_GRACE
@@ -278,7 +279,7 @@ class StreamTransport(AsyncTransport):
         try:
             while data := await stream.receive():
                 self._host.data_received(data)
-                while self._reading_paused:
+                while self._reading_paused and not self._write_failed:
                     await self._wake_reader.wait()
         except Exception as error:
             self._host.connection_failed(_as_os_error(error))
@@ -303,6 +304,8 @@ class StreamTransport(AsyncTransport):
                 await self._wake_writer.wait()
         except Exception as error:
             # The reader goes first: what the peer said before it hung up is still to be read.
+            self._write_failed = True
+            self._wake_reader.notify()
             await anyio.sleep(CLOSE_GRACE)
             self._host.connection_failed(_as_os_error(error))
 

@@ -319,7 +319,10 @@ class WebSocket:
             yield from self._handle(event)
             if self._over:
                 return
-        if failure:
+        if failure and self._rejection is not None:
+            # The status says more than what is wrong with its body.
+            yield self._rejected(self._rejection)
+        elif failure:
             yield self._handshake_failed(failure, hint)
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:

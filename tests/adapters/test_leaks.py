@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Mapping
 from typing import Any, Final
@@ -125,21 +126,24 @@ def traced_memory() -> Any:
     tracemalloc.stop()
 
 
-def wait_for_the_ticker() -> None:
-    thread = ticker._thread
-    if thread is not None:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "the ticker goes on without sessions"
+def wait_for_the_ticker(before: int) -> None:
+    """Wait until the ticker has forgotten the sessions that are closed, within its interval."""
+    deadline = time.monotonic() + PATIENCE
+    while len(ticker._heap) > before:
+        assert time.monotonic() < deadline, "the ticker remembers sessions that are closed"
+        time.sleep(0.05)
 
 
 @pytest.mark.timeout(120)
 def test_blocking_sessions() -> None:
+    others = len(ticker._heap)
+
     def run(size: int) -> None:
         scenarios = batch(size)
         with FakeServer(*map(server_of, scenarios)) as server:
             for scenario in scenarios:
                 run_blocking(server.url, scenario)
-        wait_for_the_ticker()
+        wait_for_the_ticker(others)
 
     run(WARM_UP)
     before = Count()
@@ -184,6 +188,7 @@ def test_sessions_on_trio() -> None:
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "abandoned"])
 def test_the_count_sees_a_session_that_is_left_open(ended: bool) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.user is User.CLOSES)
+    others = len(ticker._heap)
     before = Count()
     with FakeServer(server_of(scenario)) as server:
         session = RealtimeSTTSession(server.url, CONFIG, API_KEY, **options_of(scenario))
@@ -191,7 +196,7 @@ def test_the_count_sees_a_session_that_is_left_open(ended: bool) -> None:
         if ended:
             session.close()
             del session
-            wait_for_the_ticker()
+            wait_for_the_ticker(others)
             after = Count()
             assert after.objects <= before.objects
         else:

@@ -266,11 +266,26 @@ class TestValidateConfig:
         assert "\n" not in message
         assert isinstance(caught.value.__cause__, ValidationError)
 
-    def test_a_flood_of_problems_is_told_in_part(self) -> None:
-        with pytest.raises(SonioxValidationError, match="and 995 more$"):
-            RealtimeSTTConfig.validate_config(
-                {"model": "stt-rt-v5", **{f"unknown_{index}": 1 for index in range(1000)}}
-            )
+    @pytest.mark.parametrize(
+        ("count", "told"),
+        [
+            (5, r"field_4: Extra inputs are not permitted$"),
+            (6, r"field_4: Extra inputs are not permitted; and 1 more$"),
+            (100, r"; and 95 more$"),
+            (101, r"^invalid RealtimeSTTConfig: 101 problems$"),
+        ],
+    )
+    def test_a_flood_of_problems_is_told_in_part(self, count: int, told: str) -> None:
+        flood = {f"field_{index}": 1 for index in range(count)}
+        with pytest.raises(SonioxValidationError, match=told):
+            RealtimeSTTConfig.validate_config({"model": "stt-rt-v5", **flood})
+
+    def test_a_long_name_is_quoted_in_part(self) -> None:
+        fields = {"model": "stt-rt-v5", "x" * 40: 1, "y" * 41: 1}
+        with pytest.raises(SonioxValidationError) as caught:
+            RealtimeSTTConfig.validate_config(fields)
+        assert f"{'x' * 40}: Extra" in str(caught.value)
+        assert f"{'y' * 40}...: Extra" in str(caught.value)
 
     @given(
         st.recursive(

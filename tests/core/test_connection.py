@@ -148,6 +148,16 @@ class TestEnds:
         assert error.body == "é".encode() * 5000
         assert str(error).endswith("status 503: " + "é" * 200)
 
+    def test_a_refusal_whose_body_is_malformed_is_one_all_the_same(self) -> None:
+        client = Client()
+        client.connect()
+        head = frames.http_head("HTTP/1.1 502 Bad", [("Transfer-Encoding", "chunked")])
+        client.feed(head + b"4\r\nsome\r\nnonsense\r\n")
+        error = client.closed.error
+        assert client.closed.outcome is Outcome.REJECTED
+        assert isinstance(error, SonioxHandshakeError)
+        assert (error.status_code, error.body) == (502, b"some")
+
     def test_a_refusal_without_a_body(self) -> None:
         client = Client()
         client.connect()

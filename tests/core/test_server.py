@@ -18,6 +18,7 @@ from soniox_proto import (
     ServerState,
     SonioxValidationError,
     StartReceived,
+    UpgradeReceived,
 )
 from tests.support import core_frames as frames
 from tests.support.core_frames import CLIENT_MASK, Frame, Headers, Opcode

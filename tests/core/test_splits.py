@@ -129,7 +129,14 @@ REFUSALS = st.builds(
     frames.refusal,
     st.sampled_from(["401 Unauthorized", "503 Busy", "302 Found"]),
     st.binary(max_size=60),
-    st.sampled_from([[], [("Connection", "close")], [("Retry-After", "7")]]),
+    st.sampled_from(
+        [
+            [],
+            [("Connection", "close")],
+            [("Retry-After", "7")],
+            [("Transfer-Encoding", "chunked")],
+        ]
+    ),
 )
 NO_ANSWERS = st.sampled_from(
     [GARBAGE, b"HTTP/1.1 101\r\n\r\n", b"\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
