@@ -8,6 +8,7 @@ import pytest
 
 from soniox_adapters import client as client_module
 from soniox_adapters.server import LocalServer, run_in_thread
+from tests.support.outcome_table import table, written_table
 
 README = Path(__file__).parent.parent / "README.md"
 SAMPLE = Path(client_module.__file__).parent / "server" / "samples" / "meeting.wav"
@@ -36,3 +37,7 @@ def test_example(
         shutil.copy(SAMPLE, tmp_path / "meeting.wav")
         exec(compile(example, str(README), "exec"), {"__name__": "__main__"})
     assert "print(" not in example or capsys.readouterr().out.strip()
+
+
+def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
+    assert written_table() == table(), "run: python -m tests.support.outcome_table"

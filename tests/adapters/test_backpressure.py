@@ -141,7 +141,7 @@ def test_slow_receiver_stops_the_server_again(kind: Kind) -> None:
 
 def test_slow_receiver_does_not_lose_the_session_for_a_missing_pong(kind: Kind) -> None:
     """The pong is behind what the user has not taken yet: that is not the server's fault."""
-    options = {"ping_interval_sec": 0.1, "ping_timeout_sec": 0.5}
+    options: dict[str, Any] = {"ping_interval_sec": 0.1, "ping_timeout_sec": 0.5}
     with narrow(kind, floods_then_finishes(SHORT_MESSAGE), **options) as (driver, peer):
         assert peer.stalled.wait(PATIENCE)
         time.sleep(1.0)  # Longer than both times together.

@@ -110,7 +110,7 @@ def test_many_senders_and_receivers(
         receivers = [driver.start_collecting() for _ in range(3)]
         controls = [driver.start("finalize") for _ in range(5)]
         for future in (*senders, *controls):
-            future.result(PATIENCE * 3)
+            future.result(PATIENCE * 2)
         driver.call("finish")
         received = [[label(event) for event in receiver.result(PATIENCE)] for receiver in receivers]
         check_received(received)
@@ -179,7 +179,7 @@ def send_from_many_threads(driver: SessionDriver) -> list[BaseException | None]:
         driver.start("send_bytes", numbered_chunks(sender), finish=False)
         for sender in range(SENDERS)
     ]
-    return [sender.exception(PATIENCE * 3) for sender in senders]
+    return [sender.exception(PATIENCE * 2) for sender in senders]
 
 
 @pytest.mark.usefixtures("switching_often")

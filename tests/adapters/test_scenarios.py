@@ -138,6 +138,9 @@ def test_ending(scenario: Scenario, kind: Kind) -> None:
         assert tuple(received) == scenario.receives
         check_error(scenario, raised)
         check_aftermath(scenario, driver)
+        peer = server.peer()
+        peer.wait_until_done()
+        assert peer.close_codes == ([] if scenario.told is None else [scenario.told])
         if scenario.user is User.ABORTS_WITH_CAUSE:
             assert isinstance(raised, SonioxRealtimeError)
             assert isinstance(raised.__cause__, DeliberateError)
@@ -148,11 +151,12 @@ def test_blocked_sender(scenario: Scenario, kind: Kind) -> None:
     def script(peer: Peer) -> None:
         peer.start()
         peer.wait_until_readable()
+        # A server that reads would let the sender go on.
+        peer.deaf = True
         server_of_ending(peer)
 
     def server_of_ending(peer: Peer) -> None:
         peer.say(ONE, TWO)
-        # A server that reads would let the sender go on.
         if scenario.user is User.RECEIVES:
             scenario.server(peer)
         else:

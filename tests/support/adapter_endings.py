@@ -12,14 +12,14 @@ def ends(*messages: str, data: bytes = b"") -> Script:
 
     def script(peer: Peer) -> None:
         peer.send(b"".join(map(frames.text, messages)) + data)
-        peer.hold()
+        peer.watch()
 
     return script
 
 
 def cuts(peer: Peer) -> None:
     peer.cut()
-    peer.hold()
+    peer.watch()
 
 
 def refuses(peer: Peer) -> None:
@@ -33,7 +33,7 @@ def refuses(peer: Peer) -> None:
 def answers_with_garbage(peer: Peer) -> None:
     peer.read_request()
     peer.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-    peer.hold()
+    peer.drain()
 
 
 def accepts_wrongly(peer: Peer) -> None:
@@ -41,13 +41,13 @@ def accepts_wrongly(peer: Peer) -> None:
     token = frames.accept_token("another key entirely")
     headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", token)]
     peer.send(frames.http_head("HTTP/1.1 101 Switching Protocols", headers))
-    peer.hold()
+    peer.drain()
 
 
 def leaves_before_the_answer(peer: Peer) -> None:
     peer.read_request()
     peer.cut()
-    peer.hold()
+    peer.drain()
 
 
 def resets_before_the_answer(peer: Peer) -> None:
@@ -57,7 +57,7 @@ def resets_before_the_answer(peer: Peer) -> None:
 
 def never_answers(peer: Peer) -> None:
     peer.read_request()
-    peer.hold()
+    peer.drain()
 
 
 def drips(peer: Peer) -> None:

@@ -21,7 +21,7 @@ from tests.support.core_frames import Frame, Head, Opcode
 
 __all__ = ["PATIENCE", "ClientLeftError", "Peer"]
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 20.0
 """Seconds after which whatever a test waits for counts as never coming."""
 
 STALLED: Final = 0.3
@@ -47,6 +47,8 @@ class Peer:
         self.request: Head | None = None
         self.frames: list[Frame] = []
         self.swallow_pings = False
+        self.deaf = False
+        """Whether `watch` is not to read."""
         self.left = False
         """Whether the client ended the connection, as far as the script has read."""
         self.tls_error: OSError | None = None
@@ -202,6 +204,18 @@ class Peer:
                     self.close()
         except ClientLeftError:
             return
+
+    def watch(self) -> None:
+        """Read until the client ends the stream, and answer nothing; `deaf`, do not even read."""
+        if self.deaf:
+            self.hold()
+        while True:
+            self.read_frame()
+
+    def drain(self) -> None:
+        """Read until the client ends the stream, whatever it sends."""
+        while True:
+            self.read_raw()
 
     def wait_until_readable(self) -> None:
         """Wait until the client has sent something, and leave it where it is."""

@@ -67,6 +67,8 @@ class Scenario:
     """What the receiver, or entering the session, raises then; None: the iteration ends."""
     details: Mapping[str, object] = field(default_factory=dict[str, object])
     """Attributes of that error."""
+    told: int | None = None
+    """Close code that the server is told; None: no close frame can reach it."""
     connects: bool = True
     """Whether the session can be entered."""
     blocked_sender: type[SonioxError] | None = SonioxStateError
@@ -84,6 +86,7 @@ def _closed_with(code: int) -> Scenario:
         f"close frame with code {code}",
         endings.ends(data=frames.close(code, "why")),
         Outcome.LOST,
+        told=code,
         raises=SonioxConnectionError,
         details={"close_code": code, "reason": "why"},
         blocked_sender=SonioxConnectionError,
@@ -102,6 +105,7 @@ def _violated(name: str, ending: str, wrong: int | bytes, close_code: int = 1002
         ending,
         endings.ends(data=frames.close(wrong) if isinstance(wrong, int) else wrong),
         Outcome.LOST,
+        told=close_code,
         raises=SonioxProtocolError,
         details={"close_code": close_code},
         blocked_sender=SonioxProtocolError,
@@ -145,6 +149,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "finished response, then close 1000",
         endings.ends(FINISHED, data=frames.close(1000)),
         Outcome.FINISHED,
+        told=1000,
         receives=("one", "two", "finished"),
     ),
     Scenario(
@@ -152,6 +157,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "finished response, then silence",
         endings.ends(FINISHED),
         Outcome.FINISHED,
+        told=1000,
         receives=("one", "two", "finished"),
     ),
     Scenario(
@@ -159,6 +165,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "error message, then close 1000",
         endings.ends(RESTART, data=frames.close(1000)),
         Outcome.SERVER_ERROR,
+        told=1000,
         receives=("one", "two", "error 503"),
         raises=SonioxServiceUnavailableError,
         details=_ERROR_DETAILS,
@@ -169,6 +176,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "error message, then close 1000, with raise_on_error=False",
         endings.ends(RESTART, data=frames.close(1000)),
         Outcome.SERVER_ERROR,
+        told=1000,
         receives=("one", "two", "error 503"),
         options={"raise_on_error": False},
     ),
@@ -177,6 +185,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "error message, then silence",
         endings.ends(RESTART),
         Outcome.SERVER_ERROR,
+        told=1001,
         receives=("one", "two", "error 503"),
         raises=SonioxServerError,
         details=_ERROR_DETAILS,
@@ -188,6 +197,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
             f"close frame with code {code}, nothing finished",
             endings.ends(data=frames.close(code)),
             Outcome.CLOSED_BY_SERVER,
+            told=code,
         )
         for code in (1000, 1001)
     ),
@@ -251,6 +261,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "close frame without a code",
         endings.ends(data=frames.close(None)),
         Outcome.LOST,
+        told=1000,
         raises=SonioxConnectionError,
         details={"close_code": 1005},
         blocked_sender=SonioxConnectionError,
@@ -279,8 +290,9 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "ping-timeout",
         "pings are not answered",
-        Peer.hold,
+        Peer.watch,
         Outcome.LOST,
+        told=1011,
         raises=SonioxTimeoutError,
         details={"operation": "ping", "retryable": True},
         blocked_sender=SonioxTimeoutError,
@@ -298,6 +310,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "message over max_message_size",
         endings.ends(result("long" * 100)),
         Outcome.LOST,
+        told=1009,
         raises=SonioxProtocolError,
         details={"close_code": 1009},
         blocked_sender=SonioxProtocolError,
@@ -310,13 +323,15 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "the server answers the close frame",
         endings.answers_the_close,
         Outcome.CLOSED_LOCALLY,
+        told=1000,
         user=User.CLOSES,
     ),
     Scenario(
         "local-close-unanswered",
         "the server does not answer the close frame",
-        Peer.hold,
+        Peer.watch,
         Outcome.CLOSED_LOCALLY,
+        told=1000,
         user=User.CLOSES,
     ),
     Scenario(
@@ -324,6 +339,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "the finished response comes before the answer to the close frame",
         endings.finishes_while_closing,
         Outcome.FINISHED,
+        told=1000,
         receives=("one", "two", "finished"),
         blocked_sender=None,
         user=User.CLOSES,
@@ -331,15 +347,17 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "abort",
         "nothing more from the server",
-        Peer.hold,
+        Peer.watch,
         Outcome.ABORTED,
+        told=1001,
         user=User.ABORTS,
     ),
     Scenario(
         "abort-with-cause",
         "nothing more from the server",
-        Peer.hold,
+        Peer.watch,
         Outcome.LOST,
+        told=1001,
         raises=SonioxError,
         blocked_sender=SonioxError,
         later_receive=SonioxError,
@@ -348,16 +366,18 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "exception",
         "nothing more from the server",
-        Peer.hold,
+        Peer.watch,
         Outcome.ABORTED,
+        told=1001,
         blocked_sender=None,
         user=User.RAISES,
     ),
     Scenario(
         "cancellation",
         "nothing more from the server",
-        Peer.hold,
+        Peer.watch,
         Outcome.ABORTED,
+        told=1001,
         blocked_sender=None,
         user=User.IS_CANCELLED,
     ),
@@ -371,6 +391,7 @@ HEADER: Final = (
     "a blocked sender",
     "later receive",
     "later send",
+    "the server is told",
     "outcome",
 )
 
@@ -386,6 +407,7 @@ def rows() -> list[tuple[str, ...]]:
             _raised(scenario.blocked_sender, "-"),
             _raised(scenario.later_receive, "the end"),
             _raised(scenario.later_send, "-"),
+            "-" if scenario.told is None else str(scenario.told),
             scenario.outcome.name,
         )
         for scenario in SCENARIOS

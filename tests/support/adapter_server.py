@@ -120,7 +120,7 @@ class FakeServer:
         socket.create_connection(("127.0.0.1", self.port)).close()
         self._listening.join()
         self._listener.close()
-        deadline = time.monotonic() + (5.0 if exc_value is None else 0.1)
+        deadline = time.monotonic() + (PATIENCE if exc_value is None else 0.1)
         for peer, thread in zip(self._peers, self._threads, strict=True):
             if not peer.done.wait(max(0.0, deadline - time.monotonic())):
                 peer.failure = AssertionError("the client did not end the connection")

@@ -1,0 +1,53 @@
+"""The README's table of endings, made from the scenarios that the tests run.
+
+`python -m tests.support.outcome_table` writes it into the README.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from tests.support.adapter_scenarios import HEADER, rows
+
+README = Path(__file__).parent.parent.parent / "README.md"
+BEGIN, END = "<!-- endings -->\n", "<!-- end of endings -->\n"
+
+COLUMNS = ("ending", "then", "a blocked sender", "outcome")
+CODE = "close frame with code "
+HEAD = (
+    "| what ends the session | the receiver gets, after every message before it "
+    "| a blocked sender gets | `session.outcome` |"
+)
+
+
+def table() -> str:
+    """Return the table as Markdown, a line for each group of endings that are alike."""
+    entries: list[tuple[str, ...]] = []
+    for row in rows():
+        cells = dict(zip(HEADER, row, strict=True))
+        if cells["the user"] != "receives to the end":
+            cells["ending"] = f"the user {cells['the user']}; {cells['ending']}"
+        entries.append(tuple(cells[column] for column in COLUMNS))
+    lines = [HEAD, "| --- | --- | --- | --- |"]
+    for (numbered, *rest), group in groupby(entries, lambda entry: (CODE in entry[0], *entry[1:])):
+        endings = [entry[0] for entry in group]
+        codes = [ending.removeprefix(CODE) for ending in endings]
+        if numbered and all(map(str.isdecimal, codes)):
+            endings = [CODE + ", ".join(codes)]
+        shown = [f"`{cell}`" if cell[0].isupper() else cell for cell in map(str, rest)]
+        lines += [f"| {ending} | {' | '.join(shown)} |" for ending in endings]
+    return "\n".join(lines) + "\n"
+
+
+def written_table() -> str:
+    """Return the table as the README has it."""
+    text = README.read_text(encoding="utf-8")
+    return text.partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
+
+
+if __name__ == "__main__":
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
