@@ -73,13 +73,13 @@ class AsyncRealtimeSTTSession(SessionBase):
             self._process([])
             while self._machine.state is SessionState.CONNECTING:
                 await self._changed.wait()
+            self._require_opened()
         except SonioxRealtimeError as error:
             await self.abort(error)
             raise
         except BaseException:
             await self.abort()
             raise
-        self._require_opened()
         return self
 
     enter = __aenter__

@@ -84,13 +84,13 @@ class RealtimeSTTSession(SessionBase):
                 self._flush()
                 self._pump(lambda: self._machine.state is not SessionState.CONNECTING)
                 self._reschedule()
+            self._require_opened()
         except SonioxRealtimeError as error:
             self.abort(error)
             raise
         except BaseException:
             self.abort()
             raise
-        self._require_opened()
         return self
 
     enter = __enter__
