@@ -122,6 +122,15 @@ async def test_rest_is_read_when_a_write_fails() -> None:
         await transport.wait_closed()
 
 
+async def test_write_that_fails_while_there_is_nothing_to_read() -> None:
+    async with opened() as (transport, notes, far):
+        far.shutdown(socket.SHUT_RD)
+        transport.write(b"nobody takes this")
+        await notes.wait_for(lambda: notes.failure is not None)
+        assert notes.data == b""
+        await transport.wait_closed()
+
+
 async def test_closed_while_it_opens() -> None:
     near, far = socket.socketpair()
     with far:

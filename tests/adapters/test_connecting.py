@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +14,7 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
+from tests.support.adapter_listener import listener_that_accepts_nobody
 from tests.support.adapter_scenarios import TIMES
 from tests.support.adapter_server import FakeServer, obliging
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
@@ -68,29 +66,6 @@ def test_name_with_an_address_that_does_not_answer(kind: Kind) -> None:
     ):
         driver.call("send_bytes", [b"audio"])
         assert [label(event) for event in driver.collect()] == ["finished"]
-
-
-@contextmanager
-def listener_that_accepts_nobody() -> Iterator[int]:
-    """A port where connections neither succeed nor fail: the queue of the listener is full."""
-    waiting: list[socket.socket] = []
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        try:
-            for _ in range(16):
-                client = socket.socket()
-                waiting.append(client)
-                client.setblocking(False)
-                client.connect_ex(listener.getsockname())
-                if not select.select([], [client], [], 0.05)[1]:
-                    break
-            else:
-                pytest.skip("this system's queue is never full")
-            yield listener.getsockname()[1]
-        finally:
-            for client in waiting:
-                client.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="full queues are refused elsewhere")

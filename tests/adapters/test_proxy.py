@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import soniox_adapters.proxy
 from soniox_adapters import (
     Endpoint,
     Outcome,
@@ -18,6 +20,7 @@ from soniox_adapters import (
     SonioxValidationError,
 )
 from soniox_adapters.proxy import proxy_url
+from tests.support.adapter_listener import listener_that_accepts_nobody
 from tests.support.adapter_proxy import (
     FakeProxy,
     Greeting,
@@ -237,6 +240,37 @@ def test_proxy_that_takes_too_long(kind: Kind, greeting: Greeting, scheme: str) 
         assert error.operation == "connect"
         # The connection to the proxy is given up, not left behind.
         assert proxy.left.wait(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="full queues are refused elsewhere")
+def test_proxy_that_never_accepts(kind: Kind) -> None:
+    with listener_that_accepts_nobody() as port:
+        error = refused(kind, f"http://127.0.0.1:{port}", connect_timeout_sec=0.2)
+        assert isinstance(error, SonioxTimeoutError)
+
+
+def test_time_is_up_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy accepted at the last moment: nothing more is asked of it."""
+    moments = itertools.chain([0.0, 0.1], itertools.repeat(5.0))
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return next(moments)
+
+    with FakeProxy(silent_proxy, scheme="http") as proxy:
+        monkeypatch.setattr(soniox_adapters.proxy, "time", Clock)
+        error = refused(Kind.BLOCKING, proxy.url(), connect_timeout_sec=3.0)
+        assert isinstance(error, SonioxTimeoutError)
+
+
+def test_no_connect_timeout(kind: Kind) -> None:
+    with (
+        FakeServer(obliging) as server,
+        FakeProxy(http_connect, scheme="http", server_port=server.port) as proxy,
+        open_session(kind, f"ws://{REMOTE}", proxy=proxy.url(), connect_timeout_sec=None) as driver,
+    ):
+        check_session(driver)
 
 
 def test_server_behind_the_proxy_refuses(kind: Kind) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxError,
     SonioxServerError,
+    SonioxStateError,
     SonioxTimeoutError,
 )
 from soniox_adapters.tls import client_context
 from tests.support.adapter_scenarios import ONE, RESTART, TIMES, TWO
-from tests.support.adapter_server import FakeServer, Peer, obliging, silent
+from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
 from tests.support.adapter_sessions import Kind, label, open_session
 from tests.support.core_messages import FINISHED, KEEPALIVE
 
@@ -228,6 +230,27 @@ def test_endings(
             driver.collect()
         driver.close()
         assert driver.outcome is outcome
+
+
+def test_reset_while_another_sends(
+    kind: Kind, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.wait_until_readable()
+        peer.reset()
+
+    with (
+        tls_server(server_tls, script) as server,
+        open_session(kind, server.url, **TIMES, ssl_context=client_tls) as driver,
+    ):
+        driver.enter()
+        sender = driver.start("send_bytes", itertools.repeat(bytes(1024 * 1024)))
+        with pytest.raises(SonioxConnectionError):
+            driver.receive()
+        # It waited for room, or was about to send more.
+        assert isinstance(sender.exception(PATIENCE), (SonioxConnectionError, SonioxStateError))
+        assert driver.outcome is Outcome.LOST
 
 
 def test_close_does_not_wait_for_the_end_of_tls(

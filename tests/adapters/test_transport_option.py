@@ -21,9 +21,11 @@ from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
     SonioxConnectionError,
+    SonioxRealtimeError,
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from tests.support.adapter_pipe import Pipe, pump
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
 from tests.support.core_messages import API_KEY, CONFIG
@@ -222,6 +224,50 @@ async def test_async_function_that_never_returns() -> None:
     assert late.value.operation == "connect"
 
 
+@pytest.mark.anyio
+async def test_session_is_used_while_the_function_connects(anyio_backend: str) -> None:
+    """Audio is held and goes out first; the deadline holds whatever else is called."""
+    allowed = anyio.Event()
+    with FakeServer(obliging) as server:
+
+        async def connect(endpoint: Endpoint) -> AnyStream:
+            await allowed.wait()
+            return await open_anyio_stream(server)
+
+        session = make_async(connect)
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(session.enter)
+                await anyio.wait_all_tasks_blocked()
+                await session.send_byte_chunk(b"first words")
+                allowed.set()
+        await session.finish()
+        assert [label(event) async for event in session.receive_events()] == ["finished"]
+        await session.close()
+        assert server.peer().messages[1:] == [b"first words", ""]
+
+
+@pytest.mark.anyio
+async def test_closing_while_the_function_connects(anyio_backend: str) -> None:
+    async def connect(endpoint: Endpoint) -> AnyStream:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    session = make_async(connect, connect_timeout_sec=0.3)
+
+    async def enter() -> None:
+        with pytest.raises(SonioxRealtimeError):
+            await session.enter()
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(enter)
+            await anyio.wait_all_tasks_blocked()
+            await session.close()
+            assert session.outcome is Outcome.CLOSED_LOCALLY
+    assert session.outcome is Outcome.CLOSED_LOCALLY
+
+
 @pytest.mark.parametrize("wrong", [42, "localhost", b""], ids=repr)
 def test_something_else(kind: Kind, wrong: object) -> None:
     with (
@@ -316,35 +362,6 @@ async def test_stream_that_is_tls_already(
             await check_async_session(make_async(secure, SECURE_URL))
 
 
-class Pipe(anyio.abc.ByteStream):
-    """One end of a pipe in memory that hands out a few bytes at a time."""
-
-    def __init__(
-        self,
-        incoming: anyio.abc.ObjectReceiveStream[bytes],
-        outgoing: anyio.abc.ObjectSendStream[bytes],
-    ) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._rest = b""
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        self._rest = self._rest or await self._incoming.receive()
-        size = min(max_bytes, 7)
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
-
-    async def send(self, item: bytes) -> None:
-        await self._outgoing.send(bytes(item))
-
-    async def send_eof(self) -> None:
-        await self._outgoing.aclose()
-
-    async def aclose(self) -> None:
-        await self._outgoing.aclose()
-        await self._incoming.aclose()
-
-
 @pytest.mark.anyio
 async def test_pipe_in_memory() -> None:
     to_client, from_server = anyio.create_memory_object_stream[bytes](10)
@@ -357,16 +374,7 @@ async def test_pipe_in_memory() -> None:
             from_client,
             anyio.create_task_group() as group,
         ):
-            group.start_soon(_pump, from_client, stream)
-            group.start_soon(_pump, stream, to_client)
+            group.start_soon(pump, from_client, stream)
+            group.start_soon(pump, stream, to_client)
             await check_async_session(session)
             group.cancel_scope.cancel()
-
-
-async def _pump(source: Any, sink: Any) -> None:
-    """Pass on what comes until either side ends."""
-    try:
-        while True:
-            await sink.send(await source.receive())
-    except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-        return
