@@ -447,8 +447,8 @@ class RealtimeSTTConnection:
 
     def _send_ping(self, now: float) -> None:
         self._timers.start(Timer.PING, now, self._ping_interval)
-        # With one ping on the way, another would only move its deadline.
-        if self._ping_sent_at is None:
+        # With one ping on the way, another would only move its deadline, if it has one.
+        if self._ping_sent_at is None or self._ping_timeout is None:
             self._ping_count += 1
             self._ping_sent_at = now
             self._websocket.send_ping(self._ping_count.to_bytes(4, "big"))

@@ -300,6 +300,14 @@ class TestPings:
         assert client.connection.stats.latency is None
         assert client.close_codes == [1011]
 
+    def test_go_on_unanswered_where_no_pong_is_expected(self) -> None:
+        client = Client(keepalive_interval=None, ping_timeout=None).open()
+        client.drain()
+        for _ in range(3):
+            client.wait(20.0)
+            assert [frame.opcode for frame in client.drain()] == [Opcode.PING]
+        assert client.connection.state is SessionState.OPEN
+
     def test_stop_with_the_close_frame(self) -> None:
         client = Client(close_timeout=None, keepalive_interval=None).open()
         client.connection.close(client.now)
