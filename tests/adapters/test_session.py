@@ -114,6 +114,15 @@ def test_error_without_a_code_is_raised_next(inbox: Inbox) -> None:
         inbox.take()
 
 
+def test_error_that_closed_the_session_is_raised_whatever_else_is_missing(inbox: Inbox) -> None:
+    failure = SonioxServerError("no")
+    event = RealtimeEvent.validate_event(error(400, None, "no"))
+    inbox.put([ServerError(failure, event), closed(Outcome.SERVER_ERROR, failure)])
+    with pytest.raises(SonioxServerError) as raised:
+        inbox.take()
+    assert raised.value is failure
+
+
 def test_error_message_that_is_not_to_be_raised_is_the_end() -> None:
     inbox = Inbox(raise_on_error=False)
     inbox.put([*server_error(400), closed(Outcome.SERVER_ERROR, SonioxServerError("no"))])
