@@ -237,17 +237,19 @@ def test_control_waits_behind_audio_that_is_not_taken(kind: Kind, method: str) -
         peer.stalled.wait(PATIENCE)
         peer.read_to_the_end()
 
-    with narrow(kind, script) as (driver, peer):
+    with narrow(kind, script, close_timeout_sec=PATIENCE) as (driver, peer):
         sender = driver.start("send_byte_chunk", LARGE_CHUNK)
         peer.wait_until_readable()
         control = driver.start(method)
         peer.stalled.set()
         sender.result(PATIENCE)
         control.result(PATIENCE)
-        driver.abort()
+        driver.close()
         peer.wait_until_done()
         assert peer.messages[1] == LARGE_CHUNK
-        assert len(peer.messages) == 3
+        # The start message, the audio, the control, and end-of-audio, whoever sent it.
+        assert len(peer.messages) == (3 if method == "finish" else 4)
+        assert peer.messages[-1] == ""
 
 
 def test_pongs_do_not_pile_up(kind: Kind) -> None:

@@ -53,7 +53,7 @@ class Count:
         gc.collect()
         gc.collect()
         self.objects = sum(
-            type(thing).__module__.partition(".")[0] in {"soniox_proto", "soniox_adapters"}
+            str(type(thing).__module__).partition(".")[0] in {"soniox_proto", "soniox_adapters"}
             and not isinstance(thing, type)
             for thing in gc.get_objects()
         )

@@ -46,12 +46,10 @@ class Peer:
         """Set when the test is over; a script that waits for nothing else waits for this."""
         self.request: Head | None = None
         self.frames: list[Frame] = []
-        self.swallow_pings = False
         self.deaf = False
         """Whether `watch` is not to read."""
         self.left = False
         """Whether the client ended the connection, as far as the script has read."""
-        self.tls_error: OSError | None = None
         self.failure: BaseException | None = None
         self.said = threading.Event()
         """Set once the script has said something."""
@@ -67,7 +65,18 @@ class Peer:
         self._raw_request = b""
         self._unsent = b""
 
-    # The upgrade
+    # TLS and the upgrade
+
+    def accept_tls(self, context: ssl.SSLContext) -> bool:
+        """Begin TLS; return whether the client went along."""
+        self._socket = context.wrap_socket(
+            self._socket, server_side=True, do_handshake_on_connect=False
+        )
+        try:
+            self._socket.do_handshake()
+        except OSError:
+            return False
+        return True
 
     def read_request(self) -> Head:
         """Read the upgrade request."""
@@ -121,7 +130,11 @@ class Peer:
             _, writable, _ = select.select([], [self._socket], [], STALLED)
             if not writable:
                 return count
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            try:
+                sent = self._socket.send(self._unsent)
+            except OSError as error:
+                raise ClientLeftError from error
+            self._unsent = self._unsent[sent:]
 
     def say(self, *messages: str) -> None:
         """Send text messages, each in one frame, all at once."""
@@ -163,7 +176,7 @@ class Peer:
         """
         while True:
             frame = self.read_frame()
-            if frame.opcode is Opcode.PING and not self.swallow_pings:
+            if frame.opcode is Opcode.PING:
                 self.send(core_frames.pong(frame.payload))
             if frame.opcode not in {Opcode.PING, Opcode.PONG}:
                 return frame
@@ -184,11 +197,6 @@ class Peer:
         """Read what has arrived, whatever it is, and forget it."""
         self._fill()
         self._buffer.clear()
-
-    def read_until_end_of_audio(self) -> None:
-        """Read until the client sent its end-of-audio."""
-        while (frame := self.read()).opcode is Opcode.CLOSE or frame.payload:
-            pass
 
     def read_until_close(self) -> int:
         """Read until the client's close frame and return its code."""
@@ -270,12 +278,6 @@ class Peer:
         return sum(frame.opcode is Opcode.PING for frame in self.frames)
 
     # Inside
-
-    def _secure(self, context: ssl.SSLContext) -> None:
-        self._socket = context.wrap_socket(
-            self._socket, server_side=True, do_handshake_on_connect=False
-        )
-        self._socket.do_handshake()
 
     def _fill(self) -> None:
         try:

@@ -141,13 +141,10 @@ class FakeServer:
 
     def _run(self, peer: Peer, script: Script) -> None:
         try:
-            if self._tls is not None:
-                peer._secure(self._tls)
-            script(peer)
+            if self._tls is None or peer.accept_tls(self._tls):
+                script(peer)
         except ClientLeftError:
             pass
-        except OSError as error:
-            peer.tls_error = error
         except BaseException as error:
             peer.failure = error
         finally:
