@@ -205,6 +205,26 @@ def test_both_buffers_full(kind: Kind) -> None:
         assert peer.audio == LARGE_CHUNK
 
 
+def test_both_buffers_full_after_reading_had_stopped(kind: Kind) -> None:
+    """What nobody receives fills everything first; then a sender has to read on."""
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.count_sent = peer.send_until_stalled(frames.text(MESSAGE))
+        peer.stalled.set()
+        peer.send(frames.text(MESSAGE) * 2000)
+        while len(peer.audio) < len(LARGE_CHUNK):
+            peer.read()
+        peer.say(FINISHED)
+        peer.close()
+        peer.read_to_the_end()
+
+    with narrow(kind, script) as (driver, peer):
+        assert peer.stalled.wait(PATIENCE)
+        driver.send(LARGE_CHUNK)
+        assert count_messages(driver) == peer.count_sent + 2000
+
+
 def test_both_buffers_full_and_the_receiver_has_gone(kind: Kind) -> None:
     """Who read for the sender got what it wanted: the sender has to read for itself."""
 
