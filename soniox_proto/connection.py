@@ -64,6 +64,8 @@ from soniox_proto.websocket import (
 
 __all__ = ["RealtimeSTTConnection"]
 
+_IDLE: Final = SessionState.IDLE
+
 _EXCERPT: Final = 200
 """Characters of a refused upgrade's body that its error message quotes."""
 
@@ -254,7 +256,8 @@ class RealtimeSTTConnection:
                 `max_pending_audio` bytes would wait for it to open.
         """
         self._protocol.send_audio(chunk, now)
-        self._flush()
+        # Nothing is closed by this, so there is no more to flush.
+        self._send_messages()
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; `Finalized` answers.
@@ -338,21 +341,26 @@ class RealtimeSTTConnection:
 
         Raises `SonioxStateError` before `connect`: nobody can have sent them.
         """
-        if self._protocol.state is SessionState.IDLE:
+        protocol, websocket = self._protocol, self._websocket
+        if protocol.state is _IDLE:
             raise SonioxStateError("the session is not connected; call connect first")
         now = self._advance(now)
-        if self._protocol.closed:
-            return self._protocol.handle_timeout(now)
-        events: list[Event] = []
-        protocol = self._protocol
-        for event in self._websocket.receive_data(data):
-            if protocol.closed:
-                break
-            if type(event) is str or type(event) is bytes:
-                events += protocol.receive_message(event, now)
-            else:
-                events += self._handle(event, now)
+        if protocol.closed:
+            return protocol.handle_timeout(now)
+        messages = websocket.receive_messages(data)
+        events = protocol.receive_messages(messages, now) if messages else []
+        if websocket.more_received:
             # Framed per event: at the end of the loop a later close frame would forbid it.
+            self._flush()
+            for event in websocket.receive_rest():
+                if protocol.closed:
+                    break
+                if type(event) is str or type(event) is bytes:
+                    events += protocol.receive_message(event, now)
+                else:
+                    events += self._handle(event, now)
+                self._flush()
+        elif protocol.output_waits:
             self._flush()
         return events
 
@@ -431,15 +439,18 @@ class RealtimeSTTConnection:
 
     def _flush(self) -> None:
         """Frame what the protocol has to say, in order."""
-        protocol, websocket = self._protocol, self._websocket
-        messages = protocol.messages_to_send()
-        if messages and websocket.open:
-            for message in messages:
-                websocket.send_message(message)
-        if protocol.close_code is not None and websocket.open:
-            websocket.send_close(protocol.close_code)
-        if protocol.closed:
+        self._send_messages()
+        close_code = self._protocol.close_code
+        if close_code is not None and self._websocket.open:
+            self._websocket.send_close(close_code)
+        if self._protocol.closed:
             self._timers.stop_all()
+
+    def _send_messages(self) -> None:
+        websocket = self._websocket
+        for message in self._protocol.messages_to_send():
+            if websocket.open:
+                websocket.send_message(message)
 
     def _flushed(self, events: list[Event]) -> list[Event]:
         self._flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from codecs import IncrementalDecoder, getincrementaldecoder
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from struct import Struct
 from typing import Final
@@ -107,18 +107,21 @@ class FrameReader:
     """
 
     __slots__ = (
+        "_data",
         "_decoder",
         "_foreign",
         "_foreign_header",
         "_foreign_left",
         "_fragmented",
-        "_held",
         "_key",
         "_left",
         "_mask_bit",
         "_max_message_size",
         "_ours",
         "_parts",
+        "_position",
+        "invalid_text",
+        "stopped",
     )
 
     def __init__(self, *, masked: bool, max_message_size: int) -> None:
@@ -126,8 +129,11 @@ class FrameReader:
         # A client sends little text; unmasking it piece by piece would not be worth the code.
         self._ours = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
         self._max_message_size = max_message_size
-        # At a frame boundary: the beginning of a header, too short to tell anything.
-        self._held = b""
+        # What is not read yet: bytes for wsproto first, or a header too short to tell anything.
+        self._data = b""
+        self._position = 0
+        self.stopped = False
+        self.invalid_text = False
         # Inside a frame of ours: what is still to come, and what is here.
         self._left = 0
         self._parts = bytearray()
@@ -140,54 +146,64 @@ class FrameReader:
         # Between the fragments of a message, data frames are wsproto's.
         self._fragmented = False
 
-    def read(self, data: bytes) -> Iterator[str | bytes | memoryview]:
-        """Yield whole messages as `str` and `bytes`, bytes for wsproto as `memoryview`.
+    def read(self, data: bytes = b"") -> list[str | bytes]:
+        """Take bytes, and return the whole messages up to where something else begins.
 
-        Act on each item before asking for the next. Raises `UnicodeDecodeError` for text that is
-        not UTF-8.
+        With `stopped`, something else is there: text that is not UTF-8 (`invalid_text`), which is
+        the end, or bytes for wsproto. Take those with `read_foreign`, then call again.
         """
-        if self._held:
-            data, self._held = self._held + data, b""
-        position, end = 0, len(data)
-        while position < end:
-            if self._left:
-                stop = min(end, position + self._left)
-                message = self._continue(data[position:stop])
-                position = stop
-                if message is not None:
-                    yield message
-                continue
-            if self._foreign:
-                stop = self._foreign_stop(data, position, end)
-                yield memoryview(data)[position:stop]
-                position = stop
-                continue
-            if end - position < 2:
-                self._held = data[position:]
-                return
+        if data:
+            self._data, self._position = self._data[self._position :] + data, 0
+        messages: list[str | bytes] = []
+        try:
+            self._read(messages)
+        except UnicodeDecodeError:
+            self.stopped = self.invalid_text = True
+        return messages
+
+    def _read(self, messages: list[str | bytes]) -> None:
+        data, ours, mask_bit = self._data, self._ours, self._mask_bit
+        position, end = self._position, len(data)
+        if self._left:
+            position = min(end, self._left)
+            message = self._continue(data[:position])
+            if message is not None:
+                messages.append(message)
+        while end - position >= 2 and not self._foreign:
             first, size = data[position], data[position + 1]
-            start = position + 2
-            if first not in self._ours or self._fragmented:
+            if first not in ours or self._fragmented:
                 self._foreign = True
-                continue
-            if size >= _SIXTEEN_BITS or self._mask_bit:
+                break
+            start = position + 2
+            if size >= _SIXTEEN_BITS or mask_bit:
                 start, size = self._payload(data, position, size)
                 if start > end:
-                    self._held = data[position:]
-                    return
+                    break
             if not 0 <= size <= self._max_message_size:
                 self._foreign = True
-                continue
+                break
             stop = start + size
             if stop > end:
                 self._begin(first, data[start:end], stop - end, data[start - 4 : start])
-                return
-            position = stop
+                position = end
+                break
             payload = data[start:stop]
-            if self._mask_bit:
-                yield best_mask()(payload, data[start - 4 : start])
+            if mask_bit:
+                messages.append(best_mask()(payload, data[start - 4 : start]))
             else:
-                yield payload.decode() if first == TEXT_FRAME else payload
+                messages.append(payload.decode() if first == TEXT_FRAME else payload)
+            position = stop
+        self.stopped = self._foreign and position < end
+        if self.stopped:
+            self._position = position
+        else:
+            self._data, self._position = data[position:], 0
+
+    def read_foreign(self) -> memoryview:
+        """Return the bytes for wsproto where `read` stopped: a frame, or as much as is here."""
+        start = self._position
+        self._position = self._foreign_stop(self._data, start, len(self._data))
+        return memoryview(self._data)[start : self._position]
 
     def _payload(self, data: bytes, position: int, second: int) -> tuple[int, int]:
         """Return where the payload starts and its size, -1 for a frame that is wsproto's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from typing import NoReturn
 
 from soniox_proto.config import RealtimeSTTConfig
@@ -38,11 +39,11 @@ from soniox_proto.messages import (
     KEEPALIVE_MESSAGE,
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
+    EventParser,
     RealtimeEvent,
     audio_bytes,
     finalize_message,
     may_hold_marker,
-    parse_event,
     start_message,
 )
 from soniox_proto.options import (
@@ -57,6 +58,13 @@ from soniox_proto.state import TRANSITIONS, SessionInput, SessionState
 from soniox_proto.timers import Timer, TimerTable
 
 __all__ = ["RealtimeSTTProtocol"]
+
+# Looked up once: up to Python 3.11 each look-up of a member takes as long as a call.
+_IDLE = SessionState.IDLE
+_CONNECTING = SessionState.CONNECTING
+_OPEN = SessionState.OPEN
+_CLOSED = SessionState.CLOSED
+_KEEPALIVE = Timer.KEEPALIVE
 
 _WHY_NOT = {
     SessionState.IDLE: "the session is not connected",
@@ -134,6 +142,7 @@ class RealtimeSTTProtocol:
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
         self._stats = SessionStats()
+        self._parser = EventParser()
 
     # Views
 
@@ -155,7 +164,7 @@ class RealtimeSTTProtocol:
     @property
     def closed(self) -> bool:
         """Whether the session is over and the transport may be closed."""
-        return self._state is SessionState.CLOSED
+        return self._state is _CLOSED
 
     @property
     def outcome(self) -> Outcome | None:
@@ -189,10 +198,15 @@ class RealtimeSTTProtocol:
 
     # Output and time
 
+    @property
+    def output_waits(self) -> bool:
+        """Whether there is something to send, or the WebSocket is to be closed."""
+        return bool(self._outbox) or self._close_code is not None or self.closed
+
     def messages_to_send(self) -> list[str | bytes]:
         """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
         state = self._state
-        if not self._outbox or state is SessionState.IDLE or state is SessionState.CONNECTING:
+        if not self._outbox or state is _IDLE or state is _CONNECTING:
             return []
         messages, self._outbox = self._outbox, []
         return messages
@@ -260,15 +274,15 @@ class RealtimeSTTProtocol:
                 `max_pending_audio` bytes would wait for it to open.
         """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
-        if self._state is not SessionState.OPEN:
+        if self._state is not _OPEN:
             self._require(SessionInput.AUDIO)
         if not data:
             return
-        size = len(data)
+        size, stats = len(data), self._stats
         if self._paused:
-            self._stats.dropped_while_paused_bytes += size
+            stats.dropped_while_paused_bytes += size
             return
-        if self._state is SessionState.CONNECTING:
+        if self._state is _CONNECTING:
             if self._pending_audio + size > self._max_pending_audio:
                 raise SonioxStateError(
                     f"the session is not open yet and {self._pending_audio} bytes of audio wait "
@@ -276,8 +290,8 @@ class RealtimeSTTProtocol:
                 )
             self._pending_audio += size
         self._outbox.append(data)
-        self._stats.sent_audio_bytes += size
-        self._stats.sent_audio_chunks += 1
+        stats.sent_audio_bytes += size
+        stats.sent_audio_chunks += 1
         self._restart_keepalive(self._advance(now))
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
@@ -383,28 +397,39 @@ class RealtimeSTTProtocol:
 
         Raises `SonioxStateError` before `start`: nobody can have sent it.
         """
+        return self.receive_messages((data,), now)
+
+    def receive_messages(self, messages: Iterable[str | bytes], now: float) -> list[Event]:
+        """Take messages of the service, in order; the same as one after the other.
+
+        Raises `SonioxStateError` before `start`: nobody can have sent them.
+        """
         state = self._state
-        if state is SessionState.IDLE or state is SessionState.CONNECTING:
+        if state is _IDLE or state is _CONNECTING:
             self._refuse()
         now = self._advance(now)
-        if state is SessionState.CLOSED:
-            return self._take_events()
-        try:
-            message = parse_event(data)
-        except SonioxProtocolError as error:
-            self._fail(error, close_code=error.close_code)
-            return self._take_events()
-        self._last_message = message
-        self._stats.received_messages += 1
-        events = self._events
-        events.append(Result(message, data))
-        if may_hold_marker(data):
-            self._find_markers(message, now)
-        if message.error_code is not None or message.error_type is not None:
-            self._receive_error(message, now)
-        elif message.finished:
-            self._receive_finished(message, now)
-        return self._take_events()
+        events, self._events = self._events, []
+        parse = self._parser.parse
+        for data in messages:
+            if self._state is _CLOSED:
+                break
+            try:
+                message = parse(data)
+            except SonioxProtocolError as error:
+                self._fail(error, close_code=error.close_code)
+            else:
+                self._stats.received_messages += 1
+                self._last_message = message
+                events.append(Result(message, data))
+                if may_hold_marker(data):
+                    self._find_markers(message, now)
+                if message.error_code is not None or message.error_type is not None:
+                    self._receive_error(message, now)
+                elif message.finished:
+                    self._receive_finished(message, now)
+            if self._events:
+                events += self._take_events()
+        return events
 
     def receive_close(self, code: int | None, reason: str, now: float) -> list[Event]:
         """Take the close frame of the server; `code` None or 1005 for one without a code."""
@@ -463,8 +488,8 @@ class RealtimeSTTProtocol:
         return events
 
     def _restart_keepalive(self, now: float) -> None:
-        if self._state is SessionState.OPEN:
-            self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
+        if self._state is _OPEN:
+            self._timers.start(_KEEPALIVE, now, self._keepalive_interval)
 
     def _queue_keepalive(self, now: float) -> None:
         self._outbox.append(KEEPALIVE_MESSAGE)

@@ -32,27 +32,36 @@ class Timer(IntEnum):
 class TimerTable:
     """The armed deadlines, in seconds on the caller's clock."""
 
-    __slots__ = ("_deadlines",)
+    __slots__ = ("_changed", "_deadlines", "_next")
 
     def __init__(self) -> None:
         self._deadlines: dict[Timer, float] = {}
+        # The earliest deadline, looked for only after a change.
+        self._next: float | None = None
+        self._changed = False
 
     def start(self, timer: Timer, now: float, delay: float | None) -> None:
         """Arm `timer` to expire `delay` seconds after `now`; a delay of None leaves it off."""
         if delay is not None:
             self._deadlines[timer] = now + delay
+            self._changed = True
 
     def stop(self, timer: Timer) -> None:
         """Disarm `timer`, armed or not."""
         self._deadlines.pop(timer, None)
+        self._changed = True
 
     def stop_all(self) -> None:
         """Disarm every timer."""
         self._deadlines.clear()
+        self._changed = True
 
     def next_timeout(self) -> float | None:
         """Return the earliest deadline, or None when no timer is armed."""
-        return min(self._deadlines.values(), default=None)
+        if self._changed:
+            self._next = min(self._deadlines.values(), default=None)
+            self._changed = False
+        return self._next
 
     def expire(self, now: float) -> Iterator[Timer]:
         """Disarm and yield each timer that is due at `now`, in the order of `Timer`.
@@ -62,5 +71,5 @@ class TimerTable:
         """
         for timer in sorted(self._deadlines):
             if self._deadlines.get(timer, now + 1) <= now:
-                del self._deadlines[timer]
+                self.stop(timer)
                 yield timer

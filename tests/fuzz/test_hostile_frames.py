@@ -181,7 +181,8 @@ class TestMessages:
     def test_of_a_million_empty_ones_the_first_is_too_much(self) -> None:
         client = open_client()
         data = segments(frames.text("") * 1_000_000)
-        assert peak_memory(feeding(client, data)) < LIMIT
+        # A pointer for each of the two bytes of a read, before the first is looked at.
+        assert peak_memory(feeding(client, data)) < 5 * len(data[0])
         assert client.connection.closed
         assert client.close_codes == [1007]
 
