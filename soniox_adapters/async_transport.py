@@ -153,7 +153,7 @@ class AsyncTransport(ABC):
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Write, or keep for writing."""
+        """Write, or keep for writing; nothing, for ``b""``."""
 
     @abstractmethod
     def pause_reading(self) -> None:
@@ -174,6 +174,10 @@ class AsyncTransport(ABC):
     @abstractmethod
     async def wait_closed(self) -> None:
         """Wait until the stream's resources are given back, which waits for no peer."""
+
+    def checkpoint_due(self) -> bool:
+        """Return whether a call that need not wait is to await `checkpoint`."""
+        return True
 
     @abstractmethod
     async def checkpoint(self) -> None:

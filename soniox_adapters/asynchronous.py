@@ -21,6 +21,7 @@ from soniox_adapters.async_transport import (
 from soniox_adapters.session import (
     MAX_UNSENT_REPLIES,
     AudioChunk,
+    Inbox,
     SessionBase,
     checked_control_type,
 )
@@ -143,8 +144,14 @@ class AsyncRealtimeSTTSession(SessionBase):
             SonioxStateError: The session is not connected, finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
-        self._machine.send_audio(chunk, self._clock())
-        await self._send()
+        transport = self._transport
+        if transport is None:
+            # Not connected yet: the core holds it, or refuses.
+            self._machine.send_audio(chunk, self._clock())
+            return
+        transport.write(self._machine.audio_to_send(chunk, self._clock()))
+        if transport.writing_paused or transport.checkpoint_due():
+            await self._finish_sending(transport)
 
     async def send_bytes(
         self,
@@ -244,12 +251,13 @@ class AsyncRealtimeSTTSession(SessionBase):
             SonioxConnectionError: The connection was lost; every message before was delivered.
             SonioxProtocolError: The server sent what the protocol does not allow.
         """
-        result = await self._receive()
+        # Without another coroutine where nothing has to be awaited: each takes as long as the rest.
+        result = self._take() if self._inbox.ready else await self._receive()
         return None if result is None else result.message
 
     def receive_events(self) -> AsyncIterator[RealtimeEvent]:
         """Yield messages until the stream ends; raises what `receive_event` raises."""
-        return _EventIterator(self)
+        return _EventIterator(self._inbox, self._take, self._receive)
 
     async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
         """Await `handler` with each message until the stream ends."""
@@ -302,11 +310,11 @@ class AsyncRealtimeSTTSession(SessionBase):
     async def _send(self) -> None:
         """Write what the core made; wait while too much waits to be written."""
         transport = self._transport
-        if transport is None:
-            return  # Still connecting: the core holds it.
-        data = self._machine.data_to_send()
-        if data:
-            transport.write(data)
+        if transport is not None:
+            transport.write(self._machine.data_to_send())
+            await self._finish_sending(transport)
+
+    async def _finish_sending(self, transport: AsyncTransport) -> None:
         if not transport.writing_paused:
             await transport.checkpoint()
             return
@@ -325,9 +333,14 @@ class AsyncRealtimeSTTSession(SessionBase):
         while not self._inbox.ready:
             self._require_started()
             await self._changed.wait()
-        was_full = self._inbox.full
-        result = self._take()
-        if was_full:
+        return self._take()
+
+    def _take(self) -> Result | None:
+        inbox = self._inbox
+        if not inbox.full:
+            return inbox.take()
+        result = inbox.take()
+        if not inbox.full:
             self._resume_reading()
         return result
 
@@ -341,17 +354,17 @@ class AsyncRealtimeSTTSession(SessionBase):
     def _process(self, events: list[Event], *, reply: bool = False) -> None:
         """Hand on what the core returned, write what it made, and arm its next timer."""
         self._inbox.put(events)
-        transport = self._transport
+        transport, machine = self._transport, self._machine
         if transport is not None:
-            data = self._machine.data_to_send()
+            data = machine.data_to_send()
             if data:
                 transport.write(data)
                 if reply and transport.writing_paused:
                     self._unsent_replies += len(data)
-            if self._machine.closed:
+            if machine.closed:
                 transport.close()
             else:
-                transport.set_timer(self._machine.next_timeout())
+                transport.set_timer(machine.next_timeout())
         if events:
             self._changed.notify()
 
@@ -363,6 +376,11 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     def _data_received(self, data: bytes) -> None:
         self._process(self._machine.receive_data(data, self._clock()), reply=True)
+        if self._inbox.full or self._unsent_replies > MAX_UNSENT_REPLIES:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        """Read no further where too much waits, here or to be written."""
         if self._transport is None or self._machine.closed:
             return
         if self._unsent_replies > MAX_UNSENT_REPLIES:
@@ -397,17 +415,24 @@ class AsyncRealtimeSTTSession(SessionBase):
 class _EventIterator:
     """Not a generator: one that is left early would have to be closed by its user."""
 
-    def __init__(self, session: AsyncRealtimeSTTSession) -> None:
-        self._session = session
+    def __init__(
+        self,
+        inbox: Inbox,
+        take: Callable[[], Result | None],
+        receive: Callable[[], Awaitable[Result | None]],
+    ) -> None:
+        self._inbox = inbox
+        self._take = take
+        self._receive = receive
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> RealtimeEvent:
-        event = await self._session.receive_event()
-        if event is None:
+        result = self._take() if self._inbox.ready else await self._receive()
+        if result is None:
             raise StopAsyncIteration
-        return event
+        return result.message
 
 
 def _before_the_loop() -> float:

@@ -56,12 +56,14 @@ class RealtimeSTTSession(SessionBase):
         # Notified whenever a message, the end, or the need for another watcher has come.
         self._changed = threading.Condition(self._lock)
         self._stream: SocketStream | None = None
-        # What the kernel would not take yet, and where it ends in the stream of all bytes.
+        # What the kernel would not take yet, and how much of that it has taken since.
         self._output = bytearray()
-        self._output_end = 0
+        self._output_taken = 0
         self._unsent_replies = 0
         self._watching = False
+        # Threads that wait for the socket, and those that wait to be told.
         self._waiting = 0
+        self._sleepers = 0
         self._broken = False
         self._tick_at: float | None = None
 
@@ -148,8 +150,21 @@ class RealtimeSTTSession(SessionBase):
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
         with self._lock:
-            self._machine.send_audio(chunk, _clock())
-            self._send()
+            stream = self._stream
+            if stream is None or self._output or self._broken:
+                self._machine.send_audio(chunk, _clock())
+                self._send()
+                return
+            # Nearly always the kernel takes all of it at once.
+            data = self._machine.audio_to_send(chunk, _clock())
+            try:
+                written = stream.write(data)
+            except OSError as error:
+                self._write_failed(error)
+                raise self._why_not_sent() from None
+            if written < len(data):
+                self._output += memoryview(data)[written:]
+                self._send()
 
     def send_bytes(
         self, chunks: AudioChunk | Iterable[AudioChunk], *, finish: bool | None = None
@@ -248,8 +263,8 @@ class RealtimeSTTSession(SessionBase):
 
     def receive_events(self) -> Iterator[RealtimeEvent]:
         """Yield messages until the stream ends; raises what `receive_event` raises."""
-        while (event := self.receive_event()) is not None:
-            yield event
+        while (result := self._receive(None)) is not None:
+            yield result.message
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Call `handler` with each message until the stream ends."""
@@ -295,23 +310,32 @@ class RealtimeSTTSession(SessionBase):
             raise self._why_not_sent()
         if not self._output or self._machine.state is SessionState.CONNECTING:
             return
-        end = self._output_end
-        self._pump(lambda: self._output_end - len(self._output) >= end, sending=True)
-        if self._output_end - len(self._output) < end:
+        end = self._output_taken + len(self._output)
+        self._pump(lambda: self._output_taken >= end, sending=True)
+        if self._output_taken < end:
             raise self._why_not_sent()
 
     def _receive(self, timeout: float | None) -> Result | None:
+        inbox = self._inbox
         with self._lock:
+            if not inbox.ready:
+                self._wait_for_message(timeout)
+            if not inbox.full:
+                return inbox.take()
+            result = inbox.take()
+            if not inbox.full and not self._machine.closed:
+                self._machine.resume_reading(_clock())
+            return result
+
+    def _wait_for_message(self, timeout: float | None) -> None:
+        self._require_started()
+        self._read()
+        if not self._inbox.ready:
+            deadline = None if timeout is None else _clock() + timeout
+            self._pump(lambda: self._inbox.ready, deadline=deadline)
             if not self._inbox.ready:
                 self._require_started()
-                self._read()
-                if not self._inbox.ready:
-                    deadline = None if timeout is None else _clock() + timeout
-                    self._pump(lambda: self._inbox.ready, deadline=deadline)
-                    if not self._inbox.ready:
-                        self._require_started()
-                        raise receive_timeout_error(timeout or 0.0)
-            return self._take()
+                raise receive_timeout_error(timeout or 0.0)
 
     def _pump(
         self,
@@ -338,7 +362,7 @@ class RealtimeSTTSession(SessionBase):
             ) and self._unsent_replies < MAX_UNSENT_REPLIES
             watch = may_read and not self._watching
             if self._stream is None or not (watch or self._output):
-                self._changed.wait(timeout)
+                self._sleep(timeout)
                 continue
             readable = self._wait_for_socket(may_read, watch, timeout)
             if readable and not self._watching:
@@ -346,7 +370,15 @@ class RealtimeSTTSession(SessionBase):
             self._flush()
             if readable and self._watching:
                 # Whoever watches reads it, and tells.
-                self._changed.wait(MOMENT)
+                self._sleep(MOMENT)
+
+    def _sleep(self, timeout: float | None) -> None:
+        """Wait to be told of a change, without the lock."""
+        self._sleepers += 1
+        try:
+            self._changed.wait(timeout)
+        finally:
+            self._sleepers -= 1
 
     def _wait_for_socket(self, may_read: bool, watch: bool, timeout: float | None) -> bool:
         """Wait without the lock, and return whether there is something to read.
@@ -408,10 +440,10 @@ class RealtimeSTTSession(SessionBase):
             if data:
                 self._deliver(self._machine.receive_data(data, _clock()))
                 # Pongs and close frames are answered right here.
-                end = self._output_end
+                waiting = len(self._output) + self._output_taken
                 self._flush()
                 if self._output:
-                    self._unsent_replies += self._output_end - end
+                    self._unsent_replies += len(self._output) + self._output_taken - waiting
                 if not stream.has_more(data):
                     return
             else:
@@ -424,19 +456,20 @@ class RealtimeSTTSession(SessionBase):
         if stream is None:
             return
         data = self._machine.data_to_send()
-        self._output_end += len(data)
         try:
-            if data and not self._output and not self._broken:
+            if self._output or self._broken:
+                self._output += data
+                if not self._broken:
+                    written = stream.write(self._output)
+                    self._output_taken += written
+                    del self._output[:written]
+            elif data:
                 written = stream.write(data)
                 if written < len(data):
                     self._output += memoryview(data)[written:]
-            else:
-                self._output += data
-                if self._output and not self._broken:
-                    del self._output[: stream.write(self._output)]
         except OSError as error:
             self._write_failed(error)
-        if not self._output:
+        if self._unsent_replies and not self._output:
             self._unsent_replies = 0
         if self._machine.closed:
             self._release()
@@ -454,14 +487,8 @@ class RealtimeSTTSession(SessionBase):
     def _deliver(self, events: list[Event]) -> None:
         if events:
             self._inbox.put(events)
-            self._changed.notify_all()
-
-    def _take(self) -> Result | None:
-        was_full = self._inbox.full
-        result = super()._take()
-        if was_full and not self._inbox.full and not self._machine.closed:
-            self._machine.resume_reading(_clock())
-        return result
+            if self._sleepers:
+                self._changed.notify_all()
 
     def _release(self) -> None:
         """Give the socket back, once the core is closed and no thread waits for it."""

@@ -59,7 +59,8 @@ ProxyOption: TypeAlias = str | bool | None
 """URL of a proxy; True for the one that the environment names; None or False for none."""
 
 MAX_WAITING_MESSAGES: Final = 256
-"""Messages that wait for the user before the socket is read no further: seconds of speech."""
+"""Messages that wait for the user before the socket is read no further: seconds of speech. It is
+read again once half of them are taken, for to stop and go with each message would cost more."""
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
@@ -80,6 +81,8 @@ class Inbox:
         "_results",
         "_server_error",
         "_size",
+        "full",
+        "last_message",
         "opened",
     )
 
@@ -91,15 +94,20 @@ class Inbox:
         self._last: RealtimeEvent | None = None
         self._server_error: SonioxServerError | None = None
         self._closed: Closed | None = None
-        self.opened = False
         # Set once that message has been handed out.
         self._ended = False
+        self.opened = False
+        self.full = False
+        """Whether reading on would keep too much; a sender and a close may still do so."""
+        self.last_message: RealtimeEvent | None = None
+        """The message that was handed out last."""
 
     def put(self, events: list[Event]) -> None:
         """Take events of the core, in order."""
+        results = self._results
         for event in events:
             if type(event) is Result:
-                self._results.append(event)
+                results.append(event)
                 self._size += len(event.raw)
             elif type(event) is Finished:
                 self._last = self._last or event.message
@@ -110,16 +118,13 @@ class Inbox:
                 self._closed = event
             elif type(event) is Opened:
                 self.opened = True
+        if len(results) >= MAX_WAITING_MESSAGES:
+            self.full = True
 
     @property
     def ready(self) -> bool:
         """Whether `take` can be called: there is a message, or the end."""
         return bool(self._results) or self._ended or self._closed is not None
-
-    @property
-    def full(self) -> bool:
-        """Whether reading on would keep too much; a sender and a close may still do so."""
-        return len(self._results) >= MAX_WAITING_MESSAGES
 
     @property
     def overfull(self) -> bool:
@@ -131,19 +136,28 @@ class Inbox:
 
         Raises the error that ended the stream, after every message before it was returned.
         """
-        if not self._ended:
-            if self._results:
-                result = self._results.popleft()
-                self._size -= len(result.raw)
-                self._ended = result.message is self._last
-                return result
-            if self._closed is not None and self._closed.error is not None:
-                if self._closed.outcome is not Outcome.SERVER_ERROR:
-                    raise self._closed.error
+        results = self._results
+        if results and not self._ended:
+            result = results.popleft()
+            self._size -= len(result.raw)
+            self.last_message = message = result.message
+            if message is self._last:
                 self._ended = True
+            if self.full and len(results) <= MAX_WAITING_MESSAGES // 2:
+                self.full = False
+            return result
+        self._end()
+        return None
+
+    def _end(self) -> None:
+        """Raise the error that ended the stream, if it is to be raised."""
+        closed = self._closed
+        if not self._ended and closed is not None and closed.error is not None:
+            if closed.outcome is not Outcome.SERVER_ERROR:
+                raise closed.error
+            self._ended = True
         if self._server_error is not None and self._raise_on_error:
             raise self._server_error
-        return None
 
 
 class SessionBase(ABC):
@@ -217,7 +231,6 @@ class SessionBase(ABC):
         self._proxy = proxy
         self._transport_option = transport
         self._inbox = Inbox(raise_on_error=raise_on_error)
-        self._last_message: RealtimeEvent | None = None
         self._set_up()
 
     @abstractmethod
@@ -237,7 +250,7 @@ class SessionBase(ABC):
     @property
     def last_message(self) -> RealtimeEvent | None:
         """The message that was received last, if any."""
-        return self._last_message
+        return self._inbox.last_message
 
     @property
     def state(self) -> SessionState:
@@ -260,12 +273,6 @@ class SessionBase(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value} at {id(self):#x}>"
-
-    def _take(self) -> Result | None:
-        result = self._inbox.take()
-        if result is not None:
-            self._last_message = result.message
-        return result
 
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from codecs import IncrementalDecoder, getincrementaldecoder
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from struct import Struct
 from typing import Final
@@ -32,6 +32,7 @@ _SIXTY_FOUR_BITS = 127
 _pack_short = Struct("!BB").pack
 _pack_medium = Struct("!BBH").pack
 _pack_long = Struct("!BBQ").pack
+_split_keys = Struct("4s").iter_unpack
 _utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
 
 _XOR_TABLES = [bytes(value ^ key for value in range(256)) for key in range(256)]
@@ -39,7 +40,7 @@ _XOR_TABLES = [bytes(value ^ key for value in range(256)) for key in range(256)]
 INTEGER_MASKING_LIMIT: Final = 2048
 """Bytes up to which masking as one large integer is faster than four translations."""
 
-KEYS_IN_POOL: Final = 256
+KEYS_IN_POOL: Final = 64
 """Masking keys drawn from the system at a time: drawing one costs as much as sending it."""
 
 
@@ -69,33 +70,37 @@ def best_mask() -> Callable[[bytes, bytes], bytes]:
 class FrameWriter:
     """Frames whole messages, masked for a client."""
 
-    __slots__ = ("_keys", "_mask", "_position")
+    __slots__ = ("_first_byte", "_header", "_keys", "_mask", "_size")
 
     def __init__(self, *, masked: bool) -> None:
         self._mask = best_mask() if masked else None
-        self._keys = b""
-        self._position = 0
+        self._keys: Iterator[tuple[bytes]] = iter(())
+        # The latest header: chunks of audio are all of one size.
+        self._first_byte = self._size = -1
+        self._header = b""
 
     def frame(self, first_byte: int, payload: bytes) -> bytes:
         """Return `payload` as one frame."""
         size = len(payload)
+        if size != self._size or first_byte != self._first_byte:
+            self._make_header(first_byte, size)
         mask = self._mask
-        bit = 0 if mask is None else _MASKED
-        if size < _SIXTEEN_BITS:
-            header = _pack_short(first_byte, bit | size)
-        elif size < 65536:
-            header = _pack_medium(first_byte, bit | _SIXTEEN_BITS, size)
-        else:
-            header = _pack_long(first_byte, bit | _SIXTY_FOUR_BITS, size)
         if mask is None:
-            return header + payload
-        position = self._position
-        key = self._keys[position : position + 4]
-        if not key:
-            self._keys = os.urandom(4 * KEYS_IN_POOL)
-            position, key = 0, self._keys[:4]
-        self._position = position + 4
-        return b"".join((header, key, mask(payload, key)))
+            return self._header + payload
+        for (key,) in self._keys:
+            return b"".join((self._header, key, mask(payload, key)))
+        self._keys = _split_keys(os.urandom(4 * KEYS_IN_POOL))
+        return self.frame(first_byte, payload)
+
+    def _make_header(self, first_byte: int, size: int) -> None:
+        bit = 0 if self._mask is None else _MASKED
+        if size < _SIXTEEN_BITS:
+            self._header = _pack_short(first_byte, bit | size)
+        elif size < 65536:
+            self._header = _pack_medium(first_byte, bit | _SIXTEEN_BITS, size)
+        else:
+            self._header = _pack_long(first_byte, bit | _SIXTY_FOUR_BITS, size)
+        self._first_byte, self._size = first_byte, size
 
 
 class FrameReader:

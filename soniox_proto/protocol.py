@@ -273,26 +273,46 @@ class RealtimeSTTProtocol:
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
+        message = self.take_audio(chunk, now)
+        if message is not None:
+            self._outbox.append(message)
+
+    def take_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes | None:
+        """Do as `send_audio`, but return the message if it is to be sent at once.
+
+        For drivers that send every message as soon as it is made: it stands in no queue then.
+        """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
         if self._state is not _OPEN:
             self._require(SessionInput.AUDIO)
-        if not data:
-            return
         size, stats = len(data), self._stats
+        if not size:
+            return None
         if self._paused:
             stats.dropped_while_paused_bytes += size
-            return
-        if self._state is _CONNECTING:
-            if self._pending_audio + size > self._max_pending_audio:
-                raise SonioxStateError(
-                    f"the session is not open yet and {self._pending_audio} bytes of audio wait "
-                    f"already; at most max_pending_audio ({self._max_pending_audio}) may"
-                )
-            self._pending_audio += size
-        self._outbox.append(data)
+            return None
+        held = self._state is _CONNECTING
+        if held:
+            self._hold_audio(data)
         stats.sent_audio_bytes += size
         stats.sent_audio_chunks += 1
-        self._restart_keepalive(self._advance(now))
+        if now > self._now:
+            self._now = now
+        if held:
+            return None
+        self._timers.start(_KEEPALIVE, self._now, self._keepalive_interval)
+        return data
+
+    def _hold_audio(self, data: bytes) -> None:
+        """Keep audio until the session is open."""
+        size = len(data)
+        if self._pending_audio + size > self._max_pending_audio:
+            raise SonioxStateError(
+                f"the session is not open yet and {self._pending_audio} bytes of audio wait "
+                f"already; at most max_pending_audio ({self._max_pending_audio}) may"
+            )
+        self._pending_audio += size
+        self._outbox.append(data)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; `Finalized` answers.

@@ -223,14 +223,23 @@ class WebSocket:
             self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
 
     def send_message(self, message: str | bytes) -> None:
-        """Queue one message, text for `str`, binary for `bytes`."""
+        """Queue one message, text for `str`, binary for `bytes`; it is lost unless open."""
         writer = self._writer
+        if not self.open:
+            return
         if writer is None:
             self._send(TextMessage(message) if isinstance(message, str) else BytesMessage(message))
         elif isinstance(message, str):
             self._output.append(writer.frame(TEXT_FRAME, message.encode()))
         else:
             self._output.append(writer.frame(BINARY_FRAME, message))
+
+    def binary_to_send(self, message: bytes) -> bytes:
+        """Do as `send_message`, then `data_to_send`, without a queue where there is none."""
+        if self._writer is not None and self.open and not self._output:
+            return self._writer.frame(BINARY_FRAME, message)
+        self.send_message(message)
+        return self.data_to_send()
 
     def send_ping(self, payload: bytes) -> None:
         """Queue a ping."""
