@@ -29,8 +29,8 @@ __all__ = ["AsyncioTransport"]
 
 READ_SIZE: Final = 64 * 1024
 
-CALLS_BETWEEN_YIELDS: Final = 64
-"""Sends that need not wait, after which other tasks get a turn all the same: 0.5 ms or so."""
+CALLS_BETWEEN_YIELDS: Final = 32
+"""Sends that need not wait, after which other tasks get a turn all the same."""
 
 _buffers = threading.local()
 

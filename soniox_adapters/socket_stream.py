@@ -69,13 +69,13 @@ def open_socket(
 class SocketStream:
     """Reads and writes without blocking. One thread at a time, but any number may `wait`."""
 
-    __slots__ = ("_poll_all", "_read_waits_for_write", "_socket", "_write_waits_for_read")
+    __slots__ = ("_socket", "read_waits_for_write", "write_waits_for_read")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         # TLS may have to write in order to read, and the other way (key updates).
-        self._read_waits_for_write = False
-        self._write_waits_for_read = False
+        self.read_waits_for_write = False
+        self.write_waits_for_read = False
 
     @property
     def secure(self) -> bool:
@@ -87,13 +87,13 @@ class SocketStream:
 
         Raises `OSError` when the connection failed.
         """
-        self._read_waits_for_write = False
+        self.read_waits_for_write = False
         try:
             return self._socket.recv(READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, InterruptedError):
             return None
         except ssl.SSLWantWriteError:
-            self._read_waits_for_write = True
+            self.read_waits_for_write = True
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             # Servers commonly leave out the closing alert; WebSocket has its own close frame.
@@ -110,13 +110,13 @@ class SocketStream:
 
         Raises `OSError` when the connection failed.
         """
-        self._write_waits_for_read = False
+        self.write_waits_for_read = False
         try:
             return self._socket.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError, InterruptedError):
             return 0
         except ssl.SSLWantReadError:
-            self._write_waits_for_read = True
+            self.write_waits_for_read = True
             return 0
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> bool:
@@ -124,14 +124,14 @@ class SocketStream:
 
         Returns whether reading is, if it was asked for.
         """
-        wait_read = read or (write and self._write_waits_for_read)
-        wait_write = (write and not self._write_waits_for_read) or (
-            read and self._read_waits_for_write
+        wait_read = read or (write and self.write_waits_for_read)
+        wait_write = (write and not self.write_waits_for_read) or (
+            read and self.read_waits_for_write
         )
         readable, writable = wait_for_descriptor(
             self._socket.fileno(), read=wait_read, write=wait_write, timeout=timeout
         )
-        return read and (readable or (writable and self._read_waits_for_write))
+        return read and (readable or (writable and self.read_waits_for_write))
 
     def shutdown(self) -> None:
         """End the connection both ways; whoever waits for it wakes up."""

@@ -1,7 +1,8 @@
 """The async session's transport on trio, and on any stream of anyio or trio that it is given.
 
-One task reads, one writes, one keeps the time. They belong to the event loop, not to the task that
-opened the session: a session may be entered in one task and closed in another.
+Sockets are written to at once, and only what they do not take waits. One task reads, one writes,
+one keeps the time. They belong to the event loop, not to the task that opened the session: a
+session may be entered in one task and closed in another.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import anyio
 import anyio.abc
@@ -26,6 +27,7 @@ from soniox_adapters.async_transport import (
     running_library,
 )
 from soniox_adapters.proxy import connect_through_proxy_on_trio, proxy_url
+from soniox_adapters.socket_stream import SocketStream
 from soniox_adapters.tls import client_context
 from soniox_proto import SonioxError, SonioxValidationError
 
@@ -39,6 +41,9 @@ READ_SIZE: Final = 64 * 1024
 CALLS_BETWEEN_YIELDS: Final = 16
 
 
+MOMENT: Final = 0.01
+"""Seconds until another try where two tasks wait for the same."""
+
 CLOSE_GRACE: Final = 1.0
 """Seconds that a last close frame may take to be written."""
 
@@ -50,6 +55,10 @@ class _ByteStream(Protocol):
         """Return what has arrived, ``b""`` at the end; raises `OSError` on failure."""
         ...
 
+    def send_at_once(self, data: bytes) -> int:
+        """Write what can be written without waiting, and return how many bytes that is."""
+        ...
+
     async def send(self, data: bytes) -> None:
         """Write all of it; raises `OSError` on failure."""
         ...
@@ -57,6 +66,63 @@ class _ByteStream(Protocol):
     async def close(self) -> None:
         """Close without waiting for the peer."""
         ...
+
+
+class _TrioSocket:
+    """A socket, plain or TLS, tried first and waited for only then."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._stream = SocketStream(connected)
+
+    async def receive(self) -> bytes:
+        while (data := self._stream.read()) is None:
+            await self._wait(read=not self._stream.read_waits_for_write)
+        return data
+
+    def send_at_once(self, data: bytes) -> int:
+        return self._stream.write(data)
+
+    async def send(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left := left[self._stream.write(left) :]:
+            await self._wait(read=self._stream.write_waits_for_read)
+
+    async def handshake(self, context: ssl.SSLContext, server_hostname: str) -> None:
+        """Make it TLS."""
+        secured = context.wrap_socket(
+            self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+        )
+        self._socket, self._stream = secured, SocketStream(secured)
+        while (awaited := _continue_handshake(secured)) is not None:
+            await self._wait(read=awaited == "read")
+
+    async def _wait(self, *, read: bool) -> None:
+        import trio
+
+        wait = trio.lowlevel.wait_readable if read else trio.lowlevel.wait_writable
+        try:
+            await wait(self._socket)
+        except trio.BusyResourceError:
+            # TLS that must read to write, or the other way: the other task waits for the same.
+            await trio.sleep(MOMENT)
+
+    async def close(self) -> None:
+        import trio
+
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+def _continue_handshake(secured: ssl.SSLSocket) -> Literal["read", "write"] | None:
+    """Return what has to be waited for, None once TLS is set up."""
+    try:
+        secured.do_handshake()
+    except ssl.SSLWantReadError:
+        return "read"
+    except ssl.SSLWantWriteError:
+        return "write"
+    return None
 
 
 class _AnyioStream:
@@ -68,6 +134,9 @@ class _AnyioStream:
             return await self._stream.receive(READ_SIZE)
         except anyio.EndOfStream:
             return b""
+
+    def send_at_once(self, data: bytes) -> int:
+        return 0
 
     async def send(self, data: bytes) -> None:
         await self._stream.send(data)
@@ -82,6 +151,9 @@ class _TrioStream:
 
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(READ_SIZE))
+
+    def send_at_once(self, data: bytes) -> int:
+        return 0
 
     async def send(self, data: bytes) -> None:
         await self._stream.send_all(data)
@@ -107,40 +179,56 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
     import trio
 
     endpoint, given = options.endpoint, options.transport
-    stream: trio.abc.Stream
-    already_secure = isinstance(given, trio.SSLStream)
-    if given is None:
-        if url := proxy_url(options.proxy, endpoint):
-            stream = trio.SocketStream(await connect_through_proxy_on_trio(url, endpoint))
-        else:
-            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-    elif isinstance(given, ssl.SSLSocket):
+    if isinstance(given, trio.abc.Stream):
+        return await _secured_on_trio(given, options)
+    if isinstance(given, ssl.SSLSocket):
         raise SonioxValidationError(
             "transport is a TLS socket, which an event loop cannot use; give a plain one, TLS is "
             "added for a wss URL"
         )
-    elif isinstance(given, socket.socket):
-        given.setblocking(False)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(given))
-    elif isinstance(given, trio.abc.Stream):
-        stream = given
-    else:
+    if isinstance(given, socket.socket):
+        connected = given
+    elif given is not None:
         return await _open_on_anyio(options)
-    if endpoint.secure and not already_secure:
-        secured = trio.SSLStream(
-            stream,
-            client_context(options.ssl_context),
-            server_hostname=endpoint.host,
-            # Servers commonly leave out the closing alert; WebSocket has its own close frame.
-            https_compatible=True,
-        )
+    elif url := proxy_url(options.proxy, endpoint):
+        connected = _plain(await connect_through_proxy_on_trio(url, endpoint))
+    else:
+        tcp = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        connected = _plain(tcp.socket)
+    connected.setblocking(False)
+    stream = _TrioSocket(connected)
+    if endpoint.secure:
         try:
-            await secured.do_handshake()
+            await stream.handshake(client_context(options.ssl_context), endpoint.host)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await stream.close()
             raise
-        return _TrioStream(secured)
-    return _TrioStream(stream)
+    return stream
+
+
+def _plain(connected: trio.socket.SocketType) -> socket.socket:
+    return socket.socket(fileno=connected.detach())
+
+
+async def _secured_on_trio(stream: trio.abc.Stream, options: ConnectOptions) -> _ByteStream:
+    import trio
+
+    already_secure: bool = type(stream) is trio.SSLStream
+    if not options.endpoint.secure or already_secure:
+        return _TrioStream(stream)
+    secured = trio.SSLStream(
+        stream,
+        client_context(options.ssl_context),
+        server_hostname=options.endpoint.host,
+        # Servers commonly leave out the closing alert; WebSocket has its own close frame.
+        https_compatible=True,
+    )
+    try:
+        await secured.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return _TrioStream(secured)
 
 
 async def _open_on_anyio(options: ConnectOptions) -> _ByteStream:
@@ -177,7 +265,7 @@ class StreamTransport(AsyncTransport):
         self._task: asyncio.Task[None] | None = None
         self._output = bytearray()
         self._in_flight = 0
-        self._write_failed = False
+        self._write_error: Exception | None = None
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -207,7 +295,20 @@ class StreamTransport(AsyncTransport):
 
     @override
     def write(self, data: bytes) -> None:
-        if self._stream is not None and not self._lost:
+        stream = self._stream
+        if stream is None or self._lost:
+            return
+        if not (self._output or self._in_flight or self._write_error):
+            try:
+                sent = stream.send_at_once(data)
+            except OSError as error:
+                self._write_error = error
+                self._wake_writer.notify()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        if data:
             self._output += data
             if len(self._output) + self._in_flight > WRITE_BUFFER_SIZE:
                 self.writing_paused = True
@@ -253,6 +354,11 @@ class StreamTransport(AsyncTransport):
         if self._calls >= CALLS_BETWEEN_YIELDS:
             self._calls = 0
             await anyio.lowlevel.checkpoint()
+        elif self._on_trio:
+            # Not through anyio, which takes ten times as long.
+            import trio.lowlevel
+
+            await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await anyio.lowlevel.checkpoint_if_cancelled()
 
@@ -279,7 +385,7 @@ class StreamTransport(AsyncTransport):
         try:
             while data := await stream.receive():
                 self._host.data_received(data)
-                while self._reading_paused and not self._write_failed:
+                while self._reading_paused and not self._write_error:
                     await self._wake_reader.wait()
         except Exception as error:
             self._host.connection_failed(_as_os_error(error))
@@ -288,7 +394,7 @@ class StreamTransport(AsyncTransport):
 
     async def _write(self, stream: _ByteStream) -> None:
         try:
-            while True:
+            while self._write_error is None:
                 while self._output:
                     data = bytes(self._output)
                     self._output.clear()
@@ -302,9 +408,10 @@ class StreamTransport(AsyncTransport):
                 if self._closing:
                     self._scope.cancel()
                 await self._wake_writer.wait()
+            raise self._write_error
         except Exception as error:
             # The reader goes first: what the peer said before it hung up is still to be read.
-            self._write_failed = True
+            self._write_error = error
             self._wake_reader.notify()
             await anyio.sleep(CLOSE_GRACE)
             self._host.connection_failed(_as_os_error(error))
