@@ -3,6 +3,11 @@
 Everything that `soniox_proto` exports is here too.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import soniox_proto
 from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
 from soniox_adapters.audio_thread import start_audio_thread
 from soniox_adapters.blocking import RealtimeSTTSession
@@ -30,19 +35,14 @@ from soniox_proto import (
     TOKEN_TEXT_FIN,
     TRANSITIONS,
     APIKey,
-    AudioReceived,
     Authentication,
-    ClientClosed,
     Closed,
-    EndOfAudioReceived,
     Endpoint,
     EndpointDetected,
     Event,
     Finalized,
-    FinalizeReceived,
     Finished,
     HeadersInput,
-    KeepAliveReceived,
     LanguageCode,
     Opened,
     Outcome,
@@ -54,11 +54,8 @@ from soniox_proto import (
     RealtimeSTTHeaderFormat,
     RealtimeSTTProtocol,
     RealtimeSTTRawFormat,
-    RealtimeSTTServerConnection,
-    RequestRefused,
     Result,
     ServerError,
-    ServerEvent,
     ServerInput,
     ServerState,
     SessionInput,
@@ -80,7 +77,6 @@ from soniox_proto import (
     SonioxStateError,
     SonioxTimeoutError,
     SonioxValidationError,
-    StartReceived,
     StructuredContext,
     StructuredContextGeneralItem,
     StructuredContextTranslationTerm,
@@ -88,10 +84,23 @@ from soniox_proto import (
     Token,
     TranslationConfig,
     TranslationType,
-    UpgradeReceived,
     __version__,
     websocket_url,
 )
+
+if TYPE_CHECKING:
+    from soniox_proto import (
+        AudioReceived,
+        ClientClosed,
+        EndOfAudioReceived,
+        FinalizeReceived,
+        KeepAliveReceived,
+        RealtimeSTTServerConnection,
+        RequestRefused,
+        ServerEvent,
+        StartReceived,
+        UpgradeReceived,
+    )
 
 __all__ = [
     "API_KEY_ENVIRONMENT_VARIABLE",
@@ -178,3 +187,10 @@ __all__ = [
     "throttle_audio_async",
     "websocket_url",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The server's names are loaded on first need: clients have none.
+    if name in __all__:
+        return getattr(soniox_proto, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

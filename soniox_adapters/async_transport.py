@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +12,9 @@ from soniox_adapters.session import ProxyOption
 from soniox_proto import Endpoint
 
 if TYPE_CHECKING:
+    import asyncio
+    import ssl
+
     import trio
 
 __all__ = [
@@ -43,8 +44,15 @@ def running_library() -> Literal["asyncio", "trio"]:
             pass  # trio is loaded, but does not run here.
         else:
             return "trio"
-    asyncio.get_running_loop()
+    _running_loop()
     return "asyncio"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    # Imported here, for whoever has no event loop has no need of it.
+    import asyncio
+
+    return asyncio.get_running_loop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +95,14 @@ class Signal(Protocol):
 
 
 class _AsyncioSignal:
-    __slots__ = ("_waiters",)
+    __slots__ = ("_loop", "_waiters")
 
     def __init__(self) -> None:
+        self._loop = _running_loop()
         self._waiters: list[asyncio.Future[None]] = []
 
     async def wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         self._waiters.append(waiter)
         await waiter
 
@@ -126,7 +135,7 @@ def event_loop_clock() -> Callable[[], float]:
         import trio
 
         return trio.current_time
-    return asyncio.get_running_loop().time
+    return _running_loop().time
 
 
 def make_signal() -> Signal:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from typing_extensions import Self
 
@@ -23,7 +23,6 @@ from soniox_adapters.session import (
     checked_control_type,
     receive_timeout_error,
 )
-from soniox_adapters.socket_stream import BlockingTransport, SocketStream, open_socket
 from soniox_adapters.ticker import ticker
 from soniox_proto import (
     Event,
@@ -33,6 +32,9 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
+
+if TYPE_CHECKING:
+    from soniox_adapters.socket_stream import BlockingTransport, SocketStream
 
 __all__ = ["RealtimeSTTSession"]
 
@@ -280,6 +282,9 @@ class RealtimeSTTSession(SessionBase):
 
     def _open_stream(self) -> None:
         """Open the socket, without the lock: audio may be given meanwhile, and is held."""
+        # Loaded on first need: it loads the system's TLS.
+        from soniox_adapters.socket_stream import SocketStream, open_socket
+
         deadline = self._machine.next_timeout()
         timeout = None if deadline is None else max(deadline - _clock(), 0.001)
         endpoint = self._machine.endpoint

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import ssl
 from functools import cached_property
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from typing_extensions import Self
 
@@ -30,6 +29,9 @@ from soniox_proto.options import (
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
 )
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "AsyncRealtimeAPI",

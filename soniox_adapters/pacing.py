@@ -8,9 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-import anyio
-import anyio.to_thread
-
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
 __all__ = [
@@ -60,6 +57,8 @@ async def stream_audio_async(
         for chunk in chunks:
             yield chunk
     else:
+        import anyio.to_thread
+
         while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
             yield chunk
 
@@ -108,6 +107,8 @@ async def throttle_audio_async(
     Raises what `throttle_audio` raises.
     """
     _check_pace(delay_seconds, speed)
+    import anyio
+
     pace: _Pace | None = None
     async for chunk in stream_audio_async(file, chunk_size_bytes=chunk_size_bytes):
         if pace is None:

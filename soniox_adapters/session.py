@@ -6,10 +6,9 @@ methods: what waits for the user, in which order, and how the stream ends for wh
 
 from __future__ import annotations
 
-import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from soniox_proto import (
     Closed,
@@ -41,6 +40,9 @@ from soniox_proto.options import (
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
 )
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "MAX_UNSENT_REPLIES",
@@ -301,6 +303,8 @@ class SessionBase(ABC):
 
     def _connect_error(self, error: OSError) -> SonioxRealtimeError:
         """Return what to raise when no stream to the server could be opened."""
+        import ssl
+
         endpoint = self._machine.endpoint
         where = f"{endpoint.host}:{endpoint.port}"
         if isinstance(error, TimeoutError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 import anyio
 import anyio.abc
@@ -213,7 +213,7 @@ def _plain(connected: trio.socket.SocketType) -> socket.socket:
 async def _secured_on_trio(stream: trio.abc.Stream, options: ConnectOptions) -> _ByteStream:
     import trio
 
-    already_secure: bool = type(stream) is trio.SSLStream
+    already_secure: bool = isinstance(cast("object", stream), trio.SSLStream)
     if not options.endpoint.secure or already_secure:
         return _TrioStream(stream)
     secured = trio.SSLStream(

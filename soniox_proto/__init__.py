@@ -4,6 +4,10 @@
 state machines that are driven with data and time. Nothing here opens a socket or reads a clock.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from soniox_proto.config import (
     LanguageCode,
     RealtimeSTTAudioFormat,
@@ -65,18 +69,6 @@ from soniox_proto.messages import (
     Token,
 )
 from soniox_proto.protocol import RealtimeSTTProtocol
-from soniox_proto.server import (
-    AudioReceived,
-    ClientClosed,
-    EndOfAudioReceived,
-    FinalizeReceived,
-    KeepAliveReceived,
-    RealtimeSTTServerConnection,
-    RequestRefused,
-    ServerEvent,
-    StartReceived,
-    UpgradeReceived,
-)
 from soniox_proto.state import (
     SERVER_TRANSITIONS,
     TRANSITIONS,
@@ -86,6 +78,20 @@ from soniox_proto.state import (
     SessionState,
 )
 from soniox_proto.timers import Timer
+
+if TYPE_CHECKING:
+    from soniox_proto.server import (
+        AudioReceived,
+        ClientClosed,
+        EndOfAudioReceived,
+        FinalizeReceived,
+        KeepAliveReceived,
+        RealtimeSTTServerConnection,
+        RequestRefused,
+        ServerEvent,
+        StartReceived,
+        UpgradeReceived,
+    )
 
 __version__ = "0.1.0"
 
@@ -160,3 +166,12 @@ __all__ = [
     "__version__",
     "websocket_url",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded on first need: clients have none.
+    if name in __all__:
+        from soniox_proto import server
+
+        return getattr(server, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -91,7 +91,8 @@ _NAME_LENGTH = 40
 class _Model(BaseModel):
     # An unknown field is nearly always a misspelt one, and the service would ignore it silently.
     # Errors do not quote the input: people put the API key here, as the old start message had it.
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    # Built on first need: pydantic loads as much for it as for all the rest.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class StructuredContextGeneralItem(_Model):

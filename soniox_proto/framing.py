@@ -35,8 +35,6 @@ _pack_long = Struct("!BBQ").pack
 _split_keys = Struct("4s").iter_unpack
 _utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
 
-_XOR_TABLES = [bytes(value ^ key for value in range(256)) for key in range(256)]
-
 INTEGER_MASKING_LIMIT: Final = 2048
 """Bytes up to which masking as one large integer is faster than four translations."""
 
@@ -53,8 +51,13 @@ def apply_mask_in_python(data: bytes, key: bytes) -> bytes:
         return masked.to_bytes(size, "little")
     output = bytearray(data)
     for position, value in enumerate(key):
-        output[position::4] = output[position::4].translate(_XOR_TABLES[value])
+        output[position::4] = output[position::4].translate(_xor_table(value))
     return bytes(output)
+
+
+@cache
+def _xor_table(key: int) -> bytes:
+    return bytes(value ^ key for value in range(256))
 
 
 @cache

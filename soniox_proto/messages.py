@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
@@ -138,7 +138,7 @@ class EventParser:
             tokens = fields.get("tokens")
             if tokens is None:
                 # Errors, mostly; the model knows its defaults.
-                return cast("RealtimeEvent", _validate_model(raw))
+                return cast("RealtimeEvent", _model_validator()(raw))
             known = len(fields) + sum(map(len, tokens))
             colons = raw.count(":") if isinstance(raw, str) else raw.count(b":")
             if colons != known and not self._unknown_fields_seen:
@@ -168,12 +168,20 @@ _new = object.__new__
 # Straight to the compiled validators: pydantic's own methods spend a third of a small message's
 # time on their keyword arguments.
 _Validate: TypeAlias = Callable[["str | bytes"], Any]
-_validate_model: _Validate = RealtimeEvent.__pydantic_validator__.validate_json
+
+
+@cache
+def _model_validator() -> _Validate:
+    """Return the validator that gives an event."""
+    RealtimeEvent.model_rebuild()
+    return RealtimeEvent.__pydantic_validator__.validate_json
 
 
 @cache
 def _validator(unknown: Literal["ignore", "allow"]) -> _Validate:
     """Return the validator that gives an event's fields, and those of its tokens, as they are."""
+    from pydantic import TypeAdapter
+
     token_type = _fields_type(Token, unknown)
     tokens = Annotated[list[token_type], Field(fail_fast=True)]  # type: ignore[valid-type]
     event_type = _fields_type(RealtimeEvent, unknown, tokens=tokens)
@@ -198,7 +206,7 @@ def _fields_type(
 def _refuse(raw: str | bytes) -> NoReturn:
     """Raise what is wrong with a message, in the words of the model."""
     try:
-        _validate_model(raw)
+        _model_validator()(raw)
     except ValidationError as error:
         raise SonioxProtocolError(
             f"the server sent what is not a message of the protocol: "

@@ -41,7 +41,8 @@ class ReceivedModel(BaseModel):
     absent fields are found in the class, and the rest is made up for when pydantic asks for it.
     """
 
-    model_config = ConfigDict(extra="allow")
+    # Built on first need: pydantic loads as much for it as for all the rest.
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     @classmethod
     @override
