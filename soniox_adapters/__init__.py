@@ -3,9 +3,7 @@
 Everything that `soniox_proto` exports is here too.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import typing
 
 import soniox_proto
 from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
@@ -88,7 +86,7 @@ from soniox_proto import (
     websocket_url,
 )
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from soniox_proto import (
         AudioReceived,
         ClientClosed,
@@ -190,7 +188,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The server's names are loaded on first need: clients have none.
-    if name in __all__:
-        return getattr(soniox_proto, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Clients have no need of the server's names, so they are loaded when they are asked for.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(soniox_proto, name)
+    globals()[name] = value
+    return value

@@ -4,9 +4,7 @@
 state machines that are driven with data and time. Nothing here opens a socket or reads a clock.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import typing
 
 from soniox_proto.config import (
     LanguageCode,
@@ -79,7 +77,7 @@ from soniox_proto.state import (
 )
 from soniox_proto.timers import Timer
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from soniox_proto.server import (
         AudioReceived,
         ClientClosed,
@@ -169,9 +167,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Loaded on first need: clients have none.
-    if name in __all__:
-        from soniox_proto import server
+    # Clients have no need of the server's names, so they are loaded when they are asked for.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from soniox_proto import server
 
-        return getattr(server, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(server, name)
+    globals()[name] = value
+    return value
