@@ -27,6 +27,14 @@ _NO_LIMIT: Final = 24 * 3600.0
 """Seconds, for a library that takes None for its own default."""
 
 
+_VARIABLES: Final = tuple(
+    form(f"{name}_proxy")
+    for name in ("wss", "ws", "socks", "https", "http", "all")
+    for form in (str.lower, str.upper)
+)
+"""Environment variables that may name a proxy."""
+
+
 def proxy_url(proxy: ProxyOption, endpoint: Endpoint) -> str | None:
     """Return the URL of the proxy to use for `endpoint`, or None for a direct connection.
 
@@ -35,7 +43,8 @@ def proxy_url(proxy: ProxyOption, endpoint: Endpoint) -> str | None:
     """
     if not proxy or isinstance(proxy, str):
         return proxy or None
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
+    # Asked for one by one: to look through a large environment takes as long as to open a session.
+    if not any(os.environ.get(name) for name in _VARIABLES):
         return None
     # Loaded where it is needed: it takes as long as the rest of a session.
     from urllib.request import getproxies, proxy_bypass
