@@ -72,6 +72,10 @@ MAX_UNSENT_REPLIES: Final = 1024 * 1024
 would pile up for a peer that sends but does not read."""
 
 
+_NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
+"""What an inbox has before its first message: a deque takes more memory than all the rest of it."""
+
+
 class Inbox:
     """Messages that wait for the user, and how the stream ends behind them."""
 
@@ -90,7 +94,7 @@ class Inbox:
 
     def __init__(self, *, raise_on_error: bool) -> None:
         self._raise_on_error = raise_on_error
-        self._results: deque[Result] = deque()
+        self._results: deque[Result] = _NO_RESULTS
         self._size = 0
         # The message that ends the stream: the finished response, or an error.
         self._last: RealtimeEvent | None = None
@@ -109,6 +113,8 @@ class Inbox:
         results = self._results
         for event in events:
             if type(event) is Result:
+                if results is _NO_RESULTS:
+                    results = self._results = deque()
                 results.append(event)
                 self._size += len(event.raw)
             elif type(event) is Finished:

@@ -8,7 +8,6 @@ it: feed every message, send what `messages_to_send` returns, call `handle_timeo
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -133,7 +132,7 @@ class RealtimeSTTProtocol:
         self._timers = TimerTable()
         self._outbox: list[str | bytes] = []
         self._pending_audio = 0
-        self._pending_finalizes: deque[tuple[int, float]] = deque()
+        self._pending_finalizes: list[tuple[int, float]] = []
         self._events: list[Event] = []
         self._server_error: SonioxServerError | None = None
         self._final_outcome: Outcome | None = None
@@ -258,7 +257,7 @@ class RealtimeSTTProtocol:
         self._outbox.insert(0, start_message(self._config, api_key=key))
         self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
         # A finalize is under way from here on, not from when it was asked for.
-        self._pending_finalizes = deque((index, now) for index, _ in self._pending_finalizes)
+        self._pending_finalizes = [(index, now) for index, _ in self._pending_finalizes]
         self._arm_finalize_timer()
         if self._end_of_audio:
             self._enter(SessionInput.FINISH)
@@ -538,7 +537,7 @@ class RealtimeSTTProtocol:
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
-        number, asked_at = self._pending_finalizes.popleft()
+        number, asked_at = self._pending_finalizes.pop(0)
         self._arm_finalize_timer()
         return Finalized(message, index, number, now - asked_at)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
 from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -137,7 +137,9 @@ class WebSocket:
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         compression: bool = False,
     ) -> None:
-        self._wsproto = WSConnection(role)
+        # Only the connection is kept once it is there: the handshake takes twice its memory.
+        self._wsproto: WSConnection | Connection = WSConnection(role)
+        self._client = role is ConnectionType.CLIENT
         self._max_message_size = max_message_size
         self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
         self._output: list[bytes] = []
@@ -199,7 +201,7 @@ class WebSocket:
                 extra_headers=_encode_headers(headers),
             )
         )
-        self._use_direct_framing()
+        self._opened()
 
     def reject(
         self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
@@ -216,9 +218,12 @@ class WebSocket:
         self._send(RejectData(data=body))
         self._end()
 
-    def _use_direct_framing(self) -> None:
+    def _opened(self) -> None:
+        assert isinstance(self._wsproto, WSConnection), "a WebSocket opens once"
+        assert self._wsproto.connection is not None, "the upgrade was accepted"
+        self._wsproto = self._wsproto.connection
         if self.direct_framing and not any(extension.enabled() for extension in self._extensions):
-            client = self._wsproto.client
+            client = self._client
             self._writer = FrameWriter(masked=client)
             self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
 
@@ -342,7 +347,7 @@ class WebSocket:
             yield self._handshake_failed("data before the answer", RejectConnection(400))
 
     def _handshake_failed(self, reason: str, answer: WSProtoEvent | None) -> Violation:
-        if answer is not None and not self._wsproto.client:
+        if answer is not None and not self._client:
             self._send(answer)
         return self._violated(1002, f"not a WebSocket handshake: {reason}")
 
@@ -395,7 +400,7 @@ class WebSocket:
                     reason = _NOT_UTF_8 if event.code == 1007 else event.reason
                     yield self._violated(int(event.code), reason or "protocol error")
             case AcceptConnection():
-                self._use_direct_framing()
+                self._opened()
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():
                 self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
