@@ -138,7 +138,7 @@ class FrameReader:
         self._ours = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
         self._max_message_size = max_message_size
         # What is not read yet: bytes for wsproto first, or a header too short to tell anything.
-        self._data = b""
+        self._data: bytes = b""
         self._position = 0
         self.stopped = False
         self.invalid_text = False
@@ -161,7 +161,9 @@ class FrameReader:
         the end, or bytes for wsproto. Take those with `read_foreign`, then call again.
         """
         if data:
-            self._data, self._position = self._data[self._position :] + data, 0
+            if self._data:
+                data = self._data[self._position :] + data
+            self._data, self._position = data, 0
         messages: list[str | bytes] = []
         try:
             self._read(messages)

@@ -200,7 +200,7 @@ class RealtimeSTTProtocol:
     @property
     def output_waits(self) -> bool:
         """Whether there is something to send, or the WebSocket is to be closed."""
-        return bool(self._outbox) or self._close_code is not None or self.closed
+        return bool(self._outbox or self._close_code is not None or self._state is _CLOSED)
 
     def messages_to_send(self) -> list[str | bytes]:
         """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
@@ -428,7 +428,7 @@ class RealtimeSTTProtocol:
             self._refuse()
         now = self._advance(now)
         events, self._events = self._events, []
-        parse = self._parser.parse
+        parse, stats = self._parser.parse, self._stats
         for data in messages:
             if self._state is _CLOSED:
                 break
@@ -437,7 +437,7 @@ class RealtimeSTTProtocol:
             except SonioxProtocolError as error:
                 self._fail(error, close_code=error.close_code)
             else:
-                self._stats.received_messages += 1
+                stats.received_messages += 1
                 self._last_message = message
                 events.append(Result(message, data))
                 if may_hold_marker(data):
