@@ -37,8 +37,9 @@ class ReceivedModel(BaseModel):
     """A model whose instances can be made of validated fields: `object.__new__`, then `set_fields`.
 
     pydantic gives each instance every default, the set of the fields that were given and a
-    dictionary of unknown ones: two thirds of the memory of a token, and half of the time. Here
+    dictionary of unknown ones: two thirds of the memory of a token, and a third of the time. Here
     absent fields are found in the class, and the rest is made up for when pydantic asks for it.
+    Unknown fields are not for this: their names might hide those of the class.
     """
 
     # Built on first need: pydantic loads as much for it as for all the rest.
@@ -54,22 +55,21 @@ class ReceivedModel(BaseModel):
 
     def _complete(self) -> None:
         """Add what pydantic expects of an instance; harmless in several threads at once."""
-        if _has(self, _FIELDS_SET):
+        if _has(self, _PRIVATE):
             return
         fields = vars(self)
-        known = type(self).model_fields
-        received = dict(fields)
+        received = set(fields)
+        # Asked after looking, for another thread may have added the defaults before.
+        if not _has(self, _FIELDS_SET):
+            _set(self, _FIELDS_SET, received)
         if not _has(self, _EXTRA):
-            extra = {name: value for name, value in received.items() if name not in known}
-            _set(self, _EXTRA, extra)
+            _set(self, _EXTRA, {})
         # In place, for pydantic's serializer may hold the dictionary already; in the order of the
         # model; and in one call, so that no other thread finds a field missing.
+        known = type(self).model_fields
         defaults = [field.get_default(call_default_factory=True) for field in known.values()]
         deque(map(fields.__setitem__, known, map(fields.pop, known, defaults)), maxlen=0)
-        for name in received.keys() - known.keys():
-            fields.pop(name, None)
         _set(self, _PRIVATE, None)
-        _set(self, _FIELDS_SET, set(received))
 
     if not TYPE_CHECKING:
 
@@ -104,3 +104,9 @@ class ReceivedModel(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         self._complete()
         return super().__getstate__()
+
+    if not TYPE_CHECKING:
+
+        def __delattr__(self, name: str) -> None:
+            self._complete()
+            super().__delattr__(name)
