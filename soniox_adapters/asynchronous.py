@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import cast
 
@@ -175,12 +175,24 @@ class AsyncRealtimeSTTSession(SessionBase):
             if isinstance(chunks, AsyncIterable):
                 async for chunk in chunks:
                     await self.send_byte_chunk(chunk)
+            elif isinstance(chunks, (list, tuple)):
+                await self._send_ready(iter(cast("list[AudioChunk]", chunks)))
             else:
                 for chunk in chunks:
                     await self.send_byte_chunk(chunk)
             finish = finish is not False
         if finish:
             await self.finish()
+
+    async def _send_ready(self, chunks: Iterator[AudioChunk]) -> None:
+        """Send chunks that need not be waited for, several with each write."""
+        queued = True
+        while queued:
+            try:
+                queued = self._queue_audio(chunks, self._clock())
+            finally:
+                # What came before a chunk that is refused is sent.
+                await self._send()
 
     async def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.

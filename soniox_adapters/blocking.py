@@ -184,11 +184,25 @@ class RealtimeSTTSession(SessionBase):
         elif isinstance(chunks, str):
             raise TypeError("audio must be bytes or an iterable of bytes, not str")
         else:
-            for chunk in chunks:
-                self.send_byte_chunk(chunk)
+            if isinstance(chunks, (list, tuple)):
+                self._send_ready(iter(cast("list[AudioChunk]", chunks)))
+            else:
+                for chunk in chunks:
+                    self.send_byte_chunk(chunk)
             finish = finish is not False
         if finish:
             self.finish()
+
+    def _send_ready(self, chunks: Iterator[AudioChunk]) -> None:
+        """Send chunks that need not be waited for, several with each write."""
+        queued = True
+        while queued:
+            with self._lock:
+                try:
+                    queued = self._queue_audio(chunks, _clock())
+                finally:
+                    # What came before a chunk that is refused is sent.
+                    self._send()
 
     def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from soniox_proto import (
@@ -66,6 +67,9 @@ read again once half of them are taken, for to stop and go with each message wou
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
+
+WRITE_SIZE: Final = 16 * 1024
+"""Bytes of chunks, ready at once, that are worth one write."""
 
 MAX_UNSENT_REPLIES: Final = 1024 * 1024
 """Bytes of answers to pings that may wait to be written before the socket is read no further: they
@@ -281,6 +285,17 @@ class SessionBase(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value} at {id(self):#x}>"
+
+    def _queue_audio(self, chunks: Iterator[AudioChunk], now: float) -> bool:
+        """Queue as many chunks as are worth one write; return False if there were none."""
+        before = self._machine.stats.sent_audio_bytes
+        queued = False
+        for chunk in chunks:
+            self._machine.send_audio(chunk, now)
+            queued = True
+            if self._machine.stats.sent_audio_bytes - before >= WRITE_SIZE:
+                break
+        return queued
 
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:
