@@ -164,6 +164,10 @@ class AsyncTransport(ABC):
     def write(self, data: bytes) -> None:
         """Write, or keep for writing; nothing, for ``b""``."""
 
+    def write_buffers(self, buffers: list[bytes]) -> None:
+        """Write all of the buffers, without joining them where that can be."""
+        self.write(b"".join(buffers))
+
     @abstractmethod
     def pause_reading(self) -> None:
         """Read no more; safe to repeat."""

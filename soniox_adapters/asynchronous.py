@@ -34,6 +34,7 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
+from soniox_proto.websocket import LARGE_MESSAGE
 
 __all__ = ["AsyncRealtimeSTTSession"]
 
@@ -149,7 +150,11 @@ class AsyncRealtimeSTTSession(SessionBase):
             # Not connected yet: the core holds it, or refuses.
             self._machine.send_audio(chunk, self._clock())
             return
-        transport.write(self._machine.audio_to_send(chunk, self._clock()))
+        if len(chunk) < LARGE_MESSAGE:
+            transport.write(self._machine.audio_to_send(chunk, self._clock()))
+        else:
+            self._machine.send_audio(chunk, self._clock())
+            transport.write_buffers(self._machine.buffers_to_send())
         if transport.writing_paused or transport.checkpoint_due():
             await self._finish_sending(transport)
 

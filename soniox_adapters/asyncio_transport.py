@@ -112,6 +112,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._transport.write(data)
 
     @override
+    def write_buffers(self, buffers: list[bytes]) -> None:
+        if self._transport is not None and not self._lost:
+            self._transport.writelines(buffers)
+
+    @override
     def pause_reading(self) -> None:
         if self._transport is not None and not self._reading_paused and not self._closing:
             self._reading_paused = True

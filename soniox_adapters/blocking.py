@@ -32,6 +32,7 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
+from soniox_proto.websocket import LARGE_MESSAGE
 
 if TYPE_CHECKING:
     from soniox_adapters.socket_stream import BlockingTransport, SocketStream
@@ -153,7 +154,7 @@ class RealtimeSTTSession(SessionBase):
         """
         with self._lock:
             stream = self._stream
-            if stream is None or self._output or self._broken:
+            if stream is None or self._output or self._broken or len(chunk) >= LARGE_MESSAGE:
                 self._machine.send_audio(chunk, _clock())
                 self._send()
                 return
@@ -474,18 +475,21 @@ class RealtimeSTTSession(SessionBase):
         stream = self._stream
         if stream is None:
             return
-        data = self._machine.data_to_send()
+        buffers = self._machine.buffers_to_send()
         try:
-            if self._output or self._broken:
-                self._output += data
-                if not self._broken:
+            if buffers and not self._output and not self._broken:
+                written = stream.write_buffers(buffers)
+                for buffer in buffers:
+                    if written < len(buffer):
+                        self._output += memoryview(buffer)[written:]
+                    written = max(0, written - len(buffer))
+            else:
+                for buffer in buffers:
+                    self._output += buffer
+                if self._output and not self._broken:
                     written = stream.write(self._output)
                     self._output_taken += written
                     del self._output[:written]
-            elif data:
-                written = stream.write(data)
-                if written < len(data):
-                    self._output += memoryview(data)[written:]
         except OSError as error:
             self._write_failed(error)
         if self._unsent_replies and not self._output:

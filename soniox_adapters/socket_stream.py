@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from soniox_adapters.proxy import connect_through_proxy, proxy_url
@@ -20,6 +20,9 @@ BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None
 """A connected socket, or a function of endpoint and seconds left that returns one."""
 
 READ_SIZE: Final = 64 * 1024
+
+MAX_BUFFERS: Final = 16
+"""Buffers of one write at most; POSIX promises as many."""
 
 
 def open_socket(
@@ -117,6 +120,15 @@ class SocketStream:
             return 0
         except ssl.SSLWantReadError:
             self.write_waits_for_read = True
+            return 0
+
+    def write_buffers(self, buffers: Sequence[bytes]) -> int:
+        """Do as `write` with all of the buffers, without joining them where that can be."""
+        if isinstance(self._socket, ssl.SSLSocket) or not hasattr(self._socket, "sendmsg"):
+            return self.write(b"".join(buffers))
+        try:
+            return self._socket.sendmsg(buffers[:MAX_BUFFERS])
+        except (BlockingIOError, InterruptedError):
             return 0
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> bool:

@@ -199,6 +199,13 @@ class RealtimeSTTConnection:
         """Return the bytes to write now, ``b""`` when there are none."""
         return self._websocket.data_to_send()
 
+    def buffers_to_send(self) -> list[bytes]:
+        """Return what `data_to_send` returns, in several buffers where that saves a copy.
+
+        For drivers that can write several at once (`sendmsg`, `writelines`).
+        """
+        return self._websocket.buffers_to_send()
+
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is to be called, or None when no timer is armed."""
         mine, protocol = self._timers.next_timeout(), self._protocol.next_timeout()

@@ -84,16 +84,20 @@ class FrameWriter:
 
     def frame(self, first_byte: int, payload: bytes) -> bytes:
         """Return `payload` as one frame."""
+        return b"".join(self.frame_parts(first_byte, payload))
+
+    def frame_parts(self, first_byte: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return `payload` as one frame, in parts: header, masking key, and the masked payload."""
         size = len(payload)
         if size != self._size or first_byte != self._first_byte:
             self._make_header(first_byte, size)
         mask = self._mask
         if mask is None:
-            return self._header + payload
+            return self._header, b"", payload
         for (key,) in self._keys:
-            return b"".join((self._header, key, mask(payload, key)))
+            return self._header, key, mask(payload, key)
         self._keys = _split_keys(os.urandom(4 * KEYS_IN_POOL))
-        return self.frame(first_byte, payload)
+        return self.frame_parts(first_byte, payload)
 
     def _make_header(self, first_byte: int, size: int) -> None:
         bit = 0 if self._mask is None else _MASKED

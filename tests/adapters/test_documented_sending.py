@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -151,6 +152,31 @@ def test_send_bytes_finish_wins(kind: Kind, chunks: bytes | list[bytes]) -> None
         driver.call("send_bytes", chunks, finish=False)
         driver.call("send_bytes", chunks, finish=True)
         assert sent(driver, peer) == [b"one", b"one", END_OF_AUDIO]
+
+
+def test_send_bytes_of_a_list_keeps_the_order(kind: Kind) -> None:
+    chunks = [bytes([number]) * 3000 for number in range(40)]
+    with running(kind) as (driver, peer):
+        driver.call("send_bytes", chunks)
+        assert sent(driver, peer) == [*chunks, END_OF_AUDIO]
+
+
+def test_send_bytes_of_a_list_sends_what_comes_before_a_refused_chunk(kind: Kind) -> None:
+    with running(kind) as (driver, peer):
+        with pytest.raises(TypeError, match="audio must be bytes"):
+            driver.call("send_bytes", [b"one", b"two", "three", b"four"])
+        driver.send(b"still usable")
+        assert sent(driver, peer) == [b"one", b"two", b"still usable"]
+
+
+@pytest.mark.parametrize("size", [LARGE_MESSAGE - 1, LARGE_MESSAGE, 1024 * 1024])
+def test_large_chunks_arrive_whole(kind: Kind, size: int) -> None:
+    chunk = random.Random(size).randbytes(size)
+    with running(kind) as (driver, peer):
+        driver.send(b"before")
+        driver.send(chunk)
+        driver.send(b"after")
+        assert sent(driver, peer) == [b"before", chunk, b"after"]
 
 
 def test_send_bytes_of_nothing_finishes(kind: Kind) -> None:
