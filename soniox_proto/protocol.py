@@ -442,9 +442,10 @@ class RealtimeSTTProtocol:
                 events.append(Result(message, data))
                 if may_hold_marker(data):
                     self._find_markers(message, now)
-                if message.error_code is not None or message.error_type is not None:
+                fields = vars(message)
+                if fields.get("error_code") is not None or fields.get("error_type") is not None:
                     self._receive_error(message, now)
-                elif message.finished:
+                elif fields.get("finished"):
                     self._receive_finished(message, now)
             if self._events:
                 events += self._take_events()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,9 @@ _PRIVATE: Final = "__pydantic_private__"
 _get = object.__getattribute__
 _set = object.__setattr__
 
+_completing = Lock()
+"""Held while an instance is completed: several threads may have the same one in hand."""
+
 set_fields: Callable[[BaseModel, dict[str, Any]], None] = vars(BaseModel)["__dict__"].__set__
 """Give a new instance of a received model its fields, validated, which become its own."""
 
@@ -31,6 +35,21 @@ def _has(instance: object, name: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+class _Default:
+    """Default of a field that an instance did not receive; the class itself has no attribute."""
+
+    __slots__ = ("_name", "_value")
+
+    def __init__(self, name: str, value: object) -> None:
+        self._name = name
+        self._value = value
+
+    def __get__(self, instance: object, owner: type) -> object:
+        if instance is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        return self._value
 
 
 class ReceivedModel(BaseModel):
@@ -51,25 +70,24 @@ class ReceivedModel(BaseModel):
         """Put the defaults where fields that were not received are looked for."""
         for name, field in cls.model_fields.items():
             if not field.is_required() and field.default_factory is None:
-                type.__setattr__(cls, name, field.default)
+                type.__setattr__(cls, name, _Default(name, field.default))
 
     def _complete(self) -> None:
-        """Add what pydantic expects of an instance; harmless in several threads at once."""
-        if _has(self, _PRIVATE):
-            return
-        fields = vars(self)
-        received = set(fields)
-        # Asked after looking, for another thread may have added the defaults before.
-        if not _has(self, _FIELDS_SET):
-            _set(self, _FIELDS_SET, received)
-        if not _has(self, _EXTRA):
+        """Add what pydantic expects of an instance."""
+        with _completing:
+            if _has(self, _FIELDS_SET):
+                return
+            fields = vars(self)
+            received = set(fields)
+            # In place, for pydantic's serializer may hold the dictionary already; in the order of
+            # the model; and in one call, so that no other thread finds a field missing.
+            known = type(self).model_fields
+            defaults = [field.get_default(call_default_factory=True) for field in known.values()]
+            deque(map(fields.__setitem__, known, map(fields.pop, known, defaults)), maxlen=0)
+            # Last: whoever finds one of these missing comes here.
             _set(self, _EXTRA, {})
-        # In place, for pydantic's serializer may hold the dictionary already; in the order of the
-        # model; and in one call, so that no other thread finds a field missing.
-        known = type(self).model_fields
-        defaults = [field.get_default(call_default_factory=True) for field in known.values()]
-        deque(map(fields.__setitem__, known, map(fields.pop, known, defaults)), maxlen=0)
-        _set(self, _PRIVATE, None)
+            _set(self, _PRIVATE, None)
+            _set(self, _FIELDS_SET, received)
 
     if not TYPE_CHECKING:
 
