@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import cast
@@ -316,7 +315,7 @@ class AsyncRealtimeSTTSession(SessionBase):
             timer_expired=self._timer_expired,
         )
         # Loaded where it is needed: only one of the two is.
-        if running_library() == "asyncio" and (given is None or isinstance(given, socket.socket)):
+        if running_library() == "asyncio" and (given is None or _is_socket(given)):
             from soniox_adapters.asyncio_transport import AsyncioTransport
 
             return AsyncioTransport(host)
@@ -450,6 +449,13 @@ class _EventIterator:
         if result is None:
             raise StopAsyncIteration
         return result.message
+
+
+def _is_socket(given: object) -> bool:
+    """Return whether `given` is a socket."""
+    import socket
+
+    return isinstance(given, socket.socket)
 
 
 def _before_the_loop() -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 from typing_extensions import NotRequired, TypedDict
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
@@ -229,7 +229,7 @@ def start_message(config: RealtimeSTTConfig, *, api_key: str | None = None) -> s
     """
     if api_key is None:
         return config.model_dump_json(exclude_none=True)
-    return json.dumps({"api_key": api_key, **config.model_dump(exclude_none=True)})
+    return to_json({"api_key": api_key, **config.model_dump(exclude_none=True)}).decode()
 
 
 def finalize_message(trailing_silence_ms: int | None = None) -> str:
