@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import plot, report
+from benchmarks import plot, readme, report
 from benchmarks.harness import Effort, Figure, share_of_core
 from benchmarks.processes import prepare_client_process
 
@@ -128,6 +128,8 @@ def _write(stem: str, surroundings: str, summary: str, sections: dict[str, list[
     data = json.dumps(report.to_json(sections, surroundings), indent=1)
     (_RESULTS / f"{stem}.json").write_text(data + "\n", encoding="utf-8")
     print(f"\nWritten: {_RESULTS / stem}.md, .svg and .json")
+    if stem == "latest":
+        readme.update()
 
 
 def _module(name: str) -> ModuleType:

@@ -9,7 +9,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
+from benchmarks.blocking_contenders import bare_event_size, bare_frame, bare_upgrade
+from benchmarks.contenders import BARE_SOCKET
 from benchmarks.harness import OURS, SONIOX
 from benchmarks.messages import API_KEY, CONFIG_FIELDS, START_MESSAGE, Event
 from soniox_proto import RealtimeEvent
@@ -26,6 +29,8 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_BUFFERED_BYTES: Final = 64 * 1024
 
 _AUTHORIZATION: Final = f"Bearer {API_KEY}"
 
@@ -206,6 +211,62 @@ async def _open_picows(url: str) -> AsyncClient:
     return AsyncClient(send, receive, events, close)
 
 
+class _Bare(asyncio.BufferedProtocol):
+    """Counts bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(64 * 1024))
+        self._arrived: asyncio.Future[None] | None = None
+        self._received = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received += nbytes
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    async def take(self, size: int) -> None:
+        """Wait for so many bytes; any number for 0."""
+        while self._received < max(size, 1):
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        self._received -= size or self._received
+
+
+async def _open_bare(url: str) -> AsyncClient:
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    transport, bare = await loop.create_connection(_Bare, parts.hostname or "", parts.port or 80)
+    transport.write(bare_upgrade(url))
+    await bare.take(0)
+    transport.write(bare_frame(0x81, START_MESSAGE.encode()))
+    size, nothing = bare_event_size(url), RealtimeEvent()
+    frames: dict[int, bytes] = {}
+
+    async def send(chunk: bytes) -> None:
+        length = len(chunk)
+        if length not in frames:
+            frames[length] = bare_frame(0x82, chunk)
+        transport.write(frames[length])
+        while transport.get_write_buffer_size() > _BUFFERED_BYTES:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def receive() -> Event:
+        await bare.take(size)
+        return nothing
+
+    async def events() -> AsyncIterator[Event]:
+        while True:
+            yield await receive()
+
+    async def close() -> None:
+        transport.abort()
+
+    return AsyncClient(send, receive, events, close)
+
+
 async def _open_trio_websocket(url: str) -> AsyncClient:
     from trio_websocket import open_websocket_url
 
@@ -233,6 +294,7 @@ ASYNCIO_CONTENDERS: Final = (
     AsyncContender("websockets", "websockets", _open_websockets),
     AsyncContender("aiohttp", "aiohttp", _open_aiohttp),
     AsyncContender("picows", "picows", _open_picows),
+    AsyncContender(BARE_SOCKET, "asyncio", _open_bare),
 )
 """All asyncio clients, the two that matter most side by side."""
 

@@ -11,14 +11,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.contenders import BARE_SOCKET
 from benchmarks.harness import OURS, SONIOX
 from benchmarks.messages import API_KEY, CONFIG_FIELDS, START_MESSAGE, Event, event_json
 from soniox_proto import RealtimeEvent
 
-__all__ = ["BLOCKING_CONTENDERS", "BlockingClient", "BlockingContender", "bare_frame"]
+__all__ = [
+    "BLOCKING_CONTENDERS",
+    "BlockingClient",
+    "BlockingContender",
+    "bare_event_size",
+    "bare_frame",
+    "bare_upgrade",
+]
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -140,16 +147,29 @@ def bare_frame(first_byte: int, payload: bytes) -> bytes:
     return header + bytes(4) + payload
 
 
-def _open_bare_socket(url: str) -> BlockingClient:
+def bare_upgrade(url: str) -> bytes:
+    """Return an upgrade request, made without looking at anything."""
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname, parts.port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    connection.sendall(
+    return (
         f"GET {target} HTTP/1.1\r\nHost: benchmark\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
     )
+
+
+def bare_event_size(url: str) -> int:
+    """Return the size of an event's frame: `tokens` in the path tells."""
+    tokens = parse_qs(urlsplit(url).query).get("tokens", ["0"])[0]
+    payload = len(event_json(int(tokens)))
+    return payload + (2 if payload < 126 else 4)
+
+
+def _open_bare_socket(url: str) -> BlockingClient:
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname, parts.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(bare_upgrade(url))
     # Answered before the start message: what is read later is events only.
     assert connection.recv(_READ_BYTES).endswith(b"\r\n\r\n")
     connection.sendall(bare_frame(0x81, START_MESSAGE.encode()))
@@ -166,9 +186,7 @@ def _open_bare_socket(url: str) -> BlockingClient:
         return nothing if connection.recv(_READ_BYTES) else None
 
     def events() -> Iterator[Event]:
-        # By size alone: `tokens` in the path tells how large an event's frame is.
-        payload = len(event_json(int(parts.query.partition("tokens=")[2].split("&")[0])))
-        size = payload + (2 if payload < 126 else 4)
+        size = bare_event_size(url)
         waiting = 0
         while True:
             waiting += len(connection.recv(_READ_BYTES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -22,8 +22,9 @@ _PRIVATE: Final = "__pydantic_private__"
 _get = object.__getattribute__
 _set = object.__setattr__
 
-_completing = Lock()
-"""Held while an instance is completed: several threads may have the same one in hand."""
+_completing = RLock()
+"""Held while an instance is completed: several threads may have the same one in hand, and a signal
+handler may come in between."""
 
 set_fields: Callable[[BaseModel, dict[str, Any]], None] = vars(BaseModel)["__dict__"].__set__
 """Give a new instance of a received model its fields, validated, which become its own."""
@@ -74,14 +75,16 @@ class ReceivedModel(BaseModel):
 
     def _complete(self) -> None:
         """Add what pydantic expects of an instance."""
+        if _has(self, _FIELDS_SET):
+            return
         with _completing:
+            fields, known = vars(self), type(self).model_fields
+            received = set(known).intersection(fields)
+            # Asked only now: if somebody was faster, what was seen may be the defaults already.
             if _has(self, _FIELDS_SET):
                 return
-            fields = vars(self)
-            received = set(fields)
             # In place, for pydantic's serializer may hold the dictionary already; in the order of
             # the model; and in one call, so that no other thread finds a field missing.
-            known = type(self).model_fields
             defaults = [field.get_default(call_default_factory=True) for field in known.values()]
             deque(map(fields.__setitem__, known, map(fields.pop, known, defaults)), maxlen=0)
             # Last: whoever finds one of these missing comes here.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -140,3 +142,117 @@ async def test_closed_while_it_opens() -> None:
         await transport.wait_closed()
         assert far.recv(1) == b""
         assert near.fileno() == -1
+
+
+# What sessions have in common
+
+
+async def test_buffers_are_written_in_order() -> None:
+    async with opened() as (transport, _, far):
+        transport.write_buffers([b"one", b"", b"two"])
+        transport.write_buffers([])
+        assert far.recv(100) == b"onetwo"
+        large = bytes(range(256)) * 4096
+        transport.write_buffers([b"head", large, b"tail"])
+        received = b""
+        while len(received) < len(large) + 8:
+            received += await asyncio.to_thread(far.recv, 1 << 20)
+        assert received == b"head" + large + b"tail"
+        far.close()
+        await transport.wait_closed()
+        transport.write_buffers([b"late"])
+
+
+async def test_before_it_is_open_nothing_is_written_read_or_waited_for() -> None:
+    transport = AsyncioTransport(Notes().host)
+    transport.write(b"early")
+    transport.write_buffers([b"early"])
+    transport.pause_reading()
+    transport.resume_reading()
+    await transport.wait_closed()
+    transport.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its event loop reads ahead")
+async def test_sessions_of_a_thread_read_to_one_place() -> None:
+    def place() -> int:
+        return id(AsyncioTransport(Notes().host).get_buffer(-1).obj)
+
+    async def place_elsewhere() -> int:
+        return place()
+
+    here = AsyncioTransport(Notes().host).get_buffer(-1)
+    assert place() == place() == id(here.obj)
+    with here[:5] as view:
+        assert not view.readonly
+    elsewhere = await asyncio.to_thread(asyncio.run, place_elsewhere())
+    assert elsewhere != id(here.obj)
+
+
+async def test_each_session_gets_its_own_bytes() -> None:
+    """Many on one loop, whose reads follow each other closely."""
+    count, rounds = 12, 40
+    notes = [Notes() for _ in range(count)]
+    transports = [AsyncioTransport(one.host) for one in notes]
+    peers: list[socket.socket] = []
+    for transport in transports:
+        near, far = socket.socketpair()
+        peers.append(far)
+        await transport.open(connect_options(near))
+    expected = [b""] * count
+    for turn in range(rounds):
+        for index, far in enumerate(peers):
+            piece = bytes([index]) * (1 + (7 * turn + 13 * index) % 3000)
+            far.sendall(piece)
+            expected[index] += piece
+        if turn % 3 == 0:
+            await asyncio.sleep(0)
+    for one, data in zip(notes, expected, strict=True):
+        await one.wait_for(lambda one=one, data=data: len(one.data) == len(data))  # type: ignore[misc]
+        assert one.data == data
+    for transport, far in zip(transports, peers, strict=True):
+        transport.close()
+        await transport.wait_closed()
+        far.close()
+
+
+async def test_loops_in_different_threads_do_not_disturb_each_other() -> None:
+    size = 4 << 20
+
+    async def read(value: int) -> bytes:
+        near, far = socket.socketpair()
+        notes = Notes()
+        transport = AsyncioTransport(notes.host)
+        await transport.open(connect_options(near))
+        with far:
+            sending = asyncio.create_task(asyncio.to_thread(far.sendall, bytes([value]) * size))
+            await notes.wait_for(lambda: len(notes.data) == size)
+            await sending
+        transport.close()
+        await transport.wait_closed()
+        return notes.data
+
+    def read_in_a_loop(value: int) -> bytes:
+        return asyncio.run(read(value))
+
+    results = await asyncio.gather(
+        *(asyncio.to_thread(read_in_a_loop, value) for value in (1, 2, 3))
+    )
+    for value, data in zip((1, 2, 3), results, strict=True):
+        assert data == bytes([value]) * size
+
+
+async def test_buffers_that_are_kept_do_not_change() -> None:
+    """What was read is the host's, whatever is read next."""
+    near, far = socket.socketpair()
+    kept: list[bytes] = []
+    notes = Notes()
+    transport = AsyncioTransport(replace(notes.host, data_received=kept.append))
+    await transport.open(connect_options(near))
+    with far:
+        for piece in (b"first", b"again"):
+            far.sendall(piece)
+            await asyncio.sleep(0.02)
+        assert kept == [b"first", b"again"]
+        transport.close()
+        await transport.wait_closed()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
+
+import pytest
 
 import soniox_adapters
 import soniox_proto
+import soniox_proto.server
 
 OPTIONAL = (
     "trio",
@@ -71,3 +75,35 @@ def test_exports_exist_and_are_unique() -> None:
     assert len(set(soniox_adapters.__all__)) == len(soniox_adapters.__all__)
     for name in soniox_adapters.__all__:
         assert hasattr(soniox_adapters, name)
+
+
+def test_importing_loads_no_event_loop_no_tls_and_no_server() -> None:
+    loaded = loaded_by("import soniox_adapters")
+    assert loaded.isdisjoint({"asyncio", "ssl", "anyio", "soniox_proto.server"})
+
+
+def test_every_name_can_be_had_by_whoever_asks_for_it_first() -> None:
+    for name in ("AudioReceived", "RealtimeSTTServerConnection", "AsyncSonioxClient"):
+        statement = f"from soniox_adapters import {name} as found; import soniox_proto.server"
+        assert "soniox_proto.server" in loaded_by(f"{statement}; assert found.__name__ == {name!r}")
+
+
+def test_everything_can_be_imported_at_once() -> None:
+    for package in ("soniox_adapters", "soniox_proto"):
+        check = f"import {package}; missing = set({package}.__all__) - set(globals())"
+        assert loaded_by(f"from {package} import *; {check}; assert not missing, missing")
+
+
+@pytest.mark.parametrize("package", [soniox_adapters, soniox_proto])
+def test_a_name_that_is_not_exported_is_an_attribute_error(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nix'"):
+        package.nix  # noqa: B018
+    assert not hasattr(package, "__nix__")
+    with pytest.raises(ImportError):
+        exec(f"from {package.__name__} import nix")
+
+
+@pytest.mark.parametrize("package", [soniox_adapters, soniox_proto])
+def test_a_name_is_looked_up_once(package: ModuleType) -> None:
+    assert package.StartReceived is vars(package)["StartReceived"]
+    assert package.StartReceived is soniox_proto.server.StartReceived

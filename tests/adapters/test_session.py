@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ssl
+from collections import deque
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from soniox_adapters import (
     Closed,
+    EndpointDetected,
     Event,
+    Finalized,
     Finished,
     Opened,
     Outcome,
@@ -71,6 +76,13 @@ def test_messages_come_in_order(inbox: Inbox) -> None:
 def test_events_without_a_message_make_nothing_ready(inbox: Inbox) -> None:
     inbox.put([Opened(None, {})])
     inbox.put([])
+    assert not inbox.ready
+
+
+def test_events_about_a_message_are_not_messages(inbox: Inbox) -> None:
+    one = message("one")
+    inbox.put([one, EndpointDetected(one.message, 0, None), Finalized(one.message, 0, 0, 1.0)])
+    assert taken(inbox, 1) == ["one"]
     assert not inbox.ready
 
 
@@ -157,6 +169,61 @@ def test_full_after_so_many_messages(inbox: Inbox) -> None:
         inbox.take()
     assert len(taken(inbox, MAX_WAITING_MESSAGES // 2)) == MAX_WAITING_MESSAGES // 2
     assert not inbox.ready
+
+
+def test_full_until_half_is_taken(inbox: Inbox) -> None:
+    """Reading does not stop and go with each message."""
+    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES + 5)])
+    half = MAX_WAITING_MESSAGES // 2
+    for _ in range(half + 4):
+        inbox.take()
+        assert inbox.full
+    inbox.take()
+    assert not inbox.full
+    inbox.put([message("x") for _ in range(half - 1)])
+    assert not inbox.full
+    inbox.put([message("x")])
+    assert inbox.full
+
+
+def test_what_is_put_while_full_keeps_it_so(inbox: Inbox) -> None:
+    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES)])
+    for _ in range(MAX_WAITING_MESSAGES):
+        inbox.take()
+        inbox.put([message("x")])
+        assert inbox.full
+    inbox.put([closed(Outcome.LOST, LOST)])
+    assert taken(inbox, MAX_WAITING_MESSAGES) == ["x"] * MAX_WAITING_MESSAGES
+    assert not inbox.full
+
+
+@given(st.lists(st.integers(-200, 200), max_size=12))
+def test_full_and_ready_follow_what_is_put_and_taken(steps: list[int]) -> None:
+    inbox = Inbox(raise_on_error=True)
+    waiting: deque[str] = deque()
+    full = False
+    one = message("x")
+    for step in steps:
+        if step > 0:
+            inbox.put([one] * step)
+            waiting.extend("x" * step)
+            full = full or len(waiting) >= MAX_WAITING_MESSAGES
+        for _ in range(min(-step, len(waiting))):
+            assert taken(inbox, 1) == [waiting.popleft()]
+            full = full and len(waiting) > MAX_WAITING_MESSAGES // 2
+        assert inbox.full is full
+        assert inbox.ready is bool(waiting)
+        assert not inbox.overfull
+
+
+def test_inboxes_have_nothing_in_common(inbox: Inbox) -> None:
+    other = Inbox(raise_on_error=True)
+    inbox.put([message("one")])
+    assert not other.ready
+    other.put([message("two")])
+    assert taken(inbox, 1) == ["one"]
+    assert taken(other, 1) == ["two"]
+    assert not Inbox(raise_on_error=True).ready
 
 
 def test_overfull_after_so_many_bytes(inbox: Inbox) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from soniox_adapters.socket_stream import READ_SIZE, SocketStream, open_socket
+from soniox_adapters.socket_stream import MAX_BUFFERS, READ_SIZE, SocketStream, open_socket
 from soniox_proto import Endpoint
 from tests.support.adapter_server import FakeServer, Peer
 
@@ -65,6 +65,36 @@ def test_write_takes_what_fits(pair: tuple[SocketStream, socket.socket]) -> None
         received += far.recv(READ_SIZE)
     assert received == data[:written]
     assert stream.write(bytearray(b"x")) == 1
+
+
+def test_write_buffers(pair: tuple[SocketStream, socket.socket]) -> None:
+    stream, far = pair
+    assert stream.write_buffers([b"one", b"", b"two"]) == 6
+    assert far.recv(100) == b"onetwo"
+    many = [bytes([index]) for index in range(MAX_BUFFERS + 5)]
+    written = stream.write_buffers(many)
+    assert 0 < written <= len(many)
+    assert far.recv(100) == b"".join(many)[:written]
+    large = bytes(range(256)) * 40_000
+    written = stream.write_buffers([b"head", large, b"tail"])
+    assert 4 < written < len(large)
+    assert stream.write_buffers([b"no", b"room"]) == 0
+    far.settimeout(LONG)
+    received = b""
+    while len(received) < written:
+        received += far.recv(READ_SIZE)
+    assert received == (b"head" + large)[:written]
+    far.close()
+    with pytest.raises(OSError):  # noqa: PT011
+        stream.write_buffers([b"x", b"y"])
+
+
+def test_write_buffers_where_only_one_can_be_written(reluctant: Reluctant) -> None:
+    stream, double = reluctant(ssl.SSLWantReadError(), ssl.SSLWantReadError())
+    assert stream.write_buffers([b"one", b"two"]) == 0
+    assert stream.write_waits_for_read
+    double.on_send = None
+    assert stream.write_buffers([b"one", b"two"]) == 6
 
 
 def test_failures_are_raised(pair: tuple[SocketStream, socket.socket]) -> None:

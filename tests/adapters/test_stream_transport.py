@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
+from typing_extensions import override
 
 import soniox_adapters.stream_transport
-from soniox_adapters.stream_transport import StreamTransport
+from soniox_adapters.socket_stream import SocketStream
+from soniox_adapters.stream_transport import StreamTransport, _continue_handshake, _TrioSocket
 from tests.support.adapter_hosts import Notes, connect_options
 from tests.support.adapter_server import PATIENCE
 
@@ -202,3 +209,377 @@ async def test_end_of_stream_is_no_failure() -> None:
     async with opened(BrokenStream(anyio.EndOfStream(), None)) as (_, notes, _):
         await notes.wait_for(lambda: notes.ended)
         assert notes.failure is None
+
+
+# Sockets on trio, which are written to at once
+
+on_trio = pytest.mark.parametrize("anyio_backend", ["trio"])
+
+
+@asynccontextmanager
+async def opened_socket() -> AsyncIterator[tuple[StreamTransport, Notes, socket.socket]]:
+    """An open transport on a socket, its host's notes, and the other end."""
+    near, far = socket.socketpair()
+    far.settimeout(PATIENCE)
+    notes = Notes()
+    transport = StreamTransport(notes.host)
+    await transport.open(connect_options(near))
+    with far:
+        try:
+            yield transport, notes, far
+        finally:
+            transport.close()
+            await transport.wait_closed()
+    assert near.fileno() == -1
+
+
+@on_trio
+async def test_a_socket_is_written_to_at_once() -> None:
+    async with opened_socket() as (transport, notes, far):
+        far.setblocking(False)
+        transport.write(b"there")
+        assert far.recv(100) == b"there", "without a turn of the event loop"
+        transport.write(b"")
+        transport.write_buffers([b"one", b"", b"two"])
+        assert far.recv(100) == b"onetwo"
+        assert not transport.writing_paused
+        far.sendall(b"back")
+        await notes.wait_for(lambda: notes.data == b"back")
+        far.close()
+        await notes.wait_for(lambda: notes.ended)
+        assert notes.resumed == 0
+
+
+def pattern(size: int, seed: int = 0) -> bytes:
+    """Return bytes that tell their places."""
+    return b"".join((seed + at).to_bytes(4, "big") for at in range(size // 4))
+
+
+async def received_by(far: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        received += await anyio.to_thread.run_sync(far.recv, 1 << 20)
+    return received
+
+
+@on_trio
+@pytest.mark.parametrize("turns", [False, True])
+async def test_what_a_socket_does_not_take_follows_in_order(turns: bool) -> None:
+    """With and without a turn of the writer between the writes."""
+    async with opened_socket() as (transport, notes, far):
+        parts = [pattern(3 << 20), pattern(1 << 20, 1 << 24), b"last"]
+        for part in parts:
+            transport.write(part)
+            if turns:
+                await anyio.wait_all_tasks_blocked()
+        assert transport.writing_paused
+        expected = b"".join(parts)
+        assert await received_by(far, len(expected)) == expected
+        await notes.wait_for(lambda: not transport.writing_paused)
+        assert notes.resumed == 1
+        transport.write(b"again at once")
+        assert far.recv(100) == b"again at once"
+
+
+@on_trio
+async def test_little_that_a_socket_does_not_take_pauses_nobody() -> None:
+    async with opened_socket() as (transport, _notes, far):
+        filled = 0
+        while not transport._output:
+            transport.write(bytes(1000))
+            filled += 1000
+        transport.write(b"more")
+        assert not transport.writing_paused
+        assert (await received_by(far, filled + 4))[-4:] == b"more"
+        assert not transport.writing_paused
+
+
+@on_trio
+@pytest.mark.parametrize("paused", [False, True])
+async def test_what_the_peer_said_before_a_write_failed_at_once(paused: bool) -> None:
+    async with opened_socket() as (transport, notes, far):
+        if paused:
+            transport.pause_reading()
+        far.sendall(b"last words")
+        far.close()
+        transport.write(b"too late")
+        transport.write(b"and later")
+        await notes.wait_for(lambda: notes.failure is not None or notes.ended)
+        assert notes.data == b"last words"
+        await notes.wait_for(lambda: notes.failure is not None)
+        assert isinstance(notes.failure, OSError)
+
+
+@on_trio
+async def test_what_the_peer_said_is_read_even_by_a_reader_that_waits() -> None:
+    async with opened_socket() as (transport, notes, far):
+        transport.pause_reading()
+        far.sendall(b"first")
+        await notes.wait_for(lambda: notes.data == b"first")
+        far.sendall(b" last")
+        far.close()
+        await anyio.wait_all_tasks_blocked()
+        assert notes.data == b"first"
+        transport.write(b"too late")
+        await notes.wait_for(lambda: notes.failure is not None)
+        assert notes.data == b"first last"
+
+
+@on_trio
+async def test_a_write_that_fails_while_there_is_nothing_to_read() -> None:
+    async with opened_socket() as (transport, notes, far):
+        far.shutdown(socket.SHUT_RD)
+        transport.write(b"nobody takes this")
+        assert notes.failure is None, "told later: the host is not to be called back at once"
+        await notes.wait_for(lambda: notes.failure is not None)
+        assert notes.data == b""
+        assert not notes.ended
+
+
+@on_trio
+async def test_a_write_that_fails_while_much_waits() -> None:
+    async with opened_socket() as (transport, notes, far):
+        transport.write(bytes(4 << 20))
+        await anyio.wait_all_tasks_blocked()
+        assert transport.writing_paused
+        far.close()
+        await notes.wait_for(lambda: notes.failure is not None or notes.ended)
+        transport.close()
+        await transport.wait_closed()
+        assert not transport.writing_paused, "senders are told"
+
+
+@on_trio
+async def test_closing_a_socket_sends_what_waits_to_be_sent() -> None:
+    async with opened_socket() as (transport, _notes, far):
+        written = 0
+        while not transport._output:
+            transport.write(bytes(1000))
+            written += 1000
+        transport.write(b"bye!")
+        transport.close()
+        data = await received_by(far, written + 4)
+        assert data == bytes(written) + b"bye!"
+        await transport.wait_closed()
+        assert far.recv(1) == b""
+
+
+@on_trio
+@pytest.mark.parametrize("plain", [True, False])
+async def test_tls_in_both_directions_at_once(
+    plain: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    near, far = socket.socketpair()
+    far.settimeout(PATIENCE)
+    size = 2 << 20
+
+    def echo() -> bytes:
+        with server_tls.wrap_socket(far, server_side=True) as secured:
+            received = b""
+            while len(received) < size:
+                piece = secured.recv(1 << 16)
+                secured.sendall(piece)
+                received += piece
+        return received
+
+    notes = Notes()
+    transport = StreamTransport(notes.host)
+    expected = pattern(size)
+    echoed: list[bytes] = []
+
+    async def serve() -> None:
+        echoed.append(await anyio.to_thread.run_sync(echo))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        stream: object = near
+        if not plain:
+            stream = await anyio.abc.SocketStream.from_socket(near)
+        options = connect_options(stream, url="wss://localhost")
+        await transport.open(replace(options, ssl_context=client_tls))
+        for start in range(0, size, 1 << 18):
+            transport.write(expected[start : start + (1 << 18)])
+        await notes.wait_for(lambda: notes.ended)
+    transport.close()
+    await transport.wait_closed()
+    assert echoed == [expected]
+    assert notes.data == expected
+
+
+class ReluctantStream(SocketStream):
+    """Wants the other direction first, as TLS may, until the socket is ready for it."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__(connected)
+        self.reads_refused = self.writes_refused = 0
+
+    @override
+    def read(self) -> bytes | None:
+        if self.reads_refused:
+            self.reads_refused -= 1
+            self.read_waits_for_write = True
+            return None
+        return super().read()
+
+    @override
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        if self.writes_refused:
+            self.writes_refused -= 1
+            self.write_waits_for_read = True
+            return 0
+        return super().write(data)
+
+
+@pytest.fixture
+def reluctant() -> Iterator[tuple[_TrioSocket, ReluctantStream, socket.socket]]:
+    """A socket for trio whose TLS is reluctant, that TLS, and the other end."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.settimeout(PATIENCE)
+    stream = _TrioSocket(near)
+    stream._stream = double = ReluctantStream(near)
+    yield stream, double, far
+    near.close()
+    far.close()
+
+
+Reluctant = tuple[_TrioSocket, ReluctantStream, socket.socket]
+
+
+@on_trio
+async def test_tls_read_that_has_to_write_waits_for_room(reluctant: Reluctant) -> None:
+    stream, double, far = reluctant
+    double.reads_refused = 2
+    far.sendall(b"data")
+    with anyio.fail_after(PATIENCE):
+        assert await stream.receive() == b"data"
+    assert not double.reads_refused
+
+
+@on_trio
+async def test_tls_write_that_has_to_read_waits_for_input(reluctant: Reluctant) -> None:
+    stream, double, far = reluctant
+    double.writes_refused = 1
+    with anyio.move_on_after(0.05) as scope:
+        await stream.send(b"data")
+    assert scope.cancelled_caught, "there is room, but that does not help"
+    double.writes_refused = 1
+    far.sendall(b"x")
+    with anyio.fail_after(PATIENCE):
+        await stream.send(b"data")
+    assert far.recv(100) == b"data"
+
+
+@on_trio
+async def test_two_that_wait_for_the_same(reluctant: Reluctant) -> None:
+    """A reader waits for input, and a writer whose TLS has to read does too."""
+    stream, double, far = reluctant
+    double.writes_refused = 3
+    received: list[bytes] = []
+
+    async def receive() -> None:
+        received.append(await stream.receive())
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            await stream.send(b"data")
+            assert received == [], "the reader waited all the while"
+            assert far.recv(100) == b"data"
+            far.sendall(b"answer")
+    assert received == [b"answer"]
+
+
+@on_trio
+async def test_two_that_wait_for_room(reluctant: Reluctant) -> None:
+    """A writer waits for room, and a reader whose TLS has to write does too."""
+    stream, double, far = reluctant
+    size = 4 << 20
+    received: list[bytes] = []
+
+    async def receive() -> None:
+        received.append(await stream.receive())
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.send, bytes(size))
+            await anyio.wait_all_tasks_blocked()
+            double.reads_refused = 3
+            group.start_soon(receive)
+            await anyio.sleep(0.05)
+            far.sendall(b"data")
+            assert len(await received_by(far, size)) == size
+    assert received == [b"data"]
+
+
+@on_trio
+async def test_closing_a_socket_wakes_who_waits_for_it() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    stream = _TrioSocket(near)
+    failures: list[type[Exception]] = []
+
+    async def receive() -> None:
+        try:
+            await stream.receive()
+        except Exception as error:
+            failures.append(type(error))
+
+    with far, anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            await stream.close()
+    assert failures == [trio.ClosedResourceError]
+
+
+class SlowHandshake:
+    """Needs several steps, some to read and some to write."""
+
+    def __init__(self, *steps: Exception) -> None:
+        self.steps = list(steps)
+
+    def do_handshake(self) -> None:
+        if self.steps:
+            raise self.steps.pop(0)
+
+
+def test_what_a_handshake_waits_for() -> None:
+    secured = cast("Any", SlowHandshake(ssl.SSLWantReadError(), ssl.SSLWantWriteError()))
+    assert [_continue_handshake(secured) for _ in range(3)] == ["read", "write", None]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        _continue_handshake(cast("Any", SlowHandshake(ssl.SSLCertVerificationError())))
+
+
+@on_trio
+async def test_a_handshake_that_finds_no_room_goes_on(
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once it is told to wait for room, which there is."""
+    go_on = _continue_handshake
+    awaited: list[str | None] = []
+
+    def tell(secured: ssl.SSLSocket) -> str | None:
+        awaited.append("write" if not awaited else go_on(secured))
+        return awaited[-1]
+
+    monkeypatch.setattr(soniox_adapters.stream_transport, "_continue_handshake", tell)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.settimeout(PATIENCE)
+
+    def serve() -> None:
+        with server_tls.wrap_socket(far, server_side=True) as secured:
+            secured.sendall(b"welcome")
+
+    stream = _TrioSocket(near)
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, serve)
+        await stream.handshake(client_tls, "localhost")
+        assert await stream.receive() == b"welcome"
+    await stream.close()
+    assert awaited[0] == "write"
+    assert awaited[-1] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -197,6 +198,37 @@ def test_a_new_key_masks_each_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(drawn) == 2
 
 
+def test_keys_are_used_once_and_in_the_order_in_which_they_were_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = itertools.count()
+
+    def draw(size: int) -> bytes:
+        return b"".join(next(numbers).to_bytes(4, "big") for _ in range(size // 4))
+
+    monkeypatch.setattr(os, "urandom", draw)
+    writers = [FrameWriter(masked=True) for _ in range(2)]
+    frames = [writers[at % 2].frame(BINARY_FRAME, b"ab") for at in range(1000)]
+    keys = [frame[2:6] for frame in frames]
+    assert len(set(keys)) == 1000
+    assert keys[::2] == sorted(keys[::2])
+    for frame, key in zip(frames, keys, strict=True):
+        assert frame == encode(Opcode.BINARY, b"ab", mask=key)
+
+
+SIZES = st.sampled_from([0, 1, 2, 125, 126, 127, 3840, 65535, 65536, 70_000])
+
+
+@given(st.lists(st.tuples(st.sampled_from([TEXT_FRAME, BINARY_FRAME]), SIZES), max_size=12))
+def test_headers_are_right_whatever_was_framed_before(steps: list[tuple[int, int]]) -> None:
+    client, server = FrameWriter(masked=True), FrameWriter(masked=False)
+    for first_byte, size in steps:
+        payload = b"x" * size
+        opcode = first_byte & 0x0F
+        assert client.frame(first_byte, payload) == encode(opcode, payload, mask=b"key ")
+        assert server.frame(first_byte, payload) == encode(opcode, payload)
+
+
 def test_a_server_does_not_mask() -> None:
     assert FrameWriter(masked=False).frame(TEXT_FRAME, b"hi") == b"\x81\x02hi"
 
@@ -232,3 +264,106 @@ def test_a_held_header_takes_no_memory_to_speak_of() -> None:
     reader = FrameReader(masked=False, max_message_size=10)
     for byte in b"\x82\x7f" + b"\x7f" * 7:
         assert list(reader.read(bytes([byte]))) == []
+
+
+def read_all(reader: FrameReader, pieces: Sequence[bytes]) -> tuple[list[str | bytes], bytes]:
+    """Return the messages, and all that was left to wsproto, up to text that is not UTF-8."""
+    messages: list[str | bytes] = []
+    foreign = b""
+    for piece in pieces:
+        messages += reader.read(piece)
+        while reader.stopped and not reader.invalid_text:
+            taken = bytes(reader.read_foreign())
+            assert taken, "where it stops there is something"
+            foreign += taken
+            messages += reader.read()
+    return messages, foreign
+
+
+OURS = st.one_of(
+    st.text(max_size=20).map(lambda content: (content, encode(Opcode.TEXT, content.encode()))),
+    st.binary(max_size=200).map(lambda content: (content, encode(Opcode.BINARY, content))),
+)
+FRAGMENTED = st.lists(st.binary(max_size=5), max_size=3).map(
+    lambda parts: (
+        encode(Opcode.TEXT, b"first", final=False)
+        + b"".join(encode(Opcode.CONTINUATION, part, final=False) for part in parts)
+        + encode(Opcode.PING, b"between")
+        + encode(Opcode.CONTINUATION, b"last")
+    )
+)
+LEFT = st.one_of(
+    st.binary(max_size=125).map(lambda payload: encode(Opcode.PING, payload)),
+    st.just(encode(Opcode.PONG)),
+    st.just(encode(Opcode.BINARY, b"x" * (MAX_MESSAGE_SIZE + 1))),
+    st.just(encode(Opcode.TEXT, b"masked", mask=CLIENT_MASK)),
+    st.just(encode(Opcode.TEXT, b"extended", reserved=4)),
+    st.just(encode(Opcode.PING, b"x" * 70_000)),
+    FRAGMENTED,
+).map(lambda raw: (None, raw))
+
+
+@given(st.lists(OURS | OURS | LEFT, max_size=8), CUTS)
+def test_whole_messages_are_read_and_all_the_rest_is_left(
+    parts: list[tuple[str | bytes | None, bytes]], cuts: Sequence[int]
+) -> None:
+    reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
+    stream = b"".join(raw for _, raw in parts)
+    messages, foreign = read_all(reader, pieces_of(stream, cuts))
+    assert messages == [message for message, _ in parts if message is not None]
+    assert foreign == b"".join(raw for message, raw in parts if message is None)
+    assert not reader.stopped
+    assert reader.read() == []
+
+
+def test_a_reader_stops_where_something_else_begins() -> None:
+    reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
+    ping, after = encode(Opcode.PING, b"now"), encode(Opcode.TEXT, b"after")
+    assert reader.read(encode(Opcode.TEXT, b"before") + ping + after) == ["before"]
+    assert reader.stopped
+    assert bytes(reader.read_foreign()) == ping
+    assert reader.read() == ["after"]
+    assert not reader.stopped
+
+
+def test_a_frame_that_is_left_may_come_in_pieces() -> None:
+    reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
+    ping = encode(Opcode.PING, b"now")
+    assert reader.read(ping[:3]) == []
+    assert bytes(reader.read_foreign()) == ping[:3]
+    assert reader.read() == []
+    assert not reader.stopped, "there is nothing more"
+    assert reader.read(ping[3:] + encode(Opcode.BINARY, b"after")) == []
+    assert bytes(reader.read_foreign()) == ping[3:]
+    assert reader.read() == [b"after"]
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_text_that_is_not_utf_8_ends_it(cut: int) -> None:
+    reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
+    assert reader.read(encode(Opcode.TEXT, b"before")) == ["before"]
+    assert not reader.invalid_text
+    bad = encode(Opcode.TEXT, b"ab\xffcdef")
+    messages = reader.read(bad[:cut]) if cut else []
+    if not reader.invalid_text:
+        messages += reader.read(bad[cut:])
+    assert messages == []
+    assert reader.stopped
+    assert reader.invalid_text
+
+
+def test_what_came_before_text_that_is_not_utf_8_is_read() -> None:
+    reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
+    stream = encode(Opcode.TEXT, b"one") + encode(Opcode.BINARY, b"\xff")
+    assert reader.read(stream + encode(Opcode.TEXT, b"\xff")) == ["one", b"\xff"]
+    assert reader.invalid_text
+
+
+def test_a_server_reads_masked_audio_and_leaves_text() -> None:
+    reader = FrameReader(masked=True, max_message_size=MAX_MESSAGE_SIZE)
+    audio = encode(Opcode.BINARY, b"audio", mask=CLIENT_MASK)
+    text = encode(Opcode.TEXT, b"text", mask=CLIENT_MASK)
+    assert read_all(reader, [audio + text + audio]) == ([b"audio", b"audio"], text)
+    assert read_all(reader, [audio[:8], audio[8:] + text[:3], text[3:]]) == ([b"audio"], text)
+    bare = encode(Opcode.BINARY, b"not masked")
+    assert read_all(reader, [bare]) == ([], bare)

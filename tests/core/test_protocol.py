@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soniox_proto import (
+    Closed,
     EndpointDetected,
     Finalized,
+    Finished,
     RealtimeSTTProtocol,
     Result,
+    ServerError,
     SessionState,
     SonioxStateError,
     SonioxValidationError,
@@ -21,8 +24,10 @@ from soniox_proto import (
 from tests.support.core_messages import (
     CONFIG,
     FINALIZE,
+    FINISHED,
     KEEPALIVE,
     START_MESSAGE,
+    error,
     result,
     token,
 )
@@ -209,6 +214,147 @@ class TestResults:
             number, asked_at = outstanding.pop(0) if outstanding else (None, None)
             assert answer.finalize_index == number
             assert answer.round_trip == (None if asked_at is None else now - asked_at)
+
+
+NOT_A_MESSAGE = "hello"
+LIMIT = error(429, "rate_limited", "Slow down.")
+
+ANSWERS = st.sampled_from(
+    [
+        result("a"),
+        result(),
+        result("<end>", "<fin>", "<fin>"),
+        result("b").encode(),
+        result(token("c", emotion="joy"), queue=1),
+        FINISHED,
+        LIMIT,
+        NOT_A_MESSAGE,
+        b"\xff",
+    ]
+)
+
+
+def all_of(protocol: RealtimeSTTProtocol) -> object:
+    """Return all there is to see of a session."""
+    return (
+        protocol.state,
+        protocol.outcome,
+        repr(protocol.error),
+        protocol.close_code,
+        protocol.last_message,
+        protocol.stats,
+        protocol.next_timeout(),
+        protocol.output_waits,
+        protocol.messages_to_send(),
+    )
+
+
+class TestSeveralMessages:
+    @pytest.mark.parametrize("before", ["", "finalize", "abort", "finish", "close"])
+    @given(answers=st.lists(ANSWERS, max_size=6), cut=st.integers(0, 6))
+    def test_are_taken_as_if_one_came_after_the_other(
+        self, before: str, answers: list[str | bytes], cut: int
+    ) -> None:
+        together, single = started(finalize_timeout=30.0), started(finalize_timeout=30.0)
+        for protocol in (together, single):
+            if before:
+                getattr(protocol, before)(1.0)
+        events = together.receive_messages(answers[:cut], 2.0)
+        events += together.receive_messages(iter(answers[cut:]), 2.0)
+        expected = [event for raw in answers for event in single.receive_message(raw, 2.0)]
+        if not answers:
+            expected += single.receive_messages([], 2.0)
+        assert list(map(repr, events)) == list(map(repr, expected))
+        assert all_of(together) == all_of(single)
+
+    def test_none_at_all(self) -> None:
+        protocol = started()
+        assert protocol.receive_messages([], 1.0) == []
+        protocol.abort(1.0)
+        assert kinds(protocol.receive_messages([], 1.0)) == [Closed]
+
+    def test_behind_one_that_is_none_are_not_read(self) -> None:
+        protocol = started()
+        events = protocol.receive_messages([result("a"), NOT_A_MESSAGE, result("b")], 1.0)
+        assert kinds(events) == [Result, Closed]
+        assert protocol.stats.received_messages == 1
+        assert protocol.close_code == 1007
+
+    def test_behind_the_finished_response_are_read_on(self) -> None:
+        events = started().receive_messages([FINISHED, result("a"), LIMIT], 1.0)
+        assert kinds(events) == [Result, Finished, Result, Result, ServerError]
+
+    def test_before_the_start_there_can_be_none(self) -> None:
+        protocol = RealtimeSTTProtocol(CONFIG)
+        for reason in ("not connected", "not open yet"):
+            with pytest.raises(SonioxStateError, match=reason):
+                protocol.receive_messages([], 0.0)
+            with pytest.raises(SonioxStateError, match=reason):
+                protocol.receive_message(result("a"), 0.0)
+            if protocol.state is SessionState.IDLE:
+                protocol.connect(0.0)
+
+
+class TestTakingAudio:
+    def test_gives_what_is_to_be_sent_at_once(self) -> None:
+        protocol = started()
+        assert protocol.take_audio(b"one", 1.0) == b"one"
+        assert protocol.take_audio(bytearray(b"two"), 2.0) == b"two"
+        assert protocol.messages_to_send() == []
+        assert (protocol.stats.sent_audio_bytes, protocol.stats.sent_audio_chunks) == (6, 2)
+        assert protocol.next_timeout() == 7.0, "audio puts the keepalive off"
+
+    def test_gives_nothing_where_nothing_is_sent(self) -> None:
+        protocol = started()
+        assert protocol.take_audio(b"", 1.0) is None
+        protocol.pause(1.0, finalize=False)
+        assert protocol.take_audio(b"dropped", 1.0) is None
+        assert protocol.stats.dropped_while_paused_bytes == 7
+        assert protocol.messages_to_send() == []
+
+    def test_gives_nothing_before_the_start_but_holds_it(self) -> None:
+        protocol = RealtimeSTTProtocol(CONFIG)
+        protocol.connect(0.0)
+        assert protocol.take_audio(b"held", 1.0) is None
+        protocol.start(2.0)
+        assert protocol.messages_to_send() == [START_MESSAGE, b"held"]
+        assert protocol.stats.sent_audio_chunks == 1
+
+    def test_refuses_what_sending_refuses(self) -> None:
+        protocol = RealtimeSTTProtocol(CONFIG)
+        with pytest.raises(SonioxStateError, match="not connected"):
+            protocol.take_audio(b"x", 0.0)
+        protocol.start(0.0)
+        with pytest.raises(SonioxValidationError, match="contiguous"):
+            protocol.take_audio(memoryview(b"abc")[::2], 0.0)
+        protocol.finish(1.0)
+        for chunk in (b"x", b""):
+            with pytest.raises(SonioxStateError, match="end-of-audio was already sent"):
+                protocol.take_audio(chunk, 1.0)
+
+    def test_a_clock_that_runs_backwards_does_no_harm(self) -> None:
+        protocol = started()
+        protocol.take_audio(b"one", 3.0)
+        protocol.take_audio(b"two", 1.0)
+        assert protocol.next_timeout() == 8.0
+
+
+class TestOutputWaits:
+    def test_while_there_is_something_to_send(self) -> None:
+        protocol = started()
+        assert not protocol.output_waits
+        protocol.send_audio(b"audio", 1.0)
+        assert protocol.output_waits
+        protocol.messages_to_send()
+        assert not protocol.output_waits
+
+    def test_once_the_websocket_is_to_be_closed(self) -> None:
+        closing, lost = started(), started()
+        closing.close(1.0)
+        assert closing.output_waits
+        lost.receive_close(1000, "", 1.0)
+        assert lost.closed
+        assert lost.output_waits
 
 
 def test_the_configuration_is_the_one_given() -> None:

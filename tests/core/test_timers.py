@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,3 +74,53 @@ class TestExpiry:
         for timer in table.expire(60.0):
             table.start(timer, 60.0, 5.0)
         assert table.next_timeout() == 65.0
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("start"),
+        st.sampled_from(Timer),
+        st.floats(-100, 100),
+        st.none() | st.floats(0, 50),
+    ),
+    st.tuples(st.just("stop"), st.sampled_from(Timer)),
+    st.tuples(st.just("stop_all")),
+    st.tuples(st.just("expire"), st.floats(-100, 150)),
+    # Some timers expire, and the handler does not come to the rest.
+    st.tuples(st.just("expire one"), st.floats(-100, 150)),
+    st.tuples(st.just("look")),
+)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_the_earliest_deadline_is_known_after_whatever_was_done(steps: list[Any]) -> None:
+    table = TimerTable()
+    deadlines: dict[Timer, float] = {}
+    for step in steps:
+        match step:
+            case "start", timer, now, delay:
+                table.start(timer, now, delay)
+                if delay is not None:
+                    deadlines[timer] = now + delay
+            case "stop", timer:
+                table.stop(timer)
+                deadlines.pop(timer, None)
+            case ("stop_all",):
+                table.stop_all()
+                deadlines.clear()
+            case "expire", now:
+                due = sorted(timer for timer in deadlines if deadlines[timer] <= now)
+                for timer in table.expire(now):
+                    assert timer == due.pop(0)
+                    del deadlines[timer]
+                    assert table.next_timeout() == min(deadlines.values(), default=None)
+                assert due == []
+            case "expire one", now:
+                first = min((timer for timer in deadlines if deadlines[timer] <= now), default=None)
+                assert next(table.expire(now), None) == first
+                if first is not None:
+                    del deadlines[first]
+            case _:
+                assert table.next_timeout() == min(deadlines.values(), default=None)
+    for _ in range(2):
+        assert table.next_timeout() == min(deadlines.values(), default=None)
