@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import readme
 from soniox_adapters import client as client_module
 from soniox_adapters.server import LocalServer, run_in_thread
 from tests.support.outcome_table import table, written_table
@@ -41,3 +42,7 @@ def test_example(
 
 def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
     assert written_table() == table(), "run: python -m tests.support.outcome_table"
+
+
+def test_the_table_of_costs_is_the_latest_that_was_measured() -> None:
+    assert readme.written() == readme.measured(), "run: python -m benchmarks.readme"
