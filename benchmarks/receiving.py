@@ -19,7 +19,7 @@ _EVENTS: Final[tuple[tuple[int, int, Target], ...]] = (
 )
 """Tokens of an event, events of one measurement, and the target."""
 
-_ROUNDS: Final = 9
+_ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:

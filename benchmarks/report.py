@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import statistics
@@ -191,6 +192,8 @@ def _median(series: Series | None) -> str:
 
 def _number(value: float) -> str:
     """Return a number with three digits that count."""
+    if math.isnan(value):
+        return _NOTHING
     size = abs(value)
     return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 

@@ -15,7 +15,7 @@ __all__ = ["measure"]
 _CHUNK_BYTES: Final = 640
 _TOKENS: Final = 5
 _ROUND_TRIPS: Final = 1_000
-_ROUNDS: Final = 7
+_ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:

@@ -19,7 +19,7 @@ _SIZES: Final[tuple[tuple[int, str, int, Target | None], ...]] = (
 )
 """Bytes of a chunk, how to call it, chunks of one measurement, and the target."""
 
-_ROUNDS: Final = 7
+_ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:

@@ -19,7 +19,7 @@ _SPEEDUPS: Final = "websockets.speedups"
 """The only masking in C that either of the two uses."""
 
 _CHUNKS: Final = 10_000
-_ROUNDS: Final = 5
+_ROUNDS: Final = 13
 _VARIANTS: Final = (
     (SONIOX, SONIOX, False),
     (OURS, OURS, True),

@@ -332,7 +332,8 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     async def _finish_sending(self, transport: AsyncTransport) -> None:
         if not transport.writing_paused:
-            await transport.checkpoint()
+            if transport.checkpoint_due():
+                await transport.checkpoint()
             return
         # What comes in is read while this waits, or two full buffers would wait for each other.
         self._senders_waiting += 1

@@ -84,20 +84,30 @@ class FrameWriter:
 
     def frame(self, first_byte: int, payload: bytes) -> bytes:
         """Return `payload` as one frame."""
-        return b"".join(self.frame_parts(first_byte, payload))
-
-    def frame_parts(self, first_byte: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return `payload` as one frame, in parts: header, masking key, and the masked payload."""
         size = len(payload)
         if size != self._size or first_byte != self._first_byte:
             self._make_header(first_byte, size)
         mask = self._mask
         if mask is None:
-            return self._header, b"", payload
+            return self._header + payload
         for (key,) in self._keys:
-            return self._header, key, mask(payload, key)
+            return b"".join((self._header, key, mask(payload, key)))
+        self._draw_keys()
+        return self.frame(first_byte, payload)
+
+    def frame_in_parts(self, first_byte: int, payload: bytes) -> tuple[bytes, bytes]:
+        """Return `payload` as one frame in two parts, so that nothing but masking copies it."""
+        self._make_header(first_byte, len(payload))
+        mask = self._mask
+        if mask is None:
+            return self._header, payload
+        for (key,) in self._keys:
+            return self._header + key, mask(payload, key)
+        self._draw_keys()
+        return self.frame_in_parts(first_byte, payload)
+
+    def _draw_keys(self) -> None:
         self._keys = _split_keys(os.urandom(4 * KEYS_IN_POOL))
-        return self.frame_parts(first_byte, payload)
 
     def _make_header(self, first_byte: int, size: int) -> None:
         bit = 0 if self._mask is None else _MASKED

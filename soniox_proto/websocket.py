@@ -249,14 +249,14 @@ class WebSocket:
         elif isinstance(message, str):
             self._output.append(writer.frame(TEXT_FRAME, message.encode()))
         elif len(message) < LARGE_MESSAGE:
-            self._output.append(b"".join(writer.frame_parts(BINARY_FRAME, message)))
+            self._output.append(writer.frame(BINARY_FRAME, message))
         else:
-            self._output += writer.frame_parts(BINARY_FRAME, message)
+            self._output += writer.frame_in_parts(BINARY_FRAME, message)
 
     def binary_to_send(self, message: bytes) -> bytes:
         """Do as `send_message`, then `data_to_send`, without a queue where there is none."""
         if self._writer is not None and self.open and not self._output:
-            return b"".join(self._writer.frame_parts(BINARY_FRAME, message))
+            return self._writer.frame(BINARY_FRAME, message)
         self.send_message(message)
         return self.data_to_send()
 

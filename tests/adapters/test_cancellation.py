@@ -140,7 +140,7 @@ async def test_abort(anyio_backend: str) -> None:
 
 async def test_many_small_sends(anyio_backend: str) -> None:
     def use(session: AsyncRealtimeSTTSession, peer: Peer) -> Callable[[], Awaitable[object]]:
-        return lambda: session.send_bytes([b"x"] * 100, finish=False)
+        return lambda: session.send_bytes(iter([b"x"] * 100), finish=False)
 
     await check_every_checkpoint(anyio_backend, answers_echoes, use)
 

@@ -138,7 +138,7 @@ class Guard:
         self.inside: dict[int, int] = {}
         self.calls = 0
         self.trespasses = 0
-        for name in ("read", "write", "has_more"):
+        for name in ("read", "write", "write_buffers", "has_more"):
             monkeypatch.setattr(SocketStream, name, self._guarded(getattr(SocketStream, name)))
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,7 +176,7 @@ class BrokenLock:
 
 def send_from_many_threads(driver: SessionDriver) -> list[BaseException | None]:
     senders = [
-        driver.start("send_bytes", numbered_chunks(sender), finish=False)
+        driver.start("send_bytes", iter(numbered_chunks(sender)), finish=False)
         for sender in range(SENDERS)
     ]
     return [sender.exception(PATIENCE * 2) for sender in senders]

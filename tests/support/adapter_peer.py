@@ -158,8 +158,8 @@ class Peer:
         """Send the alert that ends TLS, without waiting for the client's."""
         assert isinstance(self._socket, ssl.SSLSocket)
         self._socket.settimeout(0)
-        # The alert is sent, then the answer is wanted.
-        with contextlib.suppress(ssl.SSLWantReadError):
+        # The alert is sent, then the answer is wanted; the client may be gone by then.
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLEOFError):
             self._socket.unwrap()
 
     def reset(self) -> None:
