@@ -81,6 +81,14 @@ def run_on_asyncio(
         loop.close()
 
 
+async def _enter(client: Any, config: Any) -> AsyncClient:
+    """Enter a session of ours or of the official client: they have the same methods."""
+    session = await client.realtime.stt.connect(config=config).enter()
+    return AsyncClient(
+        session.send_byte_chunk, session.receive_event, session.receive_events, session.close
+    )
+
+
 @cache
 def _our_client(url: str) -> Any:
     from soniox_adapters import AsyncSonioxClient
@@ -91,11 +99,7 @@ def _our_client(url: str) -> Any:
 async def _open_ours(url: str) -> AsyncClient:
     from soniox_adapters import RealtimeSTTConfig
 
-    config = RealtimeSTTConfig(**CONFIG_FIELDS)
-    session = await _our_client(url).realtime.stt.connect(config=config).enter()
-    return AsyncClient(
-        session.send_byte_chunk, session.receive_event, session.receive_events, session.close
-    )
+    return await _enter(_our_client(url), RealtimeSTTConfig(**CONFIG_FIELDS))
 
 
 @cache
@@ -108,11 +112,7 @@ def _soniox_client(url: str) -> Any:
 async def _open_soniox(url: str) -> AsyncClient:
     from soniox.types import RealtimeSTTConfig
 
-    config = RealtimeSTTConfig(**CONFIG_FIELDS)
-    session = await _soniox_client(url).realtime.stt.connect(config=config).enter()
-    return AsyncClient(
-        session.send_byte_chunk, session.receive_event, session.receive_events, session.close
-    )
+    return await _enter(_soniox_client(url), RealtimeSTTConfig(**CONFIG_FIELDS))
 
 
 async def _open_websockets(url: str) -> AsyncClient:

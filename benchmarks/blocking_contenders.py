@@ -58,6 +58,18 @@ class BlockingContender:
     """Share of an exercise's operations that is enough for it: the slowest would take too long."""
 
 
+def _enter(client: Any, config: Any) -> BlockingClient:
+    """Enter a session of ours or of the official client: they have the same methods."""
+    session = client.realtime.stt.connect(config=config).enter()
+    return BlockingClient(
+        session.send_byte_chunk,
+        session.receive_event,
+        session.receive_events,
+        session.close,
+        session,
+    )
+
+
 @cache
 def _our_client(url: str) -> Any:
     from soniox_adapters import SonioxClient
@@ -68,15 +80,7 @@ def _our_client(url: str) -> Any:
 def _open_ours(url: str) -> BlockingClient:
     from soniox_adapters import RealtimeSTTConfig
 
-    config = RealtimeSTTConfig(**CONFIG_FIELDS)
-    session = _our_client(url).realtime.stt.connect(config=config).enter()
-    return BlockingClient(
-        session.send_byte_chunk,
-        session.receive_event,
-        session.receive_events,
-        session.close,
-        session,
-    )
+    return _enter(_our_client(url), RealtimeSTTConfig(**CONFIG_FIELDS))
 
 
 @cache
@@ -90,15 +94,7 @@ def _soniox_client(url: str) -> Any:
 def _open_soniox(url: str) -> BlockingClient:
     from soniox.types import RealtimeSTTConfig
 
-    config = RealtimeSTTConfig(**CONFIG_FIELDS)
-    session = _soniox_client(url).realtime.stt.connect(config=config).enter()
-    return BlockingClient(
-        session.send_byte_chunk,
-        session.receive_event,
-        session.receive_events,
-        session.close,
-        session,
-    )
+    return _enter(_soniox_client(url), RealtimeSTTConfig(**CONFIG_FIELDS))
 
 
 def _open_websockets(url: str) -> BlockingClient:
