@@ -275,6 +275,12 @@ class StreamTransport(AsyncTransport):
         self._wake_timer = make_signal()
         self._closed = make_signal()
         self._calls = 0
+        self._checkpoint_if_cancelled = anyio.lowlevel.checkpoint_if_cancelled
+        if self._on_trio:
+            # Not through anyio, which takes ten times as long.
+            import trio.lowlevel
+
+            self._checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
 
     @override
     async def open(self, options: ConnectOptions) -> None:
@@ -354,13 +360,8 @@ class StreamTransport(AsyncTransport):
         if self._calls >= CALLS_BETWEEN_YIELDS:
             self._calls = 0
             await anyio.lowlevel.checkpoint()
-        elif self._on_trio:
-            # Not through anyio, which takes ten times as long.
-            import trio.lowlevel
-
-            await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            await anyio.lowlevel.checkpoint_if_cancelled()
+            await self._checkpoint_if_cancelled()
 
     # The tasks
 
