@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from soniox_adapters.asyncio_transport import AsyncioTransport
-from tests.support.adapter_hosts import Notes, connect_options
-from tests.support.adapter_server import PATIENCE
+from tests.support.adapter_hosts import Notes, connect_options, opened_on_a_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -23,24 +20,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@asynccontextmanager
-async def opened() -> AsyncIterator[tuple[AsyncioTransport, Notes, socket.socket]]:
-    """An open transport, its host's notes, and the other end."""
-    near, far = socket.socketpair()
-    far.settimeout(PATIENCE)
-    notes = Notes()
-    transport = AsyncioTransport(notes.host)
-    await transport.open(connect_options(near))
-    with far:
-        try:
-            yield transport, notes, far
-        finally:
-            transport.close()
-            await transport.wait_closed()
-
-
 async def test_reading_and_writing() -> None:
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         transport.write(b"there")
         assert far.recv(100) == b"there"
         far.sendall(b"back")
@@ -51,7 +32,7 @@ async def test_reading_and_writing() -> None:
 
 
 async def test_reading_can_be_paused() -> None:
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         transport.pause_reading()
         transport.pause_reading()
         far.sendall(b"later")
@@ -63,7 +44,7 @@ async def test_reading_can_be_paused() -> None:
 
 
 async def test_writing_pauses_and_resumes() -> None:
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         written = 0
         while not transport.writing_paused:
             transport.write(bytes(64 * 1024))
@@ -76,7 +57,7 @@ async def test_writing_pauses_and_resumes() -> None:
 
 
 async def test_timer_is_early_never_late() -> None:
-    async with opened() as (transport, notes, _):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, _):
         now = asyncio.get_running_loop().time()
         transport.set_timer(None)
         transport.set_timer(now + 60)
@@ -87,7 +68,7 @@ async def test_timer_is_early_never_late() -> None:
 
 
 async def test_closing_stops_everything() -> None:
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         transport.set_timer(asyncio.get_running_loop().time() + 0.01)
         transport.close()
         transport.close()
@@ -101,7 +82,7 @@ async def test_closing_stops_everything() -> None:
 
 
 async def test_closing_drops_what_is_not_written() -> None:
-    async with opened() as (transport, _, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, _, far):
         transport.write(bytes(8 * 1024 * 1024))
         transport.close()
         await transport.wait_closed()
@@ -113,7 +94,7 @@ async def test_closing_drops_what_is_not_written() -> None:
 
 async def test_rest_is_read_when_a_write_fails() -> None:
     """The peer said something and left; it is not lost because nobody was reading."""
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         transport.pause_reading()
         far.sendall(b"last words")
         far.close()
@@ -125,7 +106,7 @@ async def test_rest_is_read_when_a_write_fails() -> None:
 
 
 async def test_write_that_fails_while_there_is_nothing_to_read() -> None:
-    async with opened() as (transport, notes, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
         far.shutdown(socket.SHUT_RD)
         transport.write(b"nobody takes this")
         await notes.wait_for(lambda: notes.failure is not None)
@@ -148,7 +129,7 @@ async def test_closed_while_it_opens() -> None:
 
 
 async def test_buffers_are_written_in_order() -> None:
-    async with opened() as (transport, _, far):
+    async with opened_on_a_socket(AsyncioTransport) as (transport, _, far):
         transport.write_buffers([b"one", b"", b"two"])
         transport.write_buffers([])
         assert far.recv(100) == b"onetwo"

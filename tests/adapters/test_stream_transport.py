@@ -21,7 +21,7 @@ from typing_extensions import override
 import soniox_adapters.stream_transport
 from soniox_adapters.socket_stream import SocketStream
 from soniox_adapters.stream_transport import StreamTransport, _continue_handshake, _TrioSocket
-from tests.support.adapter_hosts import Notes, connect_options
+from tests.support.adapter_hosts import Notes, connect_options, opened_on_a_socket
 from tests.support.adapter_server import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -216,26 +216,9 @@ async def test_end_of_stream_is_no_failure() -> None:
 on_trio = pytest.mark.parametrize("anyio_backend", ["trio"])
 
 
-@asynccontextmanager
-async def opened_socket() -> AsyncIterator[tuple[StreamTransport, Notes, socket.socket]]:
-    """An open transport on a socket, its host's notes, and the other end."""
-    near, far = socket.socketpair()
-    far.settimeout(PATIENCE)
-    notes = Notes()
-    transport = StreamTransport(notes.host)
-    await transport.open(connect_options(near))
-    with far:
-        try:
-            yield transport, notes, far
-        finally:
-            transport.close()
-            await transport.wait_closed()
-    assert near.fileno() == -1
-
-
 @on_trio
 async def test_a_socket_is_written_to_at_once() -> None:
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         far.setblocking(False)
         transport.write(b"there")
         assert far.recv(100) == b"there", "without a turn of the event loop"
@@ -266,7 +249,7 @@ async def received_by(far: socket.socket, size: int) -> bytes:
 @pytest.mark.parametrize("turns", [False, True])
 async def test_what_a_socket_does_not_take_follows_in_order(turns: bool) -> None:
     """With and without a turn of the writer between the writes."""
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         parts = [pattern(3 << 20), pattern(1 << 20, 1 << 24), b"last"]
         for part in parts:
             transport.write(part)
@@ -283,7 +266,7 @@ async def test_what_a_socket_does_not_take_follows_in_order(turns: bool) -> None
 
 @on_trio
 async def test_little_that_a_socket_does_not_take_pauses_nobody() -> None:
-    async with opened_socket() as (transport, _notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, _notes, far):
         filled = 0
         while not transport._output:
             transport.write(bytes(1000))
@@ -297,7 +280,7 @@ async def test_little_that_a_socket_does_not_take_pauses_nobody() -> None:
 @on_trio
 @pytest.mark.parametrize("paused", [False, True])
 async def test_what_the_peer_said_before_a_write_failed_at_once(paused: bool) -> None:
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         if paused:
             transport.pause_reading()
         far.sendall(b"last words")
@@ -312,7 +295,7 @@ async def test_what_the_peer_said_before_a_write_failed_at_once(paused: bool) ->
 
 @on_trio
 async def test_what_the_peer_said_is_read_even_by_a_reader_that_waits() -> None:
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         transport.pause_reading()
         far.sendall(b"first")
         await notes.wait_for(lambda: notes.data == b"first")
@@ -327,7 +310,7 @@ async def test_what_the_peer_said_is_read_even_by_a_reader_that_waits() -> None:
 
 @on_trio
 async def test_a_write_that_fails_while_there_is_nothing_to_read() -> None:
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         far.shutdown(socket.SHUT_RD)
         transport.write(b"nobody takes this")
         assert notes.failure is None, "told later: the host is not to be called back at once"
@@ -338,7 +321,7 @@ async def test_a_write_that_fails_while_there_is_nothing_to_read() -> None:
 
 @on_trio
 async def test_a_write_that_fails_while_much_waits() -> None:
-    async with opened_socket() as (transport, notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, notes, far):
         transport.write(bytes(4 << 20))
         await anyio.wait_all_tasks_blocked()
         assert transport.writing_paused
@@ -351,7 +334,7 @@ async def test_a_write_that_fails_while_much_waits() -> None:
 
 @on_trio
 async def test_closing_a_socket_sends_what_waits_to_be_sent() -> None:
-    async with opened_socket() as (transport, _notes, far):
+    async with opened_on_a_socket(StreamTransport) as (transport, _notes, far):
         written = 0
         while not transport._output:
             transport.write(bytes(1000))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 
-from soniox_adapters.async_transport import AsyncHost, ConnectOptions
+from soniox_adapters.async_transport import AsyncHost, AsyncTransport, ConnectOptions
 from soniox_proto import Endpoint
 from tests.support.adapter_server import PATIENCE
 
-__all__ = ["Notes", "connect_options"]
+__all__ = ["Notes", "connect_options", "opened_on_a_socket"]
+
+_Transport = TypeVar("_Transport", bound=AsyncTransport)
 
 
 class Notes:
@@ -66,3 +71,22 @@ class Notes:
 def connect_options(transport: object, *, url: str = "ws://localhost") -> ConnectOptions:
     """Return options to open what is given."""
     return ConnectOptions(Endpoint.parse(url), PATIENCE, None, None, transport)
+
+
+@asynccontextmanager
+async def opened_on_a_socket(
+    make_transport: Callable[[AsyncHost], _Transport],
+) -> AsyncIterator[tuple[_Transport, Notes, socket.socket]]:
+    """An open transport on a socket, its host's notes, and the other end."""
+    near, far = socket.socketpair()
+    far.settimeout(PATIENCE)
+    notes = Notes()
+    transport = make_transport(notes.host)
+    await transport.open(connect_options(near))
+    with far:
+        try:
+            yield transport, notes, far
+        finally:
+            transport.close()
+            await transport.wait_closed()
+    assert near.fileno() == -1
