@@ -116,15 +116,15 @@ class RealtimeEvent(ReceivedModel):
 class EventParser:
     """Parses the messages of one session, from bytes to models in one pass.
 
-    Most messages have known fields only, and are read in two thirds of the time that pydantic
-    takes for models. Whether there are others is told by the colons: every field has one, so a
-    message with no more colons than known fields has known fields only.
+    Most messages have known fields only, and those are read by the fastest validator at hand.
+    Whether there are others is told by the colons: every field has one, so a message with no more
+    colons than known fields has known fields only.
     """
 
-    __slots__ = ("_unknown_fields_seen", "_validate")
+    __slots__ = ("_refusals", "_unknown_fields_seen", "_validate")
 
     def __init__(self) -> None:
-        self._validate = _known_fields_validator()
+        self._validate, self._refusals = _known_fields_validator()
         # The service sends some by now, so looking for known ones alone would be in vain.
         self._unknown_fields_seen = False
 
@@ -137,7 +137,8 @@ class EventParser:
             return _parse_thoroughly(raw)
         try:
             fields = self._validate(raw)
-        except ValidationError:
+        except self._refusals:
+            # It is for the model to judge, in its own words.
             return _parse_thoroughly(raw)
         tokens = fields.get("tokens")
         if tokens is None:
@@ -179,13 +180,24 @@ def _model_validator() -> _Validate:
 
 
 @cache
-def _known_fields_validator() -> _Validate:
-    """Return the validator that gives an event's known fields, and those of its tokens."""
-    from pydantic import TypeAdapter
+def _known_fields_validator() -> tuple[_Validate, tuple[type[Exception], ...]]:
+    """Return what gives an event's known fields, and those of its tokens, and what it raises.
 
+    It is that of msgspec, if installed: it takes half the time of pydantic and is stricter, but
+    gives the same for what it accepts.
+    """
     token_type = _fields_type(Token)
     tokens = Annotated[list[token_type], Field(fail_fast=True)]  # type: ignore[valid-type]
-    return TypeAdapter(_fields_type(RealtimeEvent, tokens=tokens)).validator.validate_json
+    event_type = _fields_type(RealtimeEvent, tokens=tokens)
+    try:
+        from msgspec import MsgspecError
+        from msgspec.json import Decoder
+    except ImportError:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(event_type).validator.validate_json, (ValidationError,)
+    # Beside its own: for text that is not UTF-8, and for what is nested very deeply.
+    return Decoder(event_type).decode, (MsgspecError, ValueError, RecursionError)
 
 
 def _fields_type(model: type[BaseModel], **replaced: object) -> Any:

@@ -12,14 +12,14 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from soniox_proto import RealtimeEvent, SonioxProtocolError, Token, received_model
+from soniox_proto import RealtimeEvent, SonioxProtocolError, Token, messages, received_model
 from soniox_proto.config import describe_validation_error
 from soniox_proto.messages import EventParser, parse_event
 from soniox_proto.received_model import ReceivedModel, set_fields
@@ -56,6 +56,20 @@ TAKEN_NAMES = [
     "self",
     "",
 ]
+
+
+@pytest.fixture(scope="module", params=["msgspec", "pydantic"], autouse=True)
+def _validator(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds with msgspec, and where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "pydantic":
+            patch.setitem(sys.modules, "msgspec", None)
+        messages._known_fields_validator.cache_clear()
+        validate, _ = messages._known_fields_validator()
+        assert type(cast("Any", validate).__self__).__module__.startswith(request.param)
+        yield
+    messages._known_fields_validator.cache_clear()
+
 
 SPACE = st.sampled_from(["", "", "", " ", "\n\t"])
 
@@ -336,21 +350,41 @@ def test_defaults_that_are_made_are_each_instances_own() -> None:
     assert second.tokens == []
 
 
+# Not all of them JSON, not all of them numbers.
+NUMBERS = [
+    *("-0", "-0.0", "1.0", "1.5", "1e3", "1E+3", "1e400", "-1e400", "1e-400", "5e-324", "0e5"),
+    *("01", "1.", "+1", ".5", "1_000", "NaN", "Infinity", "-Infinity", "true", '"7"', '"x"'),
+    *("9223372036854775808", "18446744073709551616", "1e19", "1" * 50, "1" * 5000),
+    *("0.30000000000000004", "9007199254740993.0", "1.7976931348623159e308"),
+]
+
+
 class TestRefusals:
-    SPOILED = st.sampled_from(
-        [
-            lambda raw: raw[:-1],
-            lambda raw: raw[1:],
-            lambda raw: raw + raw,
-            lambda raw: raw.replace('"text"', '"txet"'),
-            lambda raw: raw.replace('"tokens"', '"finished"'),
-            lambda raw: raw.replace("[", "[[", 1),
-            lambda raw: raw.replace("{", '{"tokens":null,', 1),
-            lambda raw: raw.replace("{", '{"final_audio_proc_ms":1.5,', 1),
-            lambda raw: raw.replace(":", ":\x00", 1),
-            lambda raw: raw.replace('"', '"\ud800', 1),
-            lambda raw: raw.replace('{"text":', '{"text":5,"x":', 1),
-        ]
+    SPOILED = st.one_of(
+        st.sampled_from(NUMBERS).map(
+            lambda number: lambda raw: raw.replace("{", f'{{"final_audio_proc_ms":{number},', 1)
+        ),
+        st.sampled_from(NUMBERS).map(
+            lambda number: lambda raw: raw.replace('{"text"', f'{{"confidence":{number},"text"')
+        ),
+        st.tuples(st.integers(0, 80), st.characters()).map(
+            lambda change: lambda raw: raw[: change[0]] + change[1] + raw[change[0] + 1 :]
+        ),
+        st.sampled_from(
+            [
+                lambda raw: raw[:-1],
+                lambda raw: raw[1:],
+                lambda raw: raw + raw,
+                lambda raw: raw.replace('"text"', '"txet"'),
+                lambda raw: raw.replace('"tokens"', '"finished"'),
+                lambda raw: raw.replace("[", "[[", 1),
+                lambda raw: raw.replace("{", '{"tokens":null,', 1),
+                lambda raw: raw.replace("{", '{"final_audio_proc_ms":1.5,', 1),
+                lambda raw: raw.replace(":", ":\x00", 1),
+                lambda raw: raw.replace('"', '"\ud800', 1),
+                lambda raw: raw.replace('{"text":', '{"text":5,"x":', 1),
+            ]
+        ),
     )
 
     @given(events(), SPOILED, st.booleans())
