@@ -146,12 +146,13 @@ def make_signal() -> Signal:
 class AsyncTransport(ABC):
     """One byte stream on one event loop. Everything but `open` and the waits is immediate."""
 
-    writing_paused: bool = False
-    """Whether so much waits to be written that senders should wait for `writable`."""
+    __slots__ = ("_host", "writable", "writing_paused")
 
     def __init__(self, host: AsyncHost) -> None:
         self._host = host
         self.writable: Signal = make_signal()
+        self.writing_paused = False
+        """Whether so much waits to be written that senders should wait for `writable`."""
 
     @abstractmethod
     async def open(self, options: ConnectOptions) -> None:

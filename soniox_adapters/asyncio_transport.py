@@ -53,6 +53,18 @@ def _read_buffer() -> memoryview:
 class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     """A TCP or TLS connection driven by asyncio's callbacks."""
 
+    __slots__ = (
+        "_buffer",
+        "_calls",
+        "_closed",
+        "_closing",
+        "_loop",
+        "_lost",
+        "_reading_paused",
+        "_timer",
+        "_transport",
+    )
+
     def __init__(self, host: AsyncHost) -> None:
         super().__init__(host)
         self._loop = asyncio.get_running_loop()

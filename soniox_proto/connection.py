@@ -101,6 +101,23 @@ class RealtimeSTTConnection:
         SonioxValidationError: The URL, the key, a header or an option cannot be used.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_additional_headers",
+        "_api_key",
+        "_authentication",
+        "_endpoint",
+        "_now",
+        "_ping_count",
+        "_ping_interval",
+        "_ping_sent_at",
+        "_ping_timeout",
+        "_protocol",
+        "_reading_paused",
+        "_timers",
+        "_websocket",
+    )
+
     def __init__(
         self,
         url: str,

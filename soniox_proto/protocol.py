@@ -63,7 +63,6 @@ _IDLE = SessionState.IDLE
 _CONNECTING = SessionState.CONNECTING
 _OPEN = SessionState.OPEN
 _CLOSED = SessionState.CLOSED
-_KEEPALIVE = Timer.KEEPALIVE
 
 _WHY_NOT = {
     SessionState.IDLE: "the session is not connected",
@@ -96,6 +95,36 @@ class RealtimeSTTProtocol:
     Raises:
         SonioxValidationError: A number is out of its range, or the key is unusable.
     """
+
+    # Many sessions are as fast as what they touch is small.
+    __slots__ = (
+        "__weakref__",
+        "_api_key",
+        "_close_code",
+        "_close_timeout",
+        "_config",
+        "_connect_timeout",
+        "_end_of_audio",
+        "_error",
+        "_events",
+        "_final_outcome",
+        "_finalize_timeout",
+        "_keepalive_from",
+        "_keepalive_interval",
+        "_last_message",
+        "_max_pending_audio",
+        "_now",
+        "_outbox",
+        "_outcome",
+        "_parser",
+        "_paused",
+        "_pending_audio",
+        "_pending_finalizes",
+        "_server_error",
+        "_state",
+        "_stats",
+        "_timers",
+    )
 
     def __init__(
         self,
@@ -130,6 +159,9 @@ class RealtimeSTTProtocol:
         self._end_of_audio = False
         self._now = float("-inf")
         self._timers = TimerTable()
+        # When the service last got what it counts, unless the timer knows already: audio is sent
+        # much more often than anybody looks at the timers.
+        self._keepalive_from: float | None = None
         self._outbox: list[str | bytes] = []
         self._pending_audio = 0
         self._pending_finalizes: list[tuple[int, float]] = []
@@ -216,11 +248,13 @@ class RealtimeSTTProtocol:
         May change with every other call.
         """
         # Events that a user call left behind are handed out by the next feeding call.
+        self._move_keepalive()
         return self._now if self._events else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`; too early, too late and too often are all harmless."""
         now = self._advance(now)
+        self._move_keepalive()
         for timer in self._timers.expire(now):
             if timer is Timer.KEEPALIVE:
                 self._queue_keepalive(now)
@@ -255,13 +289,12 @@ class RealtimeSTTProtocol:
         self._timers.stop(Timer.CONNECT)
         key = None if self._api_key is None else self._api_key.reveal()
         self._outbox.insert(0, start_message(self._config, api_key=key))
-        self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
+        self._keepalive_from = now
         # A finalize is under way from here on, not from when it was asked for.
         self._pending_finalizes = [(index, now) for index, _ in self._pending_finalizes]
         self._arm_finalize_timer()
         if self._end_of_audio:
             self._enter(SessionInput.FINISH)
-            self._timers.stop(Timer.KEEPALIVE)
 
     def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
         """Queue a chunk of audio. An empty one is ignored; while paused, chunks are dropped.
@@ -299,7 +332,7 @@ class RealtimeSTTProtocol:
             self._now = now
         if held:
             return None
-        self._timers.start(_KEEPALIVE, self._now, self._keepalive_interval)
+        self._keepalive_from = self._now
         return data
 
     def _hold_audio(self, data: bytes) -> None:
@@ -507,14 +540,16 @@ class RealtimeSTTProtocol:
         events, self._events = self._events, []
         return events
 
-    def _restart_keepalive(self, now: float) -> None:
-        if self._state is _OPEN:
-            self._timers.start(_KEEPALIVE, now, self._keepalive_interval)
+    def _move_keepalive(self) -> None:
+        """Have the timer know of the latest audio or keepalive; it runs while the state is OPEN."""
+        since, self._keepalive_from = self._keepalive_from, None
+        if since is not None and self._state is _OPEN:
+            self._timers.start(Timer.KEEPALIVE, since, self._keepalive_interval)
 
     def _queue_keepalive(self, now: float) -> None:
         self._outbox.append(KEEPALIVE_MESSAGE)
         self._stats.sent_keepalives += 1
-        self._restart_keepalive(now)
+        self._keepalive_from = now
 
     def _queue_end_of_audio(self) -> None:
         self._end_of_audio = True

@@ -134,6 +134,26 @@ class WebSocket:
     direct_framing: ClassVar[bool] = True
     """Whether whole data messages bypass wsproto. The results are the same, only slower."""
 
+    __slots__ = (
+        "_body",
+        "_client",
+        "_early",
+        "_extensions",
+        "_fragments",
+        "_head",
+        "_max_message_size",
+        "_output",
+        "_over",
+        "_reader",
+        "_rejection",
+        "_requested",
+        "_unread",
+        "_writer",
+        "_wsproto",
+        "more_received",
+        "open",
+    )
+
     def __init__(
         self,
         role: ConnectionType,

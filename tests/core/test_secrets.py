@@ -29,6 +29,7 @@ from soniox_proto import (
     UpgradeReceived,
 )
 from tests.support import core_frames as frames
+from tests.support.attributes import attributes
 from tests.support.core_client import Client
 from tests.support.core_messages import API_KEY, CONFIG, UNAUTHENTICATED
 
@@ -45,8 +46,7 @@ def shown(value: object) -> Iterator[str]:
     """Yield every text in which `value` may come before someone's eyes."""
     yield repr(value)
     yield str(value)
-    if hasattr(value, "__dict__"):
-        yield repr(vars(value))
+    yield repr(attributes(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield repr({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     if isinstance(value, BaseException):

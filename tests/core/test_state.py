@@ -20,6 +20,7 @@ from soniox_proto import (
     SonioxStateError,
 )
 from tests.support import core_frames as frames
+from tests.support.attributes import attributes
 from tests.support.core_client import Client
 from tests.support.core_frames import CLIENT_MASK
 from tests.support.core_messages import (
@@ -40,9 +41,9 @@ NOW = 10.0
 def unchanging(machine: object) -> dict[str, str]:
     """Return all that a machine knows, except what time it is."""
     known: dict[str, str] = {}
-    for name, value in vars(machine).items():
+    for name, value in attributes(machine).items():
         if name == "_timers":
-            known[name] = repr(value._deadlines)
+            known[name] = repr(attributes(value)["_deadlines"])
         elif name != "_now":
             known[name] = repr(value)
     return known

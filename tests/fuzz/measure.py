@@ -12,6 +12,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from tests.support.attributes import attributes
+
 __all__ = ["KIBIBYTE", "MEBIBYTE", "check_linear", "kept_size", "peak_memory"]
 
 KIBIBYTE: Final = 1024
@@ -64,8 +66,7 @@ def _held_by(item: object) -> Iterable[object]:
         return item
     if isinstance(item, (type, BaseModel)) or callable(item):
         return ()
-    slots = [name for kind in type(item).__mro__ for name in getattr(kind, "__slots__", ())]
-    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, name, None) for name in slots)]
+    return attributes(item).values()
 
 
 def check_linear(prepare: Callable[[int], Callable[[], object]], size: int) -> None:

@@ -246,7 +246,7 @@ def ends_too_early(self: RealtimeSTTConnection, data: bytes, now: float) -> list
 
 
 def hoards(self: RealtimeSTTConnection, data: bytes, now: float) -> list[Event]:
-    vars(self).setdefault("hoard", []).append(bytes(10_000))
+    self._additional_headers = [*self._additional_headers, ("hoard", "x" * 10_000)]
     return _receive_data(self, data, now)
 
 
