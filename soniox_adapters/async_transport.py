@@ -55,7 +55,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AsyncHost:
     """What a transport tells its session. None of it waits or raises."""
 
@@ -71,7 +71,7 @@ class AsyncHost:
     """The time given to `set_timer` has come."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ConnectOptions:
     """How to open a stream."""
 

@@ -10,7 +10,6 @@ import sys
 import threading
 from typing import Final, cast
 
-import anyio
 from typing_extensions import override
 
 from soniox_adapters.async_transport import (
@@ -31,6 +30,20 @@ READ_SIZE: Final = 64 * 1024
 
 CALLS_BETWEEN_YIELDS: Final = 32
 """Sends that need not wait, after which other tasks get a turn all the same."""
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout as _timeout
+else:  # pragma: no cover
+    from collections.abc import AsyncGenerator
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def _timeout(delay: float | None) -> AsyncGenerator[None]:
+        from anyio import fail_after
+
+        with fail_after(delay):
+            yield
+
 
 _buffers = threading.local()
 
@@ -81,12 +94,14 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     async def open(self, options: ConnectOptions) -> None:
         # Not asyncio.wait_for, which may swallow a cancellation until Python 3.12.
         try:
-            with anyio.fail_after(options.timeout):
+            async with _timeout(options.timeout):
                 await self._open(options)
         except BaseException:
             # asyncio would end TLS gracefully, waiting for the peer. The socket itself is closed
             # by the event loop's next turn.
             self.close()
+            import anyio
+
             with anyio.CancelScope(shield=True):
                 await asyncio.sleep(0)
             raise
@@ -166,6 +181,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     async def wait_closed(self) -> None:
+        import anyio
+
         # Shielded: it waits for no peer, and a closed session is to have no socket.
         with anyio.CancelScope(shield=True):
             while self._transport is not None and not self._lost:

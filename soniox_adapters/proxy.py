@@ -27,12 +27,17 @@ _NO_LIMIT: Final = 24 * 3600.0
 """Seconds, for a library that takes None for its own default."""
 
 
-_VARIABLES: Final = tuple(
-    form(f"{name}_proxy")
-    for name in ("wss", "ws", "socks", "https", "http", "all")
-    for form in (str.lower, str.upper)
-)
-"""Environment variables that may name a proxy."""
+_SCHEMES: Final = {
+    True: ("wss", "socks", "https", "all"),
+    False: ("ws", "socks", "https", "http", "all"),
+}
+"""Names of the proxies that serve for a TLS connection, and for one without, the best first."""
+
+_VARIABLES: Final = {
+    secure: tuple(form(f"{name}_proxy") for name in names for form in (str.lower, str.upper))
+    for secure, names in _SCHEMES.items()
+}
+"""Environment variables that may name such a proxy."""
 
 
 def proxy_url(proxy: ProxyOption, endpoint: Endpoint) -> str | None:
@@ -44,7 +49,7 @@ def proxy_url(proxy: ProxyOption, endpoint: Endpoint) -> str | None:
     if not proxy or isinstance(proxy, str):
         return proxy or None
     # Asked for one by one: to look through a large environment takes as long as to open a session.
-    if not any(os.environ.get(name) for name in _VARIABLES):
+    if not any(os.environ.get(name) for name in _VARIABLES[endpoint.secure]):
         return None
     # Loaded where it is needed: it takes as long as the rest of a session.
     from urllib.request import getproxies, proxy_bypass
@@ -52,8 +57,8 @@ def proxy_url(proxy: ProxyOption, endpoint: Endpoint) -> str | None:
     if proxy_bypass(f"{endpoint.host}:{endpoint.port}") or proxy_bypass(endpoint.host):
         return None
     proxies = getproxies()
-    schemes = ("wss", "socks", "https") if endpoint.secure else ("ws", "socks", "https", "http")
-    return next((proxies[name] for name in (*schemes, "all") if proxies.get(name)), None)
+    names = _SCHEMES[endpoint.secure]
+    return next((proxies[name] for name in names if proxies.get(name)), None)
 
 
 def connect_through_proxy(url: str, endpoint: Endpoint, timeout: float | None) -> socket.socket:

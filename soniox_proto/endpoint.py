@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NoReturn, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -127,36 +128,45 @@ class Endpoint:
     host_header: str
     """Value of the Host header."""
 
-    @classmethod
-    def parse(cls, url: str) -> Endpoint:
+    @staticmethod
+    def parse(url: str) -> Endpoint:
         """Take a `ws://` or `wss://` URL apart (RFC 6455 section 3).
 
         Raises `SonioxValidationError` for anything else, and for credentials or a fragment.
         """
-        parts, port = _split(url)
-        if parts.scheme not in {"ws", "wss"}:
-            _refuse("must begin with wss:// (or ws:// for an unencrypted server)")
-        if "@" in parts.netloc:
-            _refuse("must not hold credentials; give the key as api_key")
-        if "#" in url:
-            _refuse("must not have a fragment (RFC 6455 section 3)")
-        if port == 0:
-            _refuse("has port 0; expected 1 to 65535")
-        secure = parts.scheme == "wss"
-        host = _checked_host(parts.hostname or "")
-        default_port = 443 if secure else 80
-        literal = f"[{host}]" if ":" in host else host
-        host_header = literal if port in {None, default_port} else f"{literal}:{port}"
-        # wsproto encodes the header's value as if it were a name only.
-        if max(map(len, host_header.split("."))) > 63:
-            _refuse("has a host whose last label is too long to stand beside a port")
-        return cls(
-            host=host,
-            port=port or default_port,
-            secure=secure,
-            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-            host_header=host_header,
-        )
+        # urlsplit drops tabs and line ends silently; a URL that holds them is not what was meant.
+        if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:  # pyright: ignore[reportUnnecessaryIsInstance]
+            _refuse("must be printable ASCII without spaces; percent-encode other characters")
+        return _parse(url)
+
+
+@lru_cache(maxsize=8)
+def _parse(url: str) -> Endpoint:
+    # Kept, for a program has many sessions and few URLs.
+    parts, port = _split(url)
+    if parts.scheme not in {"ws", "wss"}:
+        _refuse("must begin with wss:// (or ws:// for an unencrypted server)")
+    if "@" in parts.netloc:
+        _refuse("must not hold credentials; give the key as api_key")
+    if "#" in url:
+        _refuse("must not have a fragment (RFC 6455 section 3)")
+    if port == 0:
+        _refuse("has port 0; expected 1 to 65535")
+    secure = parts.scheme == "wss"
+    host = _checked_host(parts.hostname or "")
+    default_port = 443 if secure else 80
+    literal = f"[{host}]" if ":" in host else host
+    host_header = literal if port in {None, default_port} else f"{literal}:{port}"
+    # wsproto encodes the header's value as if it were a name only.
+    if max(map(len, host_header.split("."))) > 63:
+        _refuse("has a host whose last label is too long to stand beside a port")
+    return Endpoint(
+        host=host,
+        port=port or default_port,
+        secure=secure,
+        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        host_header=host_header,
+    )
 
 
 def websocket_url(region: str) -> str:
@@ -200,9 +210,6 @@ def check_headers(
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:
-    # urlsplit drops tabs and line ends silently; a URL that holds them is not what was meant.
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:  # pyright: ignore[reportUnnecessaryIsInstance]
-        _refuse("must be printable ASCII without spaces; percent-encode other characters")
     try:
         parts = urlsplit(url)
         return parts, parts.port
