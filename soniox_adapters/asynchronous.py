@@ -380,7 +380,8 @@ class AsyncRealtimeSTTSession(SessionBase):
                     self._unsent_replies += len(data)
             if machine.closed:
                 transport.close()
-            else:
+            elif len(events) != 1 or type(events[0]) is not Result:
+                # A result alone brings no deadline nearer.
                 transport.set_timer(machine.next_timeout())
         if events:
             self._changed.notify()

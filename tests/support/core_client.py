@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from soniox_proto import Closed, Event, RealtimeSTTConfig, RealtimeSTTConnection
+from soniox_proto import Closed, Event, RealtimeSTTConfig, RealtimeSTTConnection, Result
 from tests.support import core_frames as frames
 from tests.support.core_frames import Frame, Head, Headers, Opcode
 from tests.support.core_messages import API_KEY, CONFIG
@@ -48,7 +48,13 @@ class Client:
         return self
 
     def feed(self, data: bytes) -> list[Event]:
-        return self._keep(self.connection.receive_data(data, self.now))
+        before = self.connection.next_timeout()
+        events = self._keep(self.connection.receive_data(data, self.now))
+        if events and all(isinstance(event, Result) for event in events):
+            after = self.connection.next_timeout()
+            # Drivers need not look at the timers then.
+            assert after is None or (before is not None and after >= before)
+        return events
 
     def receive(self, *messages: str) -> list[Event]:
         """Feed text messages of the server, each in one frame."""
