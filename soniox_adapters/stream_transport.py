@@ -72,12 +72,21 @@ class _TrioSocket:
     """A socket, plain or TLS, tried first and waited for only then."""
 
     def __init__(self, connected: socket.socket) -> None:
+        import trio
+
         self._socket = connected
         self._stream = SocketStream(connected)
+        self._wait_readable = trio.lowlevel.wait_readable
+        self._wait_writable = trio.lowlevel.wait_writable
+        self._busy = trio.BusyResourceError
+        self._may_have_more = True
 
     async def receive(self) -> bytes:
+        if not self._may_have_more:
+            await self._wait(read=True)
         while (data := self._stream.read()) is None:
             await self._wait(read=not self._stream.read_waits_for_write)
+        self._may_have_more = self._stream.has_more(data)
         return data
 
     def send_at_once(self, data: bytes) -> int:
@@ -98,14 +107,11 @@ class _TrioSocket:
             await self._wait(read=awaited == "read")
 
     async def _wait(self, *, read: bool) -> None:
-        import trio
-
-        wait = trio.lowlevel.wait_readable if read else trio.lowlevel.wait_writable
         try:
-            await wait(self._socket)
-        except trio.BusyResourceError:
+            await (self._wait_readable if read else self._wait_writable)(self._socket)
+        except self._busy:
             # TLS that must read to write, or the other way: the other task waits for the same.
-            await trio.sleep(MOMENT)
+            await anyio.sleep(MOMENT)
 
     async def close(self) -> None:
         import trio
