@@ -32,7 +32,7 @@ __all__ = ["concurrent_figures", "measure", "percentiles", "serve", "serve_in_tu
 
 _CHUNK_BYTES: Final = 640
 _TOKENS: Final = 5
-_ROUNDS: Final = 5
+_ROUNDS: Final = 6
 _SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 0.3
 _ON_UVLOOP: Final = " on uvloop"
@@ -42,18 +42,9 @@ def measure(effort: Effort) -> list[Figure]:
     """Let each session send chunks at its pace, and receive events."""
     known = {one.name for one in installed(ASYNCIO_CONTENDERS)}
     if find_spec("uvloop") is not None:
-        known |= {OURS + _ON_UVLOOP, SONIOX + _ON_UVLOOP}
+        known.add(OURS + _ON_UVLOOP)
     contenders = [
-        name
-        for name in (
-            SONIOX,
-            OURS,
-            "picows",
-            BARE_SOCKET,
-            OURS + _ON_UVLOOP,
-            SONIOX + _ON_UVLOOP,
-        )
-        if name in known
+        name for name in (SONIOX, OURS, OURS + _ON_UVLOOP, "picows", BARE_SOCKET) if name in known
     ]
     hundred, thousand = effort.sessions(100), effort.sessions(1000)
     return [

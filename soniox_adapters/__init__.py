@@ -48,7 +48,6 @@ from soniox_proto import (
     RealtimeEvent,
     RealtimeSTTAudioFormat,
     RealtimeSTTConfig,
-    RealtimeSTTConnection,
     RealtimeSTTHeaderFormat,
     RealtimeSTTProtocol,
     RealtimeSTTRawFormat,
@@ -93,6 +92,7 @@ if typing.TYPE_CHECKING:
         EndOfAudioReceived,
         FinalizeReceived,
         KeepAliveReceived,
+        RealtimeSTTConnection,
         RealtimeSTTServerConnection,
         RequestRefused,
         ServerEvent,
@@ -188,7 +188,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Clients have no need of the server's names, so they are loaded when they are asked for.
+    # What the core loads when it is asked for.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(soniox_proto, name)

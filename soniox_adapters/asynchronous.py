@@ -33,7 +33,7 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
-from soniox_proto.websocket import LARGE_MESSAGE
+from soniox_proto.framing import LARGE_MESSAGE
 
 __all__ = ["AsyncRealtimeSTTSession"]
 

@@ -32,7 +32,7 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
-from soniox_proto.websocket import LARGE_MESSAGE
+from soniox_proto.framing import LARGE_MESSAGE
 
 if TYPE_CHECKING:
     from soniox_adapters.socket_stream import BlockingTransport, SocketStream

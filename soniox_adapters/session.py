@@ -21,7 +21,6 @@ from soniox_proto import (
     RealtimeControlType,
     RealtimeEvent,
     RealtimeSTTConfig,
-    RealtimeSTTConnection,
     Result,
     ServerError,
     SessionState,
@@ -44,6 +43,8 @@ from soniox_proto.options import (
 
 if TYPE_CHECKING:
     import ssl
+
+    from soniox_proto import RealtimeSTTConnection
 
 __all__ = [
     "MAX_UNSENT_REPLIES",
@@ -224,7 +225,10 @@ class SessionBase(ABC):
         raise_on_error: bool = True,
         transport: object = None,
     ) -> None:
-        self._machine = RealtimeSTTConnection(
+        # Loaded with the first session, and wsproto with it: it takes a quarter of all the time.
+        from soniox_proto.connection import RealtimeSTTConnection
+
+        self._machine: RealtimeSTTConnection = RealtimeSTTConnection(
             url,
             config,
             api_key=api_key,

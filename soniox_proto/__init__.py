@@ -4,6 +4,7 @@
 state machines that are driven with data and time. Nothing here opens a socket or reads a clock.
 """
 
+import importlib
 import typing
 
 from soniox_proto.config import (
@@ -18,7 +19,6 @@ from soniox_proto.config import (
     TranslationConfig,
     TranslationType,
 )
-from soniox_proto.connection import RealtimeSTTConnection
 from soniox_proto.endpoint import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
@@ -78,6 +78,7 @@ from soniox_proto.state import (
 from soniox_proto.timers import Timer
 
 if typing.TYPE_CHECKING:
+    from soniox_proto.connection import RealtimeSTTConnection
     from soniox_proto.server import (
         AudioReceived,
         ClientClosed,
@@ -167,11 +168,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Clients have no need of the server's names, so they are loaded when they are asked for.
+    # What speaks bytes is loaded when it is asked for, and wsproto with it: whoever has a WebSocket
+    # needs neither, clients have no need of the server's names, and programs start sooner.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from soniox_proto import server
-
-    value: object = getattr(server, name)
+    module = "connection" if name == "RealtimeSTTConnection" else "server"
+    value: object = getattr(importlib.import_module(f"soniox_proto.{module}"), name)
     globals()[name] = value
     return value

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from struct import Struct
 from typing import Final
 
-__all__ = ["FrameReader", "FrameWriter", "apply_mask_in_python"]
+__all__ = ["LARGE_MESSAGE", "FrameReader", "FrameWriter", "apply_mask_in_python"]
 
 TEXT_FRAME: Final = 0x81
 """First byte of a final, unextended text frame."""
@@ -34,6 +34,9 @@ _pack_medium = Struct("!BBH").pack
 _pack_long = Struct("!BBQ").pack
 _split_keys = Struct("4s").iter_unpack
 _utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
+
+LARGE_MESSAGE: Final = 128 * 1024
+"""Bytes from which on to write a message in parts takes less time than to join them."""
 
 INTEGER_MASKING_LIMIT: Final = 1536
 """Bytes up to which masking as one large integer is faster than four translations."""

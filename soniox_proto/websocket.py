@@ -28,12 +28,17 @@ from wsproto.events import Event as WSProtoEvent
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
-from soniox_proto.framing import BINARY_FRAME, TEXT_FRAME, FrameReader, FrameWriter
+from soniox_proto.framing import (
+    BINARY_FRAME,
+    LARGE_MESSAGE,
+    TEXT_FRAME,
+    FrameReader,
+    FrameWriter,
+)
 from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = [
-    "LARGE_MESSAGE",
     "MAX_BODY_SIZE",
     "Accepted",
     "CloseReceived",
@@ -48,9 +53,6 @@ __all__ = [
 
 MAX_BODY_SIZE: Final = 64 * 1024
 """Bytes kept of the body of a refused upgrade: enough for any explanation."""
-
-LARGE_MESSAGE: Final = 128 * 1024
-"""Bytes from which on to write a message in parts takes less time than to join them."""
 
 _NOT_UTF_8 = "payload is not valid UTF-8"
 

@@ -77,13 +77,19 @@ def test_exports_exist_and_are_unique() -> None:
         assert hasattr(soniox_adapters, name)
 
 
-def test_importing_loads_no_event_loop_no_tls_and_no_server() -> None:
-    loaded = loaded_by("import soniox_adapters")
-    assert loaded.isdisjoint({"asyncio", "ssl", "anyio", "soniox_proto.server"})
+def test_importing_loads_no_event_loop_no_tls_no_websocket_and_no_server() -> None:
+    statement = "import soniox_adapters as s; s.RealtimeSTTSession, s.AsyncRealtimeSTTSession"
+    not_needed_yet = {"asyncio", "ssl", "anyio", "wsproto", "soniox_proto.server"}
+    assert loaded_by(statement).isdisjoint(not_needed_yet)
+
+
+def test_whoever_has_a_websocket_loads_no_other() -> None:
+    statement = "import soniox_proto as s; s.RealtimeSTTProtocol(s.RealtimeSTTConfig(model='m'))"
+    assert "wsproto" not in loaded_by(statement)
 
 
 def test_every_name_can_be_had_by_whoever_asks_for_it_first() -> None:
-    for name in ("AudioReceived", "RealtimeSTTServerConnection", "AsyncSonioxClient"):
+    for name in ("AudioReceived", "RealtimeSTTConnection", "AsyncSonioxClient"):
         statement = f"from soniox_adapters import {name} as found; import soniox_proto.server"
         assert "soniox_proto.server" in loaded_by(f"{statement}; assert found.__name__ == {name!r}")
 

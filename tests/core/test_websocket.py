@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import ConnectionType
 
+from soniox_proto.framing import LARGE_MESSAGE
 from soniox_proto.websocket import (
-    LARGE_MESSAGE,
     MAX_BODY_SIZE,
     Accepted,
     CloseReceived,
