@@ -6,7 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
 from soniox_adapters.session import ProxyOption
 from soniox_proto import Endpoint
@@ -148,6 +148,9 @@ class AsyncTransport(ABC):
 
     __slots__ = ("_host", "writable", "writing_paused")
 
+    calls_between_checkpoints: ClassVar[int] = 1
+    """After how many sends that need not wait `checkpoint` is to be awaited."""
+
     def __init__(self, host: AsyncHost) -> None:
         self._host = host
         self.writable: Signal = make_signal()
@@ -189,10 +192,6 @@ class AsyncTransport(ABC):
     async def wait_closed(self) -> None:
         """Wait until the stream's resources are given back, which waits for no peer."""
 
-    def checkpoint_due(self) -> bool:
-        """Return whether a call that need not wait is to await `checkpoint`."""
-        return True
-
     @abstractmethod
     async def checkpoint(self) -> None:
-        """Let other tasks run once in a while, and notice cancellation."""
+        """Let other tasks run, or do so once in a while, and notice cancellation."""

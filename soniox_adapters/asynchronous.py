@@ -50,6 +50,8 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._transport: AsyncTransport | None = None
         self._clock: Callable[[], float] = _before_the_loop
         self._senders_waiting = 0
+        # Sends since other tasks had their turn.
+        self._calls = 0
         self._unsent_replies = 0
         self._closing = False
 
@@ -154,7 +156,8 @@ class AsyncRealtimeSTTSession(SessionBase):
         else:
             self._machine.send_audio(chunk, self._clock())
             transport.write_buffers(self._machine.buffers_to_send())
-        if transport.writing_paused or transport.checkpoint_due():
+        self._calls += 1
+        if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
             await self._finish_sending(transport)
 
     async def send_bytes(
@@ -328,12 +331,14 @@ class AsyncRealtimeSTTSession(SessionBase):
         transport = self._transport
         if transport is not None:
             transport.write(self._machine.data_to_send())
-            await self._finish_sending(transport)
+            self._calls += 1
+            if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
+                await self._finish_sending(transport)
 
     async def _finish_sending(self, transport: AsyncTransport) -> None:
+        self._calls = 0
         if not transport.writing_paused:
-            if transport.checkpoint_due():
-                await transport.checkpoint()
+            await transport.checkpoint()
             return
         # What comes in is read while this waits, or two full buffers would wait for each other.
         self._senders_waiting += 1

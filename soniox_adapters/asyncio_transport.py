@@ -28,9 +28,6 @@ __all__ = ["AsyncioTransport"]
 
 READ_SIZE: Final = 64 * 1024
 
-CALLS_BETWEEN_YIELDS: Final = 32
-"""Sends that need not wait, after which other tasks get a turn all the same."""
-
 if sys.version_info >= (3, 11):
     from asyncio import timeout as _timeout
 else:  # pragma: no cover
@@ -68,7 +65,6 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer",
-        "_calls",
         "_closed",
         "_closing",
         "_loop",
@@ -77,6 +73,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         "_timer",
         "_transport",
     )
+
+    calls_between_checkpoints = 32
 
     def __init__(self, host: AsyncHost) -> None:
         super().__init__(host)
@@ -88,7 +86,6 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._closing = False
         self._lost = False
         self._closed: Signal = make_signal()
-        self._calls = 0
 
     @override
     async def open(self, options: ConnectOptions) -> None:
@@ -189,15 +186,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                 await self._closed.wait()
 
     @override
-    def checkpoint_due(self) -> bool:
-        self._calls += 1
-        return self._calls >= CALLS_BETWEEN_YIELDS
-
-    @override
     async def checkpoint(self) -> None:
-        if self._calls >= CALLS_BETWEEN_YIELDS:
-            self._calls = 0
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     # asyncio's callbacks
 

@@ -95,6 +95,7 @@ class Inbox:
         "full",
         "last_message",
         "opened",
+        "ready",
     )
 
     def __init__(self, *, raise_on_error: bool) -> None:
@@ -108,6 +109,8 @@ class Inbox:
         # Set once that message has been handed out.
         self._ended = False
         self.opened = False
+        self.ready = False
+        """Whether `take` can be called: there is a message, or the end."""
         self.full = False
         """Whether reading on would keep too much; a sender and a close may still do so."""
         self.last_message: RealtimeEvent | None = None
@@ -121,6 +124,7 @@ class Inbox:
                 if results is _NO_RESULTS:
                     results = self._results = deque()
                 results.append(event)
+                self.ready = True
                 self._size += len(event.raw)
             elif type(event) is Finished:
                 self._last = self._last or event.message
@@ -129,15 +133,11 @@ class Inbox:
                 self._server_error = self._server_error or event.error
             elif type(event) is Closed:
                 self._closed = event
+                self.ready = True
             elif type(event) is Opened:
                 self.opened = True
         if len(results) >= MAX_WAITING_MESSAGES:
             self.full = True
-
-    @property
-    def ready(self) -> bool:
-        """Whether `take` can be called: there is a message, or the end."""
-        return bool(self._results) or self._ended or self._closed is not None
 
     @property
     def overfull(self) -> bool:
@@ -156,6 +156,8 @@ class Inbox:
             self.last_message = message = result.message
             if message is self._last:
                 self._ended = True
+            elif not results:
+                self.ready = self._closed is not None
             if self.full and len(results) <= MAX_WAITING_MESSAGES // 2:
                 self.full = False
             return result

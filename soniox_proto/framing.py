@@ -189,49 +189,47 @@ class FrameReader:
                 data = self._data[self._position :] + data
             self._data, self._position = data, 0
         messages: list[str | bytes] = []
+        ours, mask_bit = self._ours, self._mask_bit
+        data, position = self._data, self._position
+        end = len(data)
         try:
-            self._read(messages)
+            if self._left:
+                position = min(end, self._left)
+                message = self._continue(data[:position])
+                if message is not None:
+                    messages.append(message)
+            while end - position >= 2 and not self._foreign:
+                first, size = data[position], data[position + 1]
+                if first not in ours or self._fragmented:
+                    self._foreign = True
+                    break
+                start = position + 2
+                if size >= _SIXTEEN_BITS or mask_bit:
+                    start, size = self._payload(data, position, size)
+                    if start > end:
+                        break
+                if not 0 <= size <= self._max_message_size:
+                    self._foreign = True
+                    break
+                stop = start + size
+                if stop > end:
+                    self._begin(first, data[start:end], stop - end, data[start - 4 : start])
+                    position = end
+                    break
+                payload = data[start:stop]
+                if mask_bit:
+                    messages.append(best_mask()(payload, data[start - 4 : start]))
+                else:
+                    messages.append(payload.decode() if first == TEXT_FRAME else payload)
+                position = stop
+            self.stopped = self._foreign and position < end
+            if self.stopped:
+                self._position = position
+            else:
+                self._data, self._position = data[position:], 0
         except UnicodeDecodeError:
             self.stopped = self.invalid_text = True
         return messages
-
-    def _read(self, messages: list[str | bytes]) -> None:
-        data, ours, mask_bit = self._data, self._ours, self._mask_bit
-        position, end = self._position, len(data)
-        if self._left:
-            position = min(end, self._left)
-            message = self._continue(data[:position])
-            if message is not None:
-                messages.append(message)
-        while end - position >= 2 and not self._foreign:
-            first, size = data[position], data[position + 1]
-            if first not in ours or self._fragmented:
-                self._foreign = True
-                break
-            start = position + 2
-            if size >= _SIXTEEN_BITS or mask_bit:
-                start, size = self._payload(data, position, size)
-                if start > end:
-                    break
-            if not 0 <= size <= self._max_message_size:
-                self._foreign = True
-                break
-            stop = start + size
-            if stop > end:
-                self._begin(first, data[start:end], stop - end, data[start - 4 : start])
-                position = end
-                break
-            payload = data[start:stop]
-            if mask_bit:
-                messages.append(best_mask()(payload, data[start - 4 : start]))
-            else:
-                messages.append(payload.decode() if first == TEXT_FRAME else payload)
-            position = stop
-        self.stopped = self._foreign and position < end
-        if self.stopped:
-            self._position = position
-        else:
-            self._data, self._position = data[position:], 0
 
     def read_foreign(self) -> memoryview:
         """Return the bytes for wsproto where `read` stopped: a frame, or as much as is here."""
