@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
+from unittest.mock import patch
 
 from pydantic_core import from_json
 
@@ -20,7 +22,7 @@ from benchmarks.harness import (
     series_of,
 )
 from benchmarks.messages import event_json, look_at
-from soniox_proto import RealtimeEvent
+from soniox_proto import RealtimeEvent, messages
 
 __all__ = ["measure"]
 
@@ -28,6 +30,7 @@ _TOKENS: Final = (0, 5, 20, 60)
 _DIFFERENT_EVENTS: Final = 100
 _TOKENS_OF_ONE_MEASUREMENT: Final = 40_000
 _ROUNDS: Final = 9
+_WITHOUT_MSGSPEC: Final = "ours without msgspec"
 
 
 def measure(effort: Effort) -> list[Figure]:
@@ -38,6 +41,7 @@ def measure(effort: Effort) -> list[Figure]:
 
         parsers[SONIOX] = SonioxEvent.validate_event
     parsers[OURS] = RealtimeEvent.validate_event
+    parsers[_WITHOUT_MSGSPEC] = _parser_without_msgspec()
     parsers["JSON alone, to dicts"] = from_json
     figures: list[Figure] = []
     for tokens in _TOKENS:
@@ -47,12 +51,24 @@ def measure(effort: Effort) -> list[Figure]:
         ]
         times = effort.operations(_TOKENS_OF_ONE_MEASUREMENT) // (tokens + 2) // _DIFFERENT_EVENTS
         turns = {
-            name: partial(_parse, parse, events, max(1, times), look=name in {OURS, SONIOX})
+            name: partial(
+                _parse, parse, events, max(1, times), look=name in {OURS, SONIOX, _WITHOUT_MSGSPEC}
+            )
             for name, parse in parsers.items()
         }
         series = series_of(interleave(turns, effort.rounds(_ROUNDS)))
         figures.append(Figure(f"parse a {tokens}-token event", "µs", series))
     return figures
+
+
+def _parser_without_msgspec() -> Callable[[str], RealtimeEvent]:
+    validator = messages._known_fields_validator
+    validator.cache_clear()
+    # Importing it fails, as it does where it is not installed.
+    with patch.dict(sys.modules, {"msgspec": None}):
+        parse = messages.EventParser().parse
+    validator.cache_clear()
+    return parse
 
 
 def _parse(parse: Callable[[str], Any], events: list[str], times: int, *, look: bool) -> Sample:

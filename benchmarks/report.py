@@ -41,7 +41,7 @@ def environment(*, separate_cores: bool) -> str:
     )
     versions = [
         f"{package} {version}"
-        for package in (*PACKAGES.values(), "pydantic", "wsproto", "trio")
+        for package in (*PACKAGES.values(), "pydantic", "msgspec", "wsproto", "trio")
         if (version := installed_version(package))
     ]
     machine = (
