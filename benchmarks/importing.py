@@ -15,6 +15,7 @@ from benchmarks.harness import (
     Figure,
     Sample,
     Series,
+    Target,
     interleave,
     ratio_at_most,
 )
@@ -30,6 +31,26 @@ _IMPORTS: Final = {
 }
 """What each contender's program imports, by the module that has to be installed."""
 
+_FIRST_SESSION: Final = """
+from {sessions} import RealtimeSTTSession
+from {models} import RealtimeSTTConfig
+RealtimeSTTSession(
+    "ws://localhost", RealtimeSTTConfig(model="stt-rt-v5", audio_format="auto"), "key"
+)
+"""
+
+_FIRST_SESSIONS: Final = {
+    SONIOX: (
+        "soniox",
+        _FIRST_SESSION.format(sessions="soniox.realtime.stt", models="soniox.types"),
+    ),
+    OURS: (
+        "soniox_adapters",
+        _FIRST_SESSION.format(sessions="soniox_adapters", models="soniox_adapters"),
+    ),
+}
+"""The same, and the first session, with which ours loads what it needs for that."""
+
 _PROGRAM: Final = """
 import time
 wall, cpu = time.perf_counter(), time.process_time()
@@ -40,17 +61,29 @@ print((time.process_time() - cpu) * 1000, (time.perf_counter() - wall) * 1000)
 
 def measure(effort: Effort) -> list[Figure]:
     """Import in a new Python, which has read the files before."""
+    return [
+        *_compare("import of the session classes", _IMPORTS, effort, ratio_at_most(0.60)),
+        *_compare("import, and a first session made", _FIRST_SESSIONS, effort),
+    ]
+
+
+def _compare(
+    name: str,
+    imports: dict[str, tuple[str, str]],
+    effort: Effort,
+    target: Target | None = None,
+) -> list[Figure]:
     turns = {
-        name: partial(_run, _PROGRAM.format(imports=imports))
-        for name, (module, imports) in _IMPORTS.items()
+        who: partial(_run, _PROGRAM.format(imports=imported))
+        for who, (module, imported) in imports.items()
         if find_spec(module) is not None
     }
     samples = interleave(turns, effort.rounds(_ROUNDS))
-    on_the_clock = {name: Series([one.wall for one in taken]) for name, taken in samples.items()}
-    cpu = {name: Series([one.cpu for one in taken]) for name, taken in samples.items()}
+    on_the_clock = {who: Series([one.wall for one in taken]) for who, taken in samples.items()}
+    cpu = {who: Series([one.cpu for one in taken]) for who, taken in samples.items()}
     return [
-        Figure("import of the session classes", "ms", on_the_clock, ratio_at_most(0.60)),
-        Figure("import of the session classes: CPU", "ms", cpu),
+        Figure(name, "ms", on_the_clock, target),
+        Figure(f"{name}: CPU", "ms", cpu),
     ]
 
 

@@ -40,7 +40,7 @@ def measure(effort: Effort) -> list[Figure]:
         from soniox.types import RealtimeEvent as SonioxEvent
 
         parsers[SONIOX] = SonioxEvent.validate_event
-    parsers[OURS] = RealtimeEvent.validate_event
+    parsers[OURS] = messages.EventParser().parse
     parsers[_WITHOUT_MSGSPEC] = _parser_without_msgspec()
     parsers["JSON alone, to dicts"] = from_json
     figures: list[Figure] = []

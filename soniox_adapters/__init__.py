@@ -187,10 +187,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # What the core loads when it is asked for.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(soniox_proto, name)
-    globals()[name] = value
-    return value
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # What the core loads when it is asked for.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(soniox_proto, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

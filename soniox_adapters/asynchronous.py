@@ -371,6 +371,7 @@ class AsyncRealtimeSTTSession(SessionBase):
             return
         if self._unsent_replies <= MAX_UNSENT_REPLIES:
             self._machine.resume_reading(self._clock())
+            self._arm_timer()
             self._transport.resume_reading()
 
     def _process(self, events: list[Event], *, reply: bool = False) -> None:

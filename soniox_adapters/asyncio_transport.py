@@ -71,6 +71,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         "_lost",
         "_reading_paused",
         "_timer",
+        "_timer_at",
         "_transport",
     )
 
@@ -82,6 +83,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = _read_buffer()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -156,10 +158,12 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def set_timer(self, when: float | None) -> None:
         # A deadline that moved away is left: it fires in vain, once, instead of being re-armed
         # with every message.
-        if when is None or (self._timer is not None and self._timer.when() <= when):
+        if when is None or (self._timer is not None and self._timer_at <= when):
             return
         if self._timer is not None:
             self._timer.cancel()
+        # Kept here: a handle of uvloop does not always tell.
+        self._timer_at = when
         self._timer = self._loop.call_at(when, self._expired)
 
     def _expired(self) -> None:

@@ -167,12 +167,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # What speaks bytes is loaded when it is asked for, and wsproto with it: whoever has a WebSocket
-    # needs neither, clients have no need of the server's names, and programs start sooner.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "connection" if name == "RealtimeSTTConnection" else "server"
-    value: object = getattr(importlib.import_module(f"soniox_proto.{module}"), name)
-    globals()[name] = value
-    return value
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # What speaks bytes is loaded when it is asked for, and wsproto with it: whoever has a
+        # WebSocket needs neither, clients need no server, and programs start sooner.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = "connection" if name == "RealtimeSTTConnection" else "server"
+        value: object = getattr(importlib.import_module(f"soniox_proto.{module}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

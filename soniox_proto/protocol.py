@@ -247,8 +247,8 @@ class RealtimeSTTProtocol:
 
         May change with every other call.
         """
-        # Events that a user call left behind are handed out by the next feeding call.
         self._move_keepalive()
+        # Events that a user call left behind are handed out by the next feeding call.
         return self._now if self._events else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +19,15 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxError,
     SonioxStateError,
+    Timer,
 )
-from soniox_adapters.async_transport import event_loop_clock, make_signal, running_library
+from soniox_adapters.async_transport import (
+    AsyncTransport,
+    event_loop_clock,
+    make_signal,
+    running_library,
+)
+from soniox_adapters.session import MAX_WAITING_MESSAGES
 from tests.support import adapter_endings as endings
 from tests.support import core_frames as frames
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script, obliging, silent
@@ -241,6 +248,53 @@ async def test_leaving_leaves_no_socket() -> None:
         async with make_session(server.url) as session:
             await session.send_byte_chunk(b"audio")
         server.peer().wait_until_done()
+
+
+async def come_true(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
+async def test_a_server_that_finished_and_stays_is_left_in_time() -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.say(FINISHED)
+        peer.read_to_the_end()
+
+    # No other timer may do instead.
+    none = ("connect_timeout_sec", "keepalive_interval_sec", "ping_interval_sec")
+    options: dict[str, Any] = {"close_timeout_sec": 0.1, **dict.fromkeys(none)}
+    async with entered(script, **options) as (session, _):
+        while await session.receive_event() is not None:
+            pass
+        await come_true(lambda: session.state is SessionState.CLOSED)
+        assert session.outcome is Outcome.FINISHED
+
+
+async def test_reading_on_makes_a_pong_due_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else may come that would have the timer set."""
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.send(frames.text(result("x")) * MAX_WAITING_MESSAGES)
+        peer.hold()
+
+    deadlines: list[float | None] = []
+
+    def set_timer(self: AsyncTransport, when: float | None) -> None:
+        deadlines.append(when)
+
+    options = {"keepalive_interval_sec": None, "ping_interval_sec": 0.05, "ping_timeout_sec": 60.0}
+    async with entered(script, **options) as (session, _):
+        machine = session._machine
+        await come_true(lambda: session._inbox.full and machine._ping_sent_at is not None)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(session._transport), "set_timer", set_timer)
+            patch.setattr(machine._timers, "_deadlines", {})
+            while session._inbox.full:
+                await session.receive_event()
+            assert deadlines[-1] == machine.next_timeout() == machine._timers._deadlines[Timer.PONG]
 
 
 async def test_waiting_senders_are_told_of_a_lost_connection() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -54,6 +55,29 @@ async def test_writing_pauses_and_resumes() -> None:
             received += len(await asyncio.to_thread(far.recv, 1 << 20))
         await notes.wait_for(lambda: not transport.writing_paused)
         assert notes.resumed == 1
+
+
+async def test_timer_needs_no_more_of_a_handle_than_every_event_loop_gives() -> None:
+    class Handle:
+        cancelled = False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    handles: list[tuple[float, Handle]] = []
+
+    class Loop:
+        def call_at(self, when: float, call: object) -> Handle:
+            handles.append((when, Handle()))
+            return handles[-1][1]
+
+    async with opened_on_a_socket(AsyncioTransport) as (transport, _, _):
+        given, transport._loop = transport._loop, cast("Any", Loop())
+        for when in (5.0, 9.0, 3.0):
+            transport.set_timer(when)
+        transport.set_timer(None)
+        transport._loop = given
+        assert [(when, handle.cancelled) for when, handle in handles] == [(5.0, True), (3.0, False)]
 
 
 async def test_timer_is_early_never_late() -> None:

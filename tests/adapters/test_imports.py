@@ -101,6 +101,13 @@ def test_everything_can_be_imported_at_once() -> None:
 
 
 @pytest.mark.parametrize("package", [soniox_adapters, soniox_proto])
+def test_everything_is_listed(package: ModuleType) -> None:
+    assert set(package.__all__) <= set(dir(package))
+    check = f"import {package.__name__} as p; assert 'RealtimeSTTConnection' in dir(p)"
+    assert "wsproto" not in loaded_by(check)
+
+
+@pytest.mark.parametrize("package", [soniox_adapters, soniox_proto])
 def test_a_name_that_is_not_exported_is_an_attribute_error(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nix'"):
         package.nix  # noqa: B018

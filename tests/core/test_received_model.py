@@ -409,6 +409,33 @@ class TestRefusals:
         assert str(caught.value.__cause__) == str(expected)
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"tokens":[{"text":"a","confidence":%s}]}',
+        '{"tokens":[{"text":"a","start_ms":%s}]}',
+        '{"tokens":[],"final_audio_proc_ms":%s}',
+    ],
+    ids=["confidence", "start_ms", "final_audio_proc_ms"],
+)
+def test_numbers_are_read_alike_where_all_fields_are_known(message: str, number: str) -> None:
+    raw = message % number
+    try:
+        expected = RealtimeEvent.model_validate_json(raw)
+    except ValidationError:
+        with pytest.raises(SonioxProtocolError):
+            parse_event(raw)
+    else:
+        assert state(parse_event(raw)) == state(expected)
+
+
+@pytest.mark.parametrize("raw", [None, 5, memoryview(b'{"tokens":[]}')])
+def test_what_is_no_text_is_no_message(raw: Any) -> None:
+    with pytest.raises(SonioxProtocolError):
+        parse_event(raw)
+
+
 class TestParser:
     KNOWN = '{"tokens":[{"text":"a","start_ms":1}],"finished":false}'
     UNKNOWN = '{"tokens":[{"text":"a","emotion":"joy"}],"queue":{"depth":2}}'
