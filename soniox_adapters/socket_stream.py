@@ -54,7 +54,7 @@ def open_socket(
     else:
         connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
     try:
-        if connected.family in {socket.AF_INET, socket.AF_INET6}:
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
             # Audio comes in small pieces, each of which is wanted at once.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
@@ -124,6 +124,8 @@ class SocketStream:
 
     def write_buffers(self, buffers: Sequence[bytes]) -> int:
         """Do as `write` with all of the buffers, without joining them where that can be."""
+        if len(buffers) == 1:
+            return self.write(buffers[0])
         if isinstance(self._socket, ssl.SSLSocket) or not hasattr(self._socket, "sendmsg"):
             return self.write(b"".join(buffers))
         try:
