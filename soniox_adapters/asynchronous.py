@@ -388,7 +388,7 @@ class AsyncRealtimeSTTSession(SessionBase):
                 transport.close()
             elif len(events) != 1 or type(events[0]) is not Result:
                 # A result alone brings no deadline nearer.
-                transport.set_timer(machine.next_timeout())
+                self._arm_timer()
         if events:
             self._changed.notify()
 

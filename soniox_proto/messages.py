@@ -196,7 +196,7 @@ def _known_fields_validator() -> tuple[_Validate, tuple[type[Exception], ...]]:
     except ImportError:
         from pydantic import TypeAdapter
 
-        return TypeAdapter(event_type).validator.validate_json, (ValidationError, AttributeError)
+        return TypeAdapter(event_type).validator.validate_json, (ValidationError,)
     # Beside its own: for text that is not UTF-8, what is nested very deeply, and what is no text.
     refusals = (MsgspecError, ValueError, RecursionError, TypeError, AttributeError)
     return Decoder(event_type).decode, refusals

@@ -37,21 +37,15 @@ async def opened(
     stream: anyio.abc.ByteStream | None = None,
 ) -> AsyncIterator[tuple[StreamTransport, Notes, socket.socket]]:
     """An open transport, its host's notes, and the other end (if no stream is given)."""
-    near, far = socket.socketpair()
-    far.settimeout(PATIENCE)
-    notes = Notes()
-    transport = StreamTransport(notes.host)
-    if stream is None:
-        stream = await anyio.abc.SocketStream.from_socket(near)
-    else:
+
+    async def give(near: socket.socket) -> anyio.abc.ByteStream:
+        if stream is None:
+            return await anyio.abc.SocketStream.from_socket(near)
         near.close()
-    await transport.open(connect_options(stream))
-    with far:
-        try:
-            yield transport, notes, far
-        finally:
-            transport.close()
-            await transport.wait_closed()
+        return stream
+
+    async with opened_on_a_socket(StreamTransport, give) as opened_transport:
+        yield opened_transport
 
 
 async def test_reading_and_writing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -76,13 +76,14 @@ def connect_options(transport: object, *, url: str = "ws://localhost") -> Connec
 @asynccontextmanager
 async def opened_on_a_socket(
     make_transport: Callable[[AsyncHost], _Transport],
+    give: Callable[[socket.socket], Awaitable[object]] | None = None,
 ) -> AsyncIterator[tuple[_Transport, Notes, socket.socket]]:
-    """An open transport on a socket, its host's notes, and the other end."""
+    """An open transport on a socket or on what `give` makes of it, its notes, the other end."""
     near, far = socket.socketpair()
     far.settimeout(PATIENCE)
     notes = Notes()
     transport = make_transport(notes.host)
-    await transport.open(connect_options(near))
+    await transport.open(connect_options(near if give is None else await give(near)))
     with far:
         try:
             yield transport, notes, far
