@@ -113,7 +113,6 @@ class RealtimeSTTConnection:
         "_ping_sent_at",
         "_ping_timeout",
         "_protocol",
-        "_reading_paused",
         "_timers",
         "_websocket",
     )
@@ -161,7 +160,6 @@ class RealtimeSTTConnection:
         self._now = float("-inf")
         self._ping_count = 0
         self._ping_sent_at: float | None = None
-        self._reading_paused = False
 
     # Views
 
@@ -358,17 +356,23 @@ class RealtimeSTTConnection:
         self._flush()
 
     def pause_reading(self, now: float) -> None:
-        """Note that the driver stops reading, as backpressure: no pong can be expected now."""
-        self._advance(now)
-        self._reading_paused = True
-        self._timers.stop(Timer.PONG)
+        """Note that the driver stops reading, as backpressure. Safe to repeat.
+
+        What the server owes us (a pong, the answer to a finalize, a close frame) may be waiting
+        in the socket, so its deadlines rest until `resume_reading`.
+        """
+        now = self._advance(now)
+        self._timers.rest(now)
+        self._protocol.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
-        """Note that the driver reads again: an outstanding pong gets its whole time."""
+        """Note that the driver reads again: deadlines go on with the time they had left.
+
+        Safe to repeat; without a `pause_reading` before it nothing changes.
+        """
         now = self._advance(now)
-        self._reading_paused = False
-        if self._ping_sent_at is not None and self._websocket.open and not self.closed:
-            self._timers.start(Timer.PONG, now, self._ping_timeout)
+        self._timers.resume(now)
+        self._protocol.resume_reading(now)
 
     # Calls that feed
 
@@ -498,8 +502,7 @@ class RealtimeSTTConnection:
             self._ping_count += 1
             self._ping_sent_at = now
             self._websocket.send_ping(self._ping_count.to_bytes(4, "big"))
-            if not self._reading_paused:
-                self._timers.start(Timer.PONG, now, self._ping_timeout)
+            self._timers.start(Timer.PONG, now, self._ping_timeout)
 
     def _receive_pong(self, payload: bytes, now: float) -> None:
         if self._ping_sent_at is not None and payload == self._ping_count.to_bytes(4, "big"):

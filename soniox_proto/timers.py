@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import Final
 
 __all__ = ["Timer", "TimerTable"]
 
@@ -29,32 +30,80 @@ class Timer(IntEnum):
     """Armed by audio and keepalives, the traffic the service counts. Expiry: a keepalive."""
 
 
+_DEADLINES_OF_THE_PEER: Final = (Timer.CLOSE, Timer.PONG, Timer.FINALIZE)
+"""Timers that wait for something to be received. They rest while nobody reads: the answer may be
+waiting in the socket."""
+
+_TIME_TO_READ: Final = 0.1
+"""Seconds that a deadline has at least once reading goes on, so that an answer which arrived in
+the meantime is read before its deadline passes."""
+
+
 class TimerTable:
     """The armed deadlines, in seconds on the caller's clock."""
 
-    __slots__ = ("_changed", "_deadlines", "_next")
+    __slots__ = ("_changed", "_deadlines", "_next", "_rested", "_resting", "_resting_since")
 
     def __init__(self) -> None:
         self._deadlines: dict[Timer, float] = {}
+        # Seconds left of the peer's deadlines while nobody reads; None while somebody does.
+        self._resting: dict[Timer, float] | None = None
+        self._resting_since = 0.0
+        self._rested = 0.0
         # The earliest deadline, looked for only after a change.
         self._next: float | None = None
         self._changed = False
 
     def start(self, timer: Timer, now: float, delay: float | None) -> None:
         """Arm `timer` to expire `delay` seconds after `now`; a delay of None leaves it off."""
-        if delay is not None:
-            self._deadlines[timer] = now + delay
-            self._changed = True
+        if delay is None:
+            return
+        if self._resting is not None and timer in _DEADLINES_OF_THE_PEER:
+            self._resting[timer] = delay
+            return
+        self._deadlines[timer] = now + delay
+        self._changed = True
 
     def stop(self, timer: Timer) -> None:
         """Disarm `timer`, armed or not."""
         self._deadlines.pop(timer, None)
         self._changed = True
+        if self._resting is not None:
+            self._resting.pop(timer, None)
 
     def stop_all(self) -> None:
         """Disarm every timer."""
         self._deadlines.clear()
         self._changed = True
+        if self._resting is not None:
+            self._resting.clear()
+
+    def rest(self, now: float) -> None:
+        """Stop the clock of the peer's deadlines: nobody reads from now on. Safe to repeat."""
+        if self._resting is not None:
+            return
+        self._resting = {
+            timer: self._deadlines.pop(timer) - now
+            for timer in _DEADLINES_OF_THE_PEER
+            if timer in self._deadlines
+        }
+        self._resting_since = now
+        self._changed = True
+
+    def resume(self, now: float) -> None:
+        """Let the peer's deadlines go on with the time they had left. Safe to repeat."""
+        self._rested = self.time_at_rest(now)
+        resting, self._resting = self._resting, None
+        if resting:
+            for timer, left in resting.items():
+                self._deadlines[timer] = now + max(left, _TIME_TO_READ)
+            self._changed = True
+
+    def time_at_rest(self, now: float) -> float:
+        """Return how many seconds the peer's deadlines have rested in all."""
+        if self._resting is None:
+            return self._rested
+        return self._rested + now - self._resting_since
 
     def next_timeout(self) -> float | None:
         """Return the earliest deadline, or None when no timer is armed."""
