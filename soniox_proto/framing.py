@@ -1,8 +1,9 @@
-"""Whole data messages, framed and unframed directly (RFC 6455 section 5.2).
+"""Whole data messages, pings and pongs, framed and unframed directly (RFC 6455 section 5.2).
 
 Nearly all traffic of a session is data messages of one frame. They are handled here, in a fraction
-of the time that a general frame parser takes. Everything else (control frames, fragments,
-extensions, whatever is malformed) is left to wsproto, which sees whole frames of the rest only.
+of the time that a general frame parser takes. Pings and pongs are few, unless a hostile peer fills
+the connection with them: 64 KiB of empty ones would keep a general parser busy for seconds.
+Everything else (close frames, fragments, extensions, malformed frames) is left to wsproto.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ TEXT_FRAME: Final = 0x81
 BINARY_FRAME: Final = 0x82
 """First byte of a final, unextended binary frame."""
 
+PING_FRAME: Final = 0x89
+"""First byte of a ping."""
+PONG_FRAME: Final = 0x8A
+"""First byte of a pong."""
+
+_PING_OR_PONG = (PING_FRAME, PONG_FRAME)
 _FINAL = 0x80
 _OPCODE = 0x0F
 _FIRST_CONTROL_OPCODE = 0x8
@@ -230,6 +237,29 @@ class FrameReader:
         except UnicodeDecodeError:
             self.stopped = self.invalid_text = True
         return messages
+
+    def read_control(self) -> tuple[int, bytes] | None:
+        """Return the ping or pong where `read` stopped, as its first byte and payload.
+
+        None if something else is there, or not all of it; then `read_foreign` has the bytes.
+        """
+        data, start = self._data, self._position
+        if self._foreign_left or self._foreign_header or len(data) - start < 2:
+            return None
+        first, size = data[start], data[start + 1]
+        # RFC 6455 section 5.5: a control frame has at most 125 bytes of payload.
+        if first not in _PING_OR_PONG or size & _LENGTH >= _SIXTEEN_BITS:
+            return None
+        start, size = self._payload(data, start, size)
+        stop = start + size
+        if size < 0 or stop > len(data):
+            return None
+        payload = data[start:stop]
+        if self._mask_bit:
+            payload = best_mask()(payload, data[start - 4 : start])
+        self._position = stop
+        self._foreign = False
+        return first, payload
 
     def read_foreign(self) -> memoryview:
         """Return the bytes for wsproto where `read` stopped: a frame, or as much as is here."""

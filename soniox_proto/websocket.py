@@ -31,11 +31,12 @@ from wsproto.utilities import RemoteProtocolError
 from soniox_proto.framing import (
     BINARY_FRAME,
     LARGE_MESSAGE,
+    PONG_FRAME,
     TEXT_FRAME,
     FrameReader,
     FrameWriter,
 )
-from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner
+from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = [
@@ -53,6 +54,10 @@ __all__ = [
 
 MAX_BODY_SIZE: Final = 64 * 1024
 """Bytes kept of the body of a refused upgrade: enough for any explanation."""
+
+MAX_EMPTY_FRAGMENTS: Final = 64
+"""Fragments without content that one message may have: they cost time and bring nothing, so
+`max_message_size` would never bound a message that consists of them."""
 
 _NOT_UTF_8 = "payload is not valid UTF-8"
 
@@ -137,11 +142,14 @@ class WebSocket:
     """Whether whole data messages bypass wsproto. The results are the same, only slower."""
 
     __slots__ = (
+        "_answer",
         "_body",
         "_client",
         "_early",
+        "_empty_fragments",
         "_extensions",
         "_fragments",
+        "_frame_is_empty",
         "_head",
         "_max_message_size",
         "_output",
@@ -173,12 +181,16 @@ class WebSocket:
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
         self._head = HeadScanner()
+        # Client: the head of an answer, until it is whole.
+        self._answer = b""
         # Server: the request is here, and what came behind it before it was answered.
         self._requested = False
         self._early = bytearray()
         self._unread = b""
         self.more_received = False
         self._fragments = bytearray()
+        self._frame_is_empty = True
+        self._empty_fragments = 0
         self._rejection: Rejected | None = None
         self._body = bytearray()
         # Nothing more is read. wsproto goes on after its own errors, so it is remembered here.
@@ -286,6 +298,15 @@ class WebSocket:
         """Queue a ping."""
         self._send(Ping(payload))
 
+    def _send_pong(self, payload: bytes) -> None:
+        # After a close frame of either side a pong can no longer be framed.
+        if not self.open:
+            return
+        if self._writer is None:
+            self._send(Pong(payload))
+        else:
+            self._output.append(self._writer.frame(PONG_FRAME, payload))
+
     def send_close(self, code: int, reason: str = "") -> None:
         """Queue a close frame, or the answer to the peer's, unless one has been sent."""
         if self._wsproto.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
@@ -341,7 +362,11 @@ class WebSocket:
             if reader.invalid_text:
                 yield self._violated(1007, _NOT_UTF_8)
                 return
-            yield from self._receive_slowly(bytes(reader.read_foreign()))
+            control = reader.read_control()
+            if control is None:
+                yield from self._receive_slowly(bytes(reader.read_foreign()))
+            else:
+                yield from self._handle_ping_or_pong(*control)
             if self._over:
                 return
             yield from reader.read()
@@ -351,6 +376,12 @@ class WebSocket:
         yield from self.receive_messages(data)
         if self.more_received:
             yield from self.receive_rest()
+
+    def _handle_ping_or_pong(self, first_byte: int, payload: bytes) -> Iterator[PongReceived]:
+        if first_byte == PONG_FRAME:
+            yield PongReceived(payload)
+        else:
+            self._send_pong(payload)
 
     def _receive_head(self, data: bytes) -> Generator[WebSocketEvent, None, bytes]:
         """Yield what comes of the handshake, and all that wsproto reads; return the bytes after."""
@@ -367,9 +398,22 @@ class WebSocket:
                         f"the head is larger than {MAX_HEAD_SIZE} bytes", RejectConnection(431)
                     )
                     return b""
+                if self._client:
+                    position += len(piece)
+                    yield from self._receive_answer(piece)
+                    continue
             position += len(piece)
             yield from self._receive_slowly(piece)
         return data[position:]
+
+    def _receive_answer(self, piece: bytes) -> Iterator[WebSocketEvent]:
+        """Client: keep the head of an answer until it is whole, and pass over interim ones."""
+        self._answer += piece
+        if self._head.complete:
+            answer, self._answer = self._answer, b""
+            # wsproto would take an interim answer for a refusal.
+            if not is_interim_answer(answer):
+                yield from self._receive_slowly(answer)
 
     @property
     def pending(self) -> bool:
@@ -421,9 +465,7 @@ class WebSocket:
             case TextMessage() | BytesMessage():
                 yield from self._join(event)
             case Ping():
-                # After a close frame of either side a pong can no longer be framed.
-                if self._wsproto.state is ConnectionState.OPEN:
-                    self._send(event.response())
+                self._send_pong(bytes(event.payload))
             case Pong():
                 yield PongReceived(bytes(event.payload))
             case CloseConnection():
@@ -463,9 +505,20 @@ class WebSocket:
                 1009, f"message larger than max_message_size ({self._max_message_size} bytes)"
             )
             return
+        # A frame may come in several pieces.
+        self._frame_is_empty = self._frame_is_empty and not piece
+        if event.frame_finished:
+            self._empty_fragments += self._frame_is_empty
+            self._frame_is_empty = True
+        if self._empty_fragments > MAX_EMPTY_FRAGMENTS:
+            yield self._violated(
+                1008, f"more than {MAX_EMPTY_FRAGMENTS} empty fragments in one message"
+            )
+            return
         # Kept in one buffer: a list of tiny fragments would take many times their size.
         self._fragments += piece
         if event.message_finished:
+            self._empty_fragments = 0
             message, self._fragments = bytes(self._fragments), bytearray()
             yield message.decode() if text else message
 
