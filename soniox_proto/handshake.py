@@ -1,4 +1,4 @@
-"""Where the head of an HTTP message ends, so that frames behind it can be told apart."""
+"""Finds where the head of an HTTP message ends, because WebSocket frames may follow it directly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 __all__ = ["MAX_HEAD_SIZE", "HeadScanner", "is_interim_answer"]
 
 MAX_HEAD_SIZE: Final = 16 * 1024
-"""Bytes of the largest head of a request or an answer: h11's own limit, kept however it is cut."""
+"""Bytes of the largest head of a request or an answer. This is h11's limit, but h11 checks it only
+between reads, so that it would depend on where reads end."""
 
 _END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
@@ -30,7 +31,7 @@ class HeadScanner:
 
     def __init__(self) -> None:
         self._size = 0
-        # The end of what came before may be the beginning of the line that ends it all.
+        # The last bytes of the piece before: the empty line may begin there.
         self._tail = b""
         self.complete = False
         """Whether what was scanned last ends a head."""
@@ -38,7 +39,7 @@ class HeadScanner:
         """Whether the head is larger than `MAX_HEAD_SIZE`."""
 
     def scan(self, data: bytes) -> int:
-        """Return how much of `data` still belongs to the head. The next head follows behind."""
+        """Return how many bytes of `data` belong to the head. The next head begins behind it."""
         tail = self._tail
         found = _END.search(tail + data)
         self.complete = found is not None
