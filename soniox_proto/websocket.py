@@ -221,7 +221,7 @@ class WebSocket:
         return b"".join(output)
 
     def buffers_to_send(self) -> list[bytes]:
-        """Return the bytes to write now, as several buffers if that saves copying large messages."""
+        """Return the bytes to write now, as several buffers if that saves copying them."""
         if not any(len(buffer) >= LARGE_MESSAGE for buffer in self._output):
             data = self.data_to_send()
             return [data] if data else []
