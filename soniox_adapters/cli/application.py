@@ -173,6 +173,8 @@ def transcribe(
     _check_speed(speed)
     if region is not None and url is not None:
         raise typer.BadParameter("give --region or --url, not both")
+    if url is not None and not url.strip():
+        raise typer.BadParameter("--url is empty")
     if context is not None and context_file is not None:
         raise typer.BadParameter("give --context or --context-file, not both")
     if translate_to is not None and translate_between is not None:

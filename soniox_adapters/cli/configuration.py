@@ -46,8 +46,9 @@ def build_config(
     try:
         return RealtimeSTTConfig.validate_config(values)
     except SonioxValidationError as error:
-        # The name of a class means nothing here.
+        # Names of classes mean nothing here.
         text = str(error).replace(RealtimeSTTConfig.__name__, "configuration")
+        text = text.replace("Value error, ", "")
         raise SonioxValidationError(text) from error
 
 

@@ -134,6 +134,8 @@ def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Record
     """
     if path == "-":
         return Recording(_standard_input(), "standard input")
+    if not path:
+        raise SonioxValidationError("the name of the audio file is empty")
     try:
         # Unbuffered: a pipe's audio is to go on as it comes.
         file = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115

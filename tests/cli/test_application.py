@@ -207,6 +207,7 @@ def test_the_rest_of_the_options(requests: list[TranscribeRequest]) -> None:
             (["transcribe", "x", "--speed", speed], "--speed must be between 0.01 and 1000")
             for speed in ("0", "-1", "nan", "inf", "1e308", "1e-308")
         ),
+        (["transcribe", "x", "--url", ""], "--url is empty"),
         (["transcribe", "x", "--output", "xml"], "--output"),
         (["demo", "--speed", "-1"], "--speed must be between 0.01 and 1000"),
         (["serve", "--port", "70000"], "--port"),
@@ -234,6 +235,11 @@ def test_usage_errors(
         (["x.wav", "--api-key", KEY, "--config", "no.json"], "cannot read no.json"),
         (["x.wav", "--api-key", KEY, "--context-file", "no.txt"], "cannot read no.txt"),
         (["no.wav", "--api-key", KEY], "cannot read no.wav"),
+        (["", "--api-key", KEY], "the name of the audio file is empty"),
+        (
+            ["x.wav", "--api-key", KEY, "--audio-format", "mulaw"],
+            "invalid configuration: audio_format 'mulaw' has no header",
+        ),
     ],
 )
 def test_errors_are_one_line(
@@ -245,6 +251,38 @@ def test_errors_are_one_line(
     assert output.err.startswith(f"soniox-rt: {problem}")
     assert output.err.count("\n") == 1
     assert KEY not in output.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["transcribe", "x.wav", "--url", "ws://x/", "--config"],
+        ["transcribe", "x.wav", "--url", "ws://x/", "--context-file"],
+        ["serve", "--script"],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe\0", "deep.json"),
+        (b"{", "is not valid JSON"),
+    ],
+)
+def test_files_that_cannot_be_used(
+    arguments: list[str],
+    content: bytes,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "deep.json"
+    path.write_bytes(content)
+    assert run([*arguments, str(path)]) == 1
+    error = capsys.readouterr().err
+    assert problem in error
+    assert error.count("\n") == 1
 
 
 def test_a_key_in_the_configuration_file_does_not_show(
