@@ -21,6 +21,7 @@ from soniox_proto import (
     SonioxServerTimeoutError,
     SonioxServiceUnavailableError,
     SonioxTimeoutError,
+    SonioxValidationError,
 )
 
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
@@ -48,6 +49,9 @@ def describe_error(error: SonioxError, *, advise: bool = True) -> str:
     cause = error.__cause__
     if type(error) is SonioxRealtimeError and isinstance(cause, OSError):
         return one_line(f"cannot read the audio: {cause.strerror or cause}")
+    if type(error) is SonioxRealtimeError and isinstance(cause, SonioxValidationError):
+        # What is wrong with the audio, noticed on its way.
+        return one_line(str(cause))
     advice = _advice(error) if advise else ""
     return one_line(f"{error}; {advice}" if advice else str(error))
 

@@ -8,7 +8,7 @@ import tracemalloc
 import wave
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soniox_adapters.audio.wav import MAX_HEADER_BYTES, NotWavError, WavFormat, WavReader
@@ -90,6 +90,7 @@ def test_a_file_that_is_cut_off_in_its_header_has_no_format(length: int) -> None
     assert read(riff(format_chunk())[:length]) == (None, b"")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), max_size=8))
 def test_cuts_change_nothing(positions: list[int]) -> None:
     file = riff(chunk_of(b"LIST", b"odd"), format_chunk(), DATA, LATER)
@@ -99,6 +100,7 @@ def test_cuts_change_nothing(positions: list[int]) -> None:
     assert b"".join(pieces) == SAMPLES
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.booleans())
 def test_no_bytes_break_it(data: bytes, with_signature: bool) -> None:
     reader = WavReader()

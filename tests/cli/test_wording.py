@@ -119,3 +119,5 @@ def test_a_source_that_failed_is_told_as_such() -> None:
     assert describe_error(error) == "cannot read the audio: Input/output error"
     error.__cause__ = OSError("gone")
     assert describe_error(error) == "cannot read the audio: gone"
+    error.__cause__ = SonioxValidationError("talk.wav has a bad WAV header")
+    assert describe_error(error) == "talk.wav has a bad WAV header"
