@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
+from soniox_adapters.audio import wav
 from soniox_adapters.server.recognizer import AudioDecodeError, import_local_package
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
@@ -27,12 +27,6 @@ _SAMPLE_RATES = range(1_000, 768_001)
 
 _BLOCKS_PER_SECOND = 100
 """Audio is converted in blocks of 10 ms: single samples would drown in the cost of each call."""
-
-_MAX_FORMAT_CHUNK_BYTES = 1024
-"""A `fmt ` chunk has 16 to 40 bytes; a longer one is not worth holding in memory."""
-
-_UNKNOWN_DATA_SIZES = {0, 0xFFFF_FFFF}
-"""What programs that write a WAV file into a pipe put where they cannot know the size."""
 
 Encoding: TypeAlias = Literal["signed", "unsigned", "float", "mulaw", "alaw"]
 """How one sample is written."""
@@ -166,25 +160,15 @@ class AudioDecoder:
             raise AudioDecodeError(str(error)) from error
 
 
-class WavReader:
-    """Reads a WAV file as it arrives: finds the layout, then hands out the samples' bytes.
-
-    Chunks other than `fmt ` and `data` are skipped, before and after the samples. A data size of
-    0 or 0xFFFFFFFF means that the samples go on to the end of the stream.
-    """
+class WavReader(wav.WavReader):
+    """The reader of WAV files, for a server: a file that cannot be used is the client's fault."""
 
     def __init__(self, declared: str = "wav") -> None:
         """`declared` is the audio format to name in error texts."""
+        super().__init__()
         self.layout: AudioLayout | None = None
         """Layout of the samples, once the `fmt ` chunk has arrived."""
-        self.received_bytes = 0
-        """Bytes of the file taken so far, header included."""
         self._declared = declared
-        self._header = bytearray()
-        self._signature_seen = False
-        self._bytes_to_skip = 0
-        self._in_data = False
-        self._data_bytes_left: int | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the file and return those among them that are samples.
@@ -192,68 +176,19 @@ class WavReader:
         Raises `AudioDecodeError` if this is not a WAV file, or one with a codec other than linear
         PCM, IEEE float, mu-law and A-law.
         """
-        self.received_bytes += len(data)
-        if self._in_data:
-            return self._samples_among(data)
-        self._header += data
-        while not self._in_data:
-            skipped = min(self._bytes_to_skip, len(self._header))
-            del self._header[:skipped]
-            self._bytes_to_skip -= skipped
-            if self._bytes_to_skip or not self._read_header_part():
-                return b""
-        rest = bytes(self._header)
-        self._header.clear()
-        return self._samples_among(rest)
-
-    def _samples_among(self, data: bytes) -> bytes:
-        if self._data_bytes_left is None:
-            return data
-        samples = data[: self._data_bytes_left]
-        self._data_bytes_left -= len(samples)
-        return samples
-
-    def _read_header_part(self) -> bool:
-        """Read the signature or one chunk; False if more bytes are needed for it."""
-        header = self._header
-        if not self._signature_seen:
-            self._check_signature()
-            self._signature_seen = len(header) >= 12
-            self._bytes_to_skip = 12 if self._signature_seen else 0
-            return self._signature_seen
-        if len(header) < 8:
-            return False
-        name: bytes
-        size: int
-        name, size = struct.unpack_from("<4sI", header)
-        if name == b"data":
-            if self.layout is None:
-                raise AudioDecodeError("bad WAV header: the data chunk comes before the fmt chunk")
-            self._in_data = True
-            self._data_bytes_left = None if size in _UNKNOWN_DATA_SIZES else size
-            del header[:8]
-            return True
-        if name == b"fmt ":
-            if not 16 <= size <= _MAX_FORMAT_CHUNK_BYTES:
-                raise AudioDecodeError(f"bad WAV header: a fmt chunk of {size} bytes")
-            if len(header) < 8 + size:
-                return False
-            self.layout = _layout_of_format_chunk(bytes(header[8 : 8 + size]))
-        self._bytes_to_skip = 8 + size + size % 2
-        return True
-
-    def _check_signature(self) -> None:
-        start = bytes(self._header[:12])
-        riff, wave = start[:4], start[8:12]
-        # RF64 is the WAV of more than 4 GiB; what differs is the size, which is not needed.
-        if not (b"RIFF".startswith(riff) or b"RF64".startswith(riff)) or not (
-            b"WAVE".startswith(wave)
-        ):
+        try:
+            samples = super().feed(data)
+        except wav.NotWavError as error:
             raise AudioDecodeError(
                 f"audio_format {self._declared!r} needs audio with a WAV header (RIFF, WAVE) "
-                f"here, but the audio starts with {start!r}; declare a raw format such as "
-                "'pcm_s16le' with its sample_rate and num_channels, or send a WAV file"
-            )
+                f"here, but {error}; declare a raw format such as 'pcm_s16le' with its "
+                "sample_rate and num_channels, or send a WAV file"
+            ) from error
+        except SonioxValidationError as error:
+            raise AudioDecodeError(str(error)) from error
+        if self.layout is None and self.format is not None:
+            self.layout = _layout_of_wav(self.format)
+        return samples
 
 
 class _Resampler(Protocol):
@@ -344,17 +279,8 @@ def _samples_of_codes(encoding: Encoding) -> _Samples:
     return cast("_Samples", samples)
 
 
-def _layout_of_format_chunk(chunk: bytes) -> AudioLayout:
-    codec: int
-    channels: int
-    sample_rate: int
-    block_bytes: int
-    bits: int
-    codec, channels, sample_rate, _, block_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
-    if codec == 0xFFFE and len(chunk) >= 26:
-        # WAVE_FORMAT_EXTENSIBLE: the codec is the start of a GUID further on.
-        (codec,) = struct.unpack_from("<H", chunk, 24)
-    sample_bytes = -(-bits // 8)
+def _layout_of_wav(declared: wav.WavFormat) -> AudioLayout:
+    sample_bytes = -(-declared.bits // 8)
     encodings: dict[tuple[int, int], Encoding] = {
         (1, 1): "unsigned",
         (1, 2): "signed",
@@ -365,20 +291,21 @@ def _layout_of_format_chunk(chunk: bytes) -> AudioLayout:
         (6, 1): "alaw",
         (7, 1): "mulaw",
     }
-    encoding = encodings.get((codec, sample_bytes))
+    encoding = encodings.get((declared.codec, sample_bytes))
     if encoding is None:
         raise AudioDecodeError(
-            f"WAV audio with codec {codec:#06x} and {bits} bits per sample cannot be decoded here; "
-            "expected linear PCM (8, 16, 24 or 32 bits), IEEE float (32 or 64), mu-law or A-law"
+            f"WAV audio with codec {declared.codec:#06x} and {declared.bits} bits per sample "
+            "cannot be decoded here; expected linear PCM (8, 16, 24 or 32 bits), IEEE float "
+            "(32 or 64), mu-law or A-law"
         )
-    if channels < 1 or block_bytes != channels * sample_bytes:
+    if declared.channels < 1 or declared.block_bytes != declared.channels * sample_bytes:
         raise AudioDecodeError(
-            f"bad WAV header: {channels} channels of {sample_bytes} bytes do not make frames of "
-            f"{block_bytes} bytes"
+            f"bad WAV header: {declared.channels} channels of {sample_bytes} bytes do not make "
+            f"frames of {declared.block_bytes} bytes"
         )
-    if sample_rate not in _SAMPLE_RATES:
-        raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(sample_rate)}")
-    return AudioLayout(encoding, sample_bytes, False, sample_rate, channels)
+    if declared.sample_rate not in _SAMPLE_RATES:
+        raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(declared.sample_rate)}")
+    return AudioLayout(encoding, sample_bytes, False, declared.sample_rate, declared.channels)
 
 
 def _bad_sample_rate(sample_rate: int) -> str:
