@@ -32,8 +32,6 @@ EXCEPTIONS: dict[str, set[str]] = {
     # The one source of randomness, the same that wsproto draws from; tests replace it. And the
     # masking function in C that comes with websockets, where that is installed: it is pure.
     "framing.py": {"os", "websockets.speedups"},
-    # A lock, for users hand events from thread to thread; no thread is started.
-    "received_model.py": {"threading"},
 }
 
 
