@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import NotRequired, TypedDict
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
+from soniox_proto.endpoint import APIKey
 from soniox_proto.errors import SonioxProtocolError, SonioxValidationError
 from soniox_proto.received_model import ReceivedModel, behaves_like_pydantic, set_fields
 
@@ -31,6 +32,8 @@ __all__ = [
     "may_hold_marker",
     "parse_event",
     "start_message",
+    "with_api_key",
+    "without_key",
 ]
 
 TOKEN_TEXT_END: Final = "<end>"
@@ -267,6 +270,30 @@ def _parse_thoroughly(raw: str | bytes) -> RealtimeEvent:
         ) from error
 
 
+def without_key(
+    message: RealtimeEvent, raw: str | bytes, key: APIKey
+) -> tuple[RealtimeEvent, str | bytes]:
+    """Return a message, and its text, without a key that the service may have repeated in it."""
+    fields = message.model_dump(exclude_unset=True)
+    hidden = _redacted(fields, key)
+    if hidden == fields:
+        return message, raw
+    message = RealtimeEvent.model_validate(hidden)
+    text = message.model_dump_json(exclude_unset=True)
+    return message, text if isinstance(raw, str) else text.encode()
+
+
+def _redacted(value: Any, key: APIKey) -> Any:
+    if isinstance(value, str):
+        return key.redact(value)
+    if isinstance(value, list):
+        return [_redacted(item, key) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {key.redact(name): _redacted(field, key) for name, field in fields.items()}
+    return value
+
+
 _LONGEST_WORDS: Final = 2000
 """Characters that an error message keeps of a value of an unexpected kind."""
 
@@ -353,9 +380,20 @@ def start_message(config: RealtimeSTTConfig, *, api_key: str | None = None) -> s
 
     Sending the key in the message is refused by the service from 15 January 2027.
     """
-    if api_key is None:
-        return config.model_dump_json(exclude_none=True)
-    return to_json({"api_key": api_key, **config.model_dump(exclude_none=True)}).decode()
+    message = config.model_dump_json(exclude_none=True, exclude={"extra_fields"})
+    for name, value in (config.extra_fields or {}).items():
+        message = _with_field(message, name, value)
+    return message if api_key is None else with_api_key(message, api_key)
+
+
+def with_api_key(message: str, api_key: str) -> str:
+    """Return a start message with the key in it, which is the deprecated form."""
+    return _with_field(message, "api_key", api_key)
+
+
+def _with_field(message: str, name: str, value: object) -> str:
+    """Return a JSON object, which has fields already, with one more."""
+    return f"{message[:-1]},{to_json(name).decode()}:{to_json(value).decode()}}}"
 
 
 def finalize_message(trailing_silence_ms: int | None = None) -> str:

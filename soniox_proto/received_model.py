@@ -166,7 +166,7 @@ _COMPARED: Final[dict[str, Callable[[Any], object]]] = {
     "model_copy": lambda model: _told(model.model_copy()),
     "pickle": lambda model: _told(pickle.loads(pickle.dumps(model))),
     "repr": repr,
-    "vars": lambda model: list(vars(model).items()),
+    "vars": lambda model: _vars(model),
 }
 """What the two kinds of instance are compared by."""
 
@@ -192,6 +192,10 @@ def behaves_like_pydantic(
     except Exception:
         # Whatever it is that a later pydantic does not do any more, plain instances are safe.
         return False
+
+
+def _vars(model: BaseModel) -> list[tuple[str, Any]]:
+    return list(vars(model).items())
 
 
 def _told(model: BaseModel) -> tuple[object, ...]:

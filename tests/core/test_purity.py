@@ -115,7 +115,9 @@ def test_the_message_layer_knows_no_websocket() -> None:
 
 
 def test_the_websocket_layer_knows_no_speech() -> None:
-    assert closure_of("websocket") <= {"websocket", "handshake", "framing", "options", "errors"}
+    assert closure_of("websocket") <= {
+        *("websocket", "handshake", "framing", "options", "errors", "retrying"),
+    }
 
 
 def test_wsproto_is_known_to_the_websocket_layer_only() -> None:
