@@ -255,9 +255,12 @@ _ErrorT = TypeVar("_ErrorT", bound=SonioxError)
 
 
 def fresh(error: _ErrorT) -> _ErrorT:
-    """Return an equal error to raise in place of one that is kept, without its traceback."""
+    """Return an equal error to raise in place of one that is kept.
+
+    Its traceback begins with what the kept one has, and does not make that longer.
+    """
     # Past the constructor, which may belong to a class of the user's.
-    twin = type(error).__new__(type(error))
+    twin = type(error).__new__(type(error), *error.args).with_traceback(error.__traceback__)
     twin.args = error.args
     vars(twin).update(vars(error))
     if "__notes__" in vars(twin):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 
 import pytest
 from hypothesis import given
@@ -289,7 +290,7 @@ class TestFresh:
     @pytest.mark.parametrize(
         "error", [*ERRORS, UsersError(1, 2)], ids=lambda error: type(error).__name__
     )
-    def test_is_equal_but_for_the_traceback(self, error: SonioxError) -> None:
+    def test_is_equal(self, error: SonioxError) -> None:
         cause, context = OSError("reset"), KeyError("key")
         error = copy.copy(error) if not isinstance(error, UsersError) else error
         error.__cause__, error.__context__ = cause, context
@@ -304,7 +305,19 @@ class TestFresh:
             assert vars(twin) == vars(error)
             assert (twin.__cause__, twin.__context__) == (cause, context)
             assert twin.__suppress_context__ is error.__suppress_context__
-            assert error.__traceback__ is None
+            assert error.__traceback__ is None, "it does not grow with each"
+
+    def test_its_traceback_begins_where_the_error_comes_from(self) -> None:
+        with pytest.raises(UsersError) as kept:
+            raise UsersError(1, 2)
+        lengths = set()
+        for _ in range(3):
+            with pytest.raises(UsersError) as caught:
+                raise fresh(kept.value)
+            frames = traceback.extract_tb(caught.value.__traceback__)
+            lengths.add(len(frames))
+            assert frames[-1].line == "raise UsersError(1, 2)"
+        assert len(lengths) == 1
 
     def test_notes_are_its_own(self) -> None:
         error = SonioxStateError("closed")
