@@ -117,7 +117,8 @@ def test_error_of_this_library_in_the_source_reaches_the_receiver_as_it_is() -> 
         thread = start_audio_thread(session, chunks())
         with pytest.raises(SonioxConnectionError) as raised:
             list(session.receive_events())
-        assert raised.value is fault
+        assert (str(raised.value), vars(raised.value)) == (str(fault), vars(fault))
+        assert raised.traceback[-1].path == raised.traceback[0].path, "it comes from the source"
         wait_for(thread)
 
 
