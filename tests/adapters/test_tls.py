@@ -19,7 +19,7 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from soniox_adapters.tls import client_context
+from soniox_adapters.connecting.tls import client_context
 from tests.support.adapter_scenarios import ONE, RESTART, TIMES, TWO
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
 from tests.support.adapter_sessions import Kind, label, open_session
