@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
 
 from soniox_adapters.connecting.addresses import Address, AddressRace, numeric_addresses
 from soniox_adapters.connecting.proxy import Proxy, ProxyOption, find_proxy
@@ -61,20 +60,10 @@ async def _win(loop: asyncio.AbstractEventLoop, race: AddressRace) -> socket.soc
                 race.failed(address, result)
         raise race.error()
     finally:
-        await _give_up(attempts)
-
-
-async def _give_up(attempts: Iterable[asyncio.Task[socket.socket | OSError]]) -> None:
-    """Cancel attempts, and leave none of their sockets open."""
-    under_way = [attempt for attempt in attempts if attempt.cancel()]
-    for attempt in attempts:
-        if attempt.done():
-            _close_result(attempt)
-        else:
+        # Not awaited, as that might be cancelled. They close their sockets in the loop's next turn.
+        for attempt in attempts:
             attempt.add_done_callback(_close_result)
-    if under_way:
-        # They end with the loop's next turn, even if this is cancelled here.
-        await asyncio.wait(under_way)
+            attempt.cancel()
 
 
 def _close_result(attempt: asyncio.Task[socket.socket | OSError]) -> None:
