@@ -18,7 +18,6 @@ from soniox_adapters.async_transport import (
     running_library,
 )
 from soniox_adapters.session import (
-    MAX_UNSENT_REPLIES,
     AudioChunk,
     Inbox,
     SessionBase,
@@ -49,11 +48,8 @@ class AsyncRealtimeSTTSession(SessionBase):
     def _set_up(self) -> None:
         self._transport: AsyncTransport | None = None
         self._clock: Callable[[], float] = _before_the_loop
-        self._senders_waiting = 0
         # Sends since other tasks had their turn.
         self._calls = 0
-        self._unsent_replies = 0
-        self._closing = False
 
     # Life
 
@@ -107,9 +103,9 @@ class AsyncRealtimeSTTSession(SessionBase):
         call from any task; a task that receives gets the remaining events, then the end.
         """
         self._machine.close(self._clock())
-        self._closing = True
+        self._flow.begin_closing()
         self._process(self._machine.handle_timeout(self._clock()))
-        self._resume_reading()
+        self._control_reading()
         transport = self._transport
         if transport is None:
             return
@@ -341,13 +337,14 @@ class AsyncRealtimeSTTSession(SessionBase):
             await transport.checkpoint()
             return
         # What comes in is read while this waits, or two full buffers would wait for each other.
-        self._senders_waiting += 1
-        self._resume_reading()
+        self._flow.waiting_senders += 1
+        self._control_reading()
         try:
             while transport.writing_paused and not self._machine.closed:
                 await transport.writable.wait()
         finally:
-            self._senders_waiting -= 1
+            self._flow.waiting_senders -= 1
+            self._control_reading()
         if self._machine.closed:
             raise self._why_not_sent()
 
@@ -358,21 +355,22 @@ class AsyncRealtimeSTTSession(SessionBase):
         return self._take()
 
     def _take(self) -> Result | None:
-        inbox = self._inbox
-        if not inbox.full:
-            return inbox.take()
-        result = inbox.take()
-        if not inbox.full:
-            self._resume_reading()
+        if not self._flow.full:
+            return self._inbox.take()
+        result = self._inbox.take()
+        self._control_reading()
         return result
 
-    def _resume_reading(self) -> None:
-        if self._transport is None or self._machine.closed:
+    def _control_reading(self) -> None:
+        """Read on, or read no further, as what waits on either side allows."""
+        transport, machine = self._transport, self._machine
+        if transport is None or machine.closed:
             return
-        if self._unsent_replies <= MAX_UNSENT_REPLIES:
-            self._machine.resume_reading(self._clock())
-            self._arm_timer()
-            self._transport.resume_reading()
+        if self._flow.update(self._clock()):
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+        self._arm_timer()
 
     def _process(self, events: list[Event], *, reply: bool = False) -> None:
         """Hand on what the core returned, write what it made, and arm its next timer."""
@@ -383,7 +381,7 @@ class AsyncRealtimeSTTSession(SessionBase):
             if data:
                 transport.write(data)
                 if reply and transport.writing_paused:
-                    self._unsent_replies += len(data)
+                    self._flow.unsent_replies += len(data)
             if machine.closed:
                 transport.close()
             elif len(events) != 1 or type(events[0]) is not Result:
@@ -400,25 +398,11 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     def _data_received(self, data: bytes) -> None:
         self._process(self._machine.receive_data(data, self._clock()), reply=True)
-        if self._inbox.full or self._unsent_replies > MAX_UNSENT_REPLIES:
-            self._stop_reading()
-
-    def _stop_reading(self) -> None:
-        """Read no further where too much waits, here or to be written."""
-        if self._transport is None or self._machine.closed:
-            return
-        if self._unsent_replies > MAX_UNSENT_REPLIES:
-            # Until `writing_resumed`.
-            self._transport.pause_reading()
-        if not self._inbox.full:
-            return
-        # A sender and a close read on, or two full buffers would wait for each other.
-        if not (self._senders_waiting or self._closing):
-            self._machine.pause_reading(self._clock())
-            self._transport.pause_reading()
-        elif self._inbox.overfull:
+        if self._flow.too_much:
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))
+        elif not self._flow.may_read:
+            self._control_reading()
 
     def _eof_received(self) -> None:
         self._process(self._machine.receive_eof(self._clock()))
@@ -427,10 +411,8 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._process(self._machine.fail(self._lost_error(error), self._clock()))
 
     def _writing_resumed(self) -> None:
-        too_many = self._unsent_replies > MAX_UNSENT_REPLIES
-        self._unsent_replies = 0
-        if too_many and not self._inbox.full:
-            self._resume_reading()
+        self._flow.unsent_replies = 0
+        self._control_reading()
 
     def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, cast
 from typing_extensions import Self
 
 from soniox_adapters.session import (
-    MAX_UNSENT_REPLIES,
     AudioChunk,
     SessionBase,
     checked_control_type,
@@ -62,7 +61,6 @@ class RealtimeSTTSession(SessionBase):
         # What the kernel would not take yet, and how much of that it has taken since.
         self._output = bytearray()
         self._output_taken = 0
-        self._unsent_replies = 0
         self._watching = False
         # Threads that wait for the socket, and those that wait to be told.
         self._waiting = 0
@@ -120,10 +118,12 @@ class RealtimeSTTSession(SessionBase):
         """
         with self._lock:
             self._machine.close(_clock())
+            self._flow.begin_closing()
+            self._flow.update(_clock())
             self._deliver(self._machine.handle_timeout(_clock()))
             if self._stream is not None:
                 self._flush()
-                self._pump(lambda: self._machine.closed, closing=True)
+                self._pump(lambda: self._machine.closed)
             self._release()
 
     def abort(self, cause: BaseException | None = None) -> None:
@@ -331,7 +331,11 @@ class RealtimeSTTSession(SessionBase):
         if not self._output or self._machine.state is SessionState.CONNECTING:
             return
         end = self._output_taken + len(self._output)
-        self._pump(lambda: self._output_taken >= end, sending=True)
+        self._flow.waiting_senders += 1
+        try:
+            self._pump(lambda: self._output_taken >= end)
+        finally:
+            self._flow.waiting_senders -= 1
         if self._output_taken < end:
             raise self._why_not_sent()
 
@@ -340,11 +344,10 @@ class RealtimeSTTSession(SessionBase):
         with self._lock:
             if not inbox.ready:
                 self._wait_for_message(timeout)
-            if not inbox.full:
+            if not self._flow.full:
                 return inbox.take()
             result = inbox.take()
-            if not inbox.full and not self._machine.closed:
-                self._machine.resume_reading(_clock())
+            self._flow.update(_clock())
             return result
 
     def _wait_for_message(self, timeout: float | None) -> None:
@@ -362,8 +365,6 @@ class RealtimeSTTSession(SessionBase):
         done: Callable[[], bool],
         *,
         deadline: float | None = None,
-        sending: bool = False,
-        closing: bool = False,
     ) -> None:
         """Move bytes and run timers until `done`, the deadline, or the end of the session.
 
@@ -376,17 +377,14 @@ class RealtimeSTTSession(SessionBase):
                     return
                 self._run_timers()
                 continue
-            # A sender and a close read on, or two full buffers would wait for each other.
-            may_read = (
-                sending or closing or not self._inbox.full
-            ) and self._unsent_replies < MAX_UNSENT_REPLIES
+            may_read = self._flow.update(_clock())
             watch = may_read and not self._watching
             if self._stream is None or not (watch or self._output):
                 self._sleep(timeout)
                 continue
             readable = self._wait_for_socket(may_read, watch, timeout)
             if readable and not self._watching:
-                self._read(beyond_full=sending or closing)
+                self._read()
             self._flush()
             if readable and self._watching:
                 # Whoever watches reads it, and tells.
@@ -436,19 +434,16 @@ class RealtimeSTTSession(SessionBase):
             self._deliver(self._machine.handle_timeout(now))
             self._flush()
 
-    def _read(self, *, beyond_full: bool = False) -> None:
+    def _read(self) -> None:
         """Feed the core with what has arrived."""
         stream = self._stream
         while stream is not None and not self._machine.closed:
-            if self._inbox.full and not beyond_full:
-                self._machine.pause_reading(_clock())
+            if not self._flow.update(_clock()):
                 return
-            if self._inbox.overfull:
+            if self._flow.too_much:
                 error = self._overflow_error()
                 self._deliver(self._machine.fail(error, _clock(), close_code=1001))
                 self._flush()
-                return
-            if self._unsent_replies >= MAX_UNSENT_REPLIES:
                 return
             try:
                 data = stream.read()
@@ -463,7 +458,7 @@ class RealtimeSTTSession(SessionBase):
                 waiting = len(self._output) + self._output_taken
                 self._flush()
                 if self._output:
-                    self._unsent_replies += len(self._output) + self._output_taken - waiting
+                    self._flow.unsent_replies += len(self._output) + self._output_taken - waiting
                 if not stream.has_more(data):
                     return
             else:
@@ -492,15 +487,17 @@ class RealtimeSTTSession(SessionBase):
                     del self._output[:written]
         except OSError as error:
             self._write_failed(error)
-        if self._unsent_replies and not self._output:
-            self._unsent_replies = 0
+        if self._flow.unsent_replies and not self._output:
+            self._flow.unsent_replies = 0
         if self._machine.closed:
             self._release()
 
     def _write_failed(self, error: OSError) -> None:
         """The peer reads no more; what it said before is still to be read."""
         self._broken = True
-        self._read(beyond_full=True)
+        # As in a close: everything that the peer still said.
+        self._flow.begin_closing()
+        self._read()
         self._fail(error)
 
     def _fail(self, error: OSError) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from soniox_adapters.flow_control import MAX_WAITING_MEMORY, FlowControl, message_memory
 from soniox_proto import (
     Closed,
     Event,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from soniox_proto import RealtimeSTTConnection
 
 __all__ = [
-    "MAX_UNSENT_REPLIES",
     "AudioChunk",
     "Inbox",
     "ProxyOption",
@@ -62,19 +62,8 @@ AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
 ProxyOption: TypeAlias = str | bool | None
 """URL of a proxy; True for the one that the environment names; None or False for none."""
 
-MAX_WAITING_MESSAGES: Final = 256
-"""Messages that wait for the user before the socket is read no further: seconds of speech. It is
-read again once half of them are taken, for to stop and go with each message would cost more."""
-
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that wait at the very most, while a blocked sender or a close must go on reading."""
-
 WRITE_SIZE: Final = 16 * 1024
 """Bytes of chunks, ready at once, that are worth one write."""
-
-MAX_UNSENT_REPLIES: Final = 1024 * 1024
-"""Bytes of answers to pings that may wait to be written before the socket is read no further: they
-would pile up for a peer that sends but does not read."""
 
 
 _NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
@@ -87,21 +76,20 @@ class Inbox:
     __slots__ = (
         "_closed",
         "_ended",
+        "_flow",
         "_last",
         "_raise_on_error",
         "_results",
         "_server_error",
-        "_size",
-        "full",
         "last_message",
         "opened",
         "ready",
     )
 
-    def __init__(self, *, raise_on_error: bool) -> None:
+    def __init__(self, flow: FlowControl, *, raise_on_error: bool) -> None:
+        self._flow = flow
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
-        self._size = 0
         # The message that ends the stream: the finished response, or an error.
         self._last: RealtimeEvent | None = None
         self._server_error: SonioxServerError | None = None
@@ -111,21 +99,21 @@ class Inbox:
         self.opened = False
         self.ready = False
         """Whether `take` can be called: there is a message, or the end."""
-        self.full = False
-        """Whether reading on would keep too much; a sender and a close may still do so."""
         self.last_message: RealtimeEvent | None = None
         """The message that was handed out last."""
 
     def put(self, events: list[Event]) -> None:
         """Take events of the core, in order."""
         results = self._results
+        messages = memory = 0
         for event in events:
             if type(event) is Result:
                 if results is _NO_RESULTS:
                     results = self._results = deque()
                 results.append(event)
                 self.ready = True
-                self._size += len(event.raw)
+                messages += 1
+                memory += message_memory(event.raw)
             elif type(event) is Finished:
                 self._last = self._last or event.message
             elif type(event) is ServerError:
@@ -136,13 +124,8 @@ class Inbox:
                 self.ready = True
             elif type(event) is Opened:
                 self.opened = True
-        if len(results) >= MAX_WAITING_MESSAGES:
-            self.full = True
-
-    @property
-    def overfull(self) -> bool:
-        """Whether nothing more may be kept at all: a session whose sender is stuck has to end."""
-        return self._size >= MAX_WAITING_BYTES
+        if messages:
+            self._flow.messages_added(messages, memory)
 
     def take(self) -> Result | None:
         """Return the next message, or None at the end of the stream.
@@ -152,14 +135,12 @@ class Inbox:
         results = self._results
         if results and not self._ended:
             result = results.popleft()
-            self._size -= len(result.raw)
+            self._flow.message_taken(message_memory(result.raw))
             self.last_message = message = result.message
             if message is self._last:
                 self._ended = True
             elif not results:
                 self.ready = self._closed is not None
-            if self.full and len(results) <= MAX_WAITING_MESSAGES // 2:
-                self.full = False
             return result
         self._end()
         return None
@@ -248,7 +229,8 @@ class SessionBase(ABC):
         self._ssl_context = ssl_context
         self._proxy = proxy
         self._transport_option = transport
-        self._inbox = Inbox(raise_on_error=raise_on_error)
+        self._flow = FlowControl(self._machine)
+        self._inbox = Inbox(self._flow, raise_on_error=raise_on_error)
         self._set_up()
 
     @abstractmethod
@@ -352,9 +334,9 @@ class SessionBase(ABC):
     def _overflow_error(self) -> SonioxRealtimeError:
         """Return the error for a session that waits to send while nobody receives."""
         return SonioxRealtimeError(
-            f"the server waits for its messages to be received before it takes more audio, and "
-            f"{MAX_WAITING_BYTES} bytes of them wait already; receive while sending, for example "
-            "in another thread or task"
+            "the server takes no more audio before its messages are received, and those that wait "
+            f"take {MAX_WAITING_MEMORY:,} bytes of memory already; receive while sending, for "
+            "example in another thread or task"
         )
 
     def _why_not_sent(self) -> SonioxRealtimeError:

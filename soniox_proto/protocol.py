@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.endpoint import APIKey, Authentication
@@ -74,6 +74,16 @@ _WHY_NOT = {
 }
 
 
+class _PendingFinalize(NamedTuple):
+    """A finalize that has not been answered."""
+
+    number: int
+    """Which call it was, counted from 0."""
+    asked_at: float
+    rested: float
+    """Seconds that the peer's deadlines had rested by then."""
+
+
 class RealtimeSTTProtocol:
     """One speech-to-text session as a pure state machine over whole WebSocket messages.
 
@@ -102,6 +112,7 @@ class RealtimeSTTProtocol:
         "_api_key",
         "_close_code",
         "_close_timeout",
+        "_closed_by_user",
         "_config",
         "_connect_timeout",
         "_end_of_audio",
@@ -157,6 +168,7 @@ class RealtimeSTTProtocol:
         self._state = SessionState.IDLE
         self._paused = False
         self._end_of_audio = False
+        self._closed_by_user = False
         self._now = float("-inf")
         self._timers = TimerTable()
         # When the service last got what it counts, unless the timer knows already: audio is sent
@@ -164,7 +176,7 @@ class RealtimeSTTProtocol:
         self._keepalive_from: float | None = None
         self._outbox: list[str | bytes] = []
         self._pending_audio = 0
-        self._pending_finalizes: list[tuple[int, float]] = []
+        self._pending_finalizes: list[_PendingFinalize] = []
         self._events: list[Event] = []
         self._server_error: SonioxServerError | None = None
         self._final_outcome: Outcome | None = None
@@ -291,7 +303,9 @@ class RealtimeSTTProtocol:
         self._outbox.insert(0, start_message(self._config, api_key=key))
         self._keepalive_from = now
         # A finalize is under way from here on, not from when it was asked for.
-        self._pending_finalizes = [(index, now) for index, _ in self._pending_finalizes]
+        self._pending_finalizes = [
+            asked._replace(asked_at=now) for asked in self._pending_finalizes
+        ]
         self._arm_finalize_timer()
         if self._end_of_audio:
             self._enter(SessionInput.FINISH)
@@ -360,7 +374,8 @@ class RealtimeSTTProtocol:
         self._require(SessionInput.FINALIZE)
         message = finalize_message(trailing_silence_ms)
         now = self._advance(now)
-        self._pending_finalizes.append((self._stats.sent_finalizes, now))
+        rested = self._timers.time_at_rest(now)
+        self._pending_finalizes.append(_PendingFinalize(self._stats.sent_finalizes, now, rested))
         self._stats.sent_finalizes += 1
         self._outbox.append(message)
         self._arm_finalize_timer()
@@ -422,6 +437,8 @@ class RealtimeSTTProtocol:
                 if self._state is SessionState.OPEN and self._stats.sent_audio_bytes:
                     self._queue_end_of_audio()
                 self._final_outcome = self._final_outcome or Outcome.CLOSED_LOCALLY
+                self._closed_by_user = True
+                self._timers.resume(now)
                 self._begin_closing(SessionInput.CLOSE, now)
                 self._close_code = self._close_code or 1000
             case _:
@@ -441,6 +458,23 @@ class RealtimeSTTProtocol:
             if self._final_outcome is Outcome.CLOSED_LOCALLY:
                 self._final_outcome = None
             self._end(Outcome.ABORTED, code=None)
+
+    def pause_reading(self, now: float) -> None:
+        """Note that the driver stops reading, as backpressure. Safe to repeat.
+
+        What the service owes us (the answer to a finalize, its close frame) may be waiting unread,
+        so its deadlines rest until `resume_reading`. Not after `close`, which is bounded.
+        """
+        now = self._advance(now)
+        if not self._closed_by_user:
+            self._timers.rest(now)
+
+    def resume_reading(self, now: float) -> None:
+        """Note that the driver reads again: deadlines go on with the time they had left.
+
+        Safe to repeat; without a `pause_reading` before it nothing changes.
+        """
+        self._timers.resume(self._advance(now))
 
     # Calls that feed
 
@@ -557,11 +591,12 @@ class RealtimeSTTProtocol:
         self._timers.stop(Timer.KEEPALIVE)
 
     def _arm_finalize_timer(self) -> None:
-        self._timers.stop(Timer.FINALIZE)
+        timers = self._timers
+        timers.stop(Timer.FINALIZE)
         if self._pending_finalizes and self._state in {SessionState.OPEN, SessionState.FINISHING}:
-            self._timers.start(
-                Timer.FINALIZE, self._pending_finalizes[0][1], self._finalize_timeout
-            )
+            first = self._pending_finalizes[0]
+            unread = timers.time_at_rest(self._now) - first.rested
+            timers.start(Timer.FINALIZE, first.asked_at + unread, self._finalize_timeout)
 
     def _find_markers(self, message: RealtimeEvent, now: float) -> None:
         for index, token in enumerate(message.tokens):
@@ -573,9 +608,9 @@ class RealtimeSTTProtocol:
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
-        number, asked_at = self._pending_finalizes.pop(0)
+        asked = self._pending_finalizes.pop(0)
         self._arm_finalize_timer()
-        return Finalized(message, index, number, now - asked_at)
+        return Finalized(message, index, asked.number, now - asked.asked_at)
 
     def _receive_error(self, message: RealtimeEvent, now: float) -> None:
         error = SonioxServerError.from_message(

@@ -27,7 +27,7 @@ from soniox_adapters.async_transport import (
     make_signal,
     running_library,
 )
-from soniox_adapters.session import MAX_WAITING_MESSAGES
+from soniox_adapters.flow_control import MAX_WAITING_MESSAGES
 from tests.support import adapter_endings as endings
 from tests.support import core_frames as frames
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script, obliging, silent
@@ -288,11 +288,11 @@ async def test_reading_on_makes_a_pong_due_again(monkeypatch: pytest.MonkeyPatch
     options = {"keepalive_interval_sec": None, "ping_interval_sec": 0.05, "ping_timeout_sec": 60.0}
     async with entered(script, **options) as (session, _):
         machine = session._machine
-        await come_true(lambda: session._inbox.full and machine._ping_sent_at is not None)
+        await come_true(lambda: session._flow.full and machine._ping_sent_at is not None)
         with monkeypatch.context() as patch:
             patch.setattr(type(session._transport), "set_timer", set_timer)
             patch.setattr(machine._timers, "_deadlines", {})
-            while session._inbox.full:
+            while session._flow.full:
                 await session.receive_event()
             assert deadlines[-1] == machine.next_timeout() == machine._timers._deadlines[Timer.PONG]
 

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import pytest
 
-import soniox_adapters.session
+import soniox_adapters.flow_control
 from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
     SonioxRealtimeError,
     SonioxStateError,
 )
-from soniox_adapters.session import MAX_WAITING_MESSAGES
+from soniox_adapters.flow_control import MAX_WAITING_MESSAGES, message_memory
 from tests.support import core_frames as frames
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
@@ -298,7 +298,7 @@ def test_sender_that_is_stuck_while_messages_pile_up(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server takes no audio before its messages are taken, and nobody takes them."""
-    monkeypatch.setattr(soniox_adapters.session, "MAX_WAITING_BYTES", 512 * 1024)
+    monkeypatch.setattr(soniox_adapters.flow_control, "MAX_WAITING_MEMORY", 512 * 1024)
 
     def script(peer: Peer) -> None:
         peer.start()
@@ -312,7 +312,7 @@ def test_sender_that_is_stuck_while_messages_pile_up(
         received: list[str] = []
         with pytest.raises(SonioxRealtimeError, match="receive while sending"):
             driver.handle_events(lambda event: received.append(label(event)))
-        assert len(received) * len(MESSAGE) >= 512 * 1024
+        assert len(received) * message_memory(MESSAGE) >= 512 * 1024
         assert driver.outcome is Outcome.LOST
 
 

@@ -27,7 +27,9 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from soniox_adapters.session import MAX_WAITING_BYTES, MAX_WAITING_MESSAGES, Inbox
+from soniox_adapters.flow_control import FlowControl, message_memory
+from soniox_adapters.session import Inbox
+from tests.support.adapter_flow import FakeCore
 from tests.support.adapter_sessions import label
 from tests.support.core_messages import CONFIG, FINISHED, error, result
 
@@ -61,7 +63,7 @@ def taken(inbox: Inbox, count: int) -> list[str | None]:
 
 @pytest.fixture
 def inbox() -> Inbox:
-    return Inbox(raise_on_error=True)
+    return Inbox(FlowControl(FakeCore()), raise_on_error=True)
 
 
 def test_messages_come_in_order(inbox: Inbox) -> None:
@@ -136,14 +138,14 @@ def test_error_that_closed_the_session_is_raised_whatever_else_is_missing(inbox:
 
 
 def test_error_message_that_is_not_to_be_raised_is_the_end() -> None:
-    inbox = Inbox(raise_on_error=False)
+    inbox = Inbox(FlowControl(FakeCore()), raise_on_error=False)
     inbox.put([*server_error(400), closed(Outcome.SERVER_ERROR, SonioxServerError("no"))])
     assert taken(inbox, 3) == ["error 400", None, None]
 
 
 @pytest.mark.parametrize("raise_on_error", [True, False])
 def test_lost_connection_is_raised_behind_all_messages(raise_on_error: bool) -> None:
-    inbox = Inbox(raise_on_error=raise_on_error)
+    inbox = Inbox(FlowControl(FakeCore()), raise_on_error=raise_on_error)
     inbox.put([message("one"), closed(Outcome.LOST, LOST)])
     assert taken(inbox, 1) == ["one"]
     for _ in range(2):
@@ -160,81 +162,31 @@ def test_end_that_is_no_error(inbox: Inbox, outcome: Outcome) -> None:
     assert taken(inbox, 3) == ["one", None, None]
 
 
-def test_full_after_so_many_messages(inbox: Inbox) -> None:
-    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES - 1)])
-    assert not inbox.full
-    inbox.put([message("x")])
-    assert inbox.full
-    while inbox.full:
-        inbox.take()
-    assert len(taken(inbox, MAX_WAITING_MESSAGES // 2)) == MAX_WAITING_MESSAGES // 2
-    assert not inbox.ready
-
-
-def test_full_until_half_is_taken(inbox: Inbox) -> None:
-    """Reading does not stop and go with each message."""
-    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES + 5)])
-    half = MAX_WAITING_MESSAGES // 2
-    for _ in range(half + 4):
-        inbox.take()
-        assert inbox.full
-    inbox.take()
-    assert not inbox.full
-    inbox.put([message("x") for _ in range(half - 1)])
-    assert not inbox.full
-    inbox.put([message("x")])
-    assert inbox.full
-
-
-def test_what_is_put_while_full_keeps_it_so(inbox: Inbox) -> None:
-    inbox.put([message("x") for _ in range(MAX_WAITING_MESSAGES)])
-    for _ in range(MAX_WAITING_MESSAGES):
-        inbox.take()
-        inbox.put([message("x")])
-        assert inbox.full
-    inbox.put([closed(Outcome.LOST, LOST)])
-    assert taken(inbox, MAX_WAITING_MESSAGES) == ["x"] * MAX_WAITING_MESSAGES
-    assert not inbox.full
-
-
 @given(st.lists(st.integers(-200, 200), max_size=12))
-def test_full_and_ready_follow_what_is_put_and_taken(steps: list[int]) -> None:
-    inbox = Inbox(raise_on_error=True)
+def test_ready_and_flow_follow_what_is_put_and_taken(steps: list[int]) -> None:
+    flow = FlowControl(FakeCore())
+    inbox = Inbox(flow, raise_on_error=True)
     waiting: deque[str] = deque()
-    full = False
     one = message("x")
     for step in steps:
         if step > 0:
             inbox.put([one] * step)
             waiting.extend("x" * step)
-            full = full or len(waiting) >= MAX_WAITING_MESSAGES
         for _ in range(min(-step, len(waiting))):
             assert taken(inbox, 1) == [waiting.popleft()]
-            full = full and len(waiting) > MAX_WAITING_MESSAGES // 2
-        assert inbox.full is full
         assert inbox.ready is bool(waiting)
-        assert not inbox.overfull
+        assert flow.waiting_messages == len(waiting)
+        assert flow.waiting_memory == len(waiting) * message_memory(one.raw)
 
 
 def test_inboxes_have_nothing_in_common(inbox: Inbox) -> None:
-    other = Inbox(raise_on_error=True)
+    other = Inbox(FlowControl(FakeCore()), raise_on_error=True)
     inbox.put([message("one")])
     assert not other.ready
     other.put([message("two")])
     assert taken(inbox, 1) == ["one"]
     assert taken(other, 1) == ["two"]
-    assert not Inbox(raise_on_error=True).ready
-
-
-def test_overfull_after_so_many_bytes(inbox: Inbox) -> None:
-    event = RealtimeEvent.validate_event(FINISHED)
-    half = "x" * (MAX_WAITING_BYTES // 2)
-    inbox.put([Result(event, half)])
-    assert not inbox.overfull
-    inbox.put([Result(event, half)])
-    assert inbox.overfull
-    inbox.take()
-    assert not inbox.overfull
+    assert not Inbox(FlowControl(FakeCore()), raise_on_error=True).ready
 
 
 # Errors, as the session makes them

@@ -167,6 +167,21 @@ class TestClose:
         protocol.close(3.0)
         assert protocol.next_timeout() == 7.0, "closing again does not put the end off"
 
+    def test_the_server_s_close_frame_may_wait_unread(self) -> None:
+        """Unless the user closes, who is promised an end within the timeout."""
+        protocol = started()
+        protocol.pause_reading(1.0)
+        protocol.receive_message(UNAUTHENTICATED, 2.0)
+        assert protocol.next_timeout() is None
+        protocol.resume_reading(100.0)
+        assert protocol.next_timeout() == 105.0
+        protocol.pause_reading(102.0)
+        assert protocol.next_timeout() is None
+        protocol.close(110.0)
+        assert protocol.next_timeout() == 113.0
+        protocol.pause_reading(111.0)
+        assert protocol.next_timeout() == 113.0
+
     def test_no_other_deadline_is_left(self) -> None:
         protocol = started(finalize_timeout=4.0)
         protocol.finalize(1.0)

@@ -281,10 +281,41 @@ class TestPing:
         pair.run(100.0)
         assert pair.client.state is SessionState.OPEN
         pair.client.resume_reading(pair.now)
-        pair.run(19.9)
+        # Five of the twenty seconds had passed before.
+        pair.run(14.9)
         assert pair.client.state is SessionState.OPEN
         pair.run(0.1)
-        assert pair.closed[0] == 145.0
+        assert pair.closed[0] == 140.0
+
+    def test_reading_on_again_and_again_does_not_put_it_off(self) -> None:
+        pair = Pair().connect()
+        pair.asleep.add("server")
+        pair.run(20.0)
+        for _ in range(40):
+            pair.client.resume_reading(pair.now)
+            pair.run(1.0)
+            pair.client.pause_reading(pair.now)
+        assert pair.closed[0] == 40.0
+
+    def test_resuming_without_pausing_does_not_put_it_off(self) -> None:
+        pair = Pair().connect()
+        pair.asleep.add("server")
+        for _ in range(200):
+            pair.run(0.2)
+            pair.client.resume_reading(pair.now)
+        assert pair.closed[0] == 40.0
+
+    def test_a_pong_that_came_meanwhile_can_be_read(self) -> None:
+        """Even where next to no time was left when reading stopped."""
+        pair = Pair(server_options={"idle_timeout": None}).connect()
+        pair.asleep.add("server")
+        pair.run(39.999)
+        pair.client.pause_reading(pair.now)
+        pair.run(10.0)
+        pair.client.resume_reading(pair.now)
+        pair.wake("server")
+        pair.run(600.0)
+        assert pair.client.state is SessionState.OPEN
 
     def test_a_ping_sent_while_not_reading_gets_its_whole_time_afterwards(self) -> None:
         pair = Pair(server_options={"idle_timeout": None}).connect()
@@ -301,6 +332,20 @@ class TestPing:
         pair.client.pause_reading(pair.now)
         pair.client.resume_reading(pair.now)
         assert pair.client.next_timeout() == 20.0
+
+
+class TestClosing:
+    @pytest.mark.parametrize("again", [False, True])
+    def test_what_the_user_closes_ends_in_time_although_nobody_reads(self, again: bool) -> None:
+        pair = Pair(answer=mute_after_upgrade, close_timeout=5.0).connect()
+        pair.asleep.add("server")
+        pair.client.pause_reading(pair.now)
+        pair.run(100.0)
+        pair.client.close(pair.now)
+        if again:
+            pair.client.pause_reading(pair.now)
+        pair.run(10.0)
+        assert pair.closed[0] == 105.0
 
 
 class TestFinalize:
@@ -354,6 +399,32 @@ class TestFinalize:
         pair.server.accept(pair.now)
         pair.run(10.0)
         assert pair.closed[0] == 12.0
+
+    @pytest.mark.parametrize("stopped_at", [0.5, 1.5, 2.4])
+    def test_no_deadline_passes_while_nobody_reads(self, stopped_at: float) -> None:
+        """Neither of the finalize that is outstanding nor of the next one."""
+        pair = Pair(answer=mute_after_upgrade, finalize_timeout=3.0, ping_interval=None).connect()
+        pair.client.finalize(0.0)
+        pair.run(1.0)
+        pair.client.finalize(1.0)
+        pair.run(stopped_at - 0.5)
+        pair.client.pause_reading(pair.now)
+        pair.client.pause_reading(pair.now)
+        pair.run(100.0)
+        pair.client.resume_reading(pair.now)
+        pair.server.send_result({"tokens": [{"text": "<fin>", "is_final": True}]}, pair.now)
+        pair.run(10.0)
+        assert pair.closed[0] == 104.0
+
+    def test_one_asked_while_nobody_reads_has_its_whole_time_from_there(self) -> None:
+        pair = Pair(answer=mute_after_upgrade, finalize_timeout=3.0, ping_interval=None).connect()
+        pair.client.pause_reading(0.0)
+        pair.run(5.0)
+        pair.client.finalize(5.0)
+        pair.run(5.0)
+        pair.client.resume_reading(10.0)
+        pair.run(10.0)
+        assert pair.closed[0] == 13.0
 
     def test_no_answer_is_awaited_any_more_once_the_session_closes(self) -> None:
         pair = Pair(answer=mute_after_upgrade, finalize_timeout=3.0).connect()
