@@ -160,7 +160,6 @@ def wait_for_the_ticker(before: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(120)
 def test_blocking_sessions() -> None:
     others = len(ticker._heap)
 
@@ -184,7 +183,6 @@ async def run_all(size: int) -> None:
             await run_async(server.url, scenario)
 
 
-@pytest.mark.timeout(120)
 def test_sessions_on_asyncio() -> None:
     async def main() -> None:
         await run_all(WARM_UP)
@@ -199,7 +197,6 @@ def test_sessions_on_asyncio() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_sessions_on_trio() -> None:
     async def main() -> None:
         await run_all(WARM_UP)
