@@ -97,7 +97,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._transport_closing = False
         self._transport_lost = False
         self._client_may_send_more = False
-        self._refusal: tuple[int, str, str] | None = None
+        self._refusal: RequestRefused | None = None
         self._refusal_timer: asyncio.TimerHandle | None = None
         self._recognition: Recognition | None = None
         self._task: asyncio.Task[None] | None = None
@@ -293,7 +293,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 case StartReceived():
                     self._start(event)
                 case RequestRefused():
-                    self._refuse(event.error_code, event.error_type, event.error_message)
+                    self._answer(event)
 
     def _put(self, work: Work) -> None:
         assert self._recognition is not None, "the core lets nothing come before the start"
@@ -302,28 +302,27 @@ class ClientSession(asyncio.BufferedProtocol):
     def _welcome(self, request: UpgradeReceived) -> None:
         # As the service does: what is wrong with a client is no reason to refuse the upgrade.
         self._connection.accept(self._loop.time())
-        if request.api_key is not None and not self._is_right(request.api_key):
-            self._refusal = (401, "unauthenticated", "Incorrect API key")
+        if request.refusal is not None:
+            self._refusal = request.refusal
+        elif request.api_key is not None and not self._is_right(request.api_key):
+            self._refusal = _unauthenticated(request.api_key)
         elif self._is_one_too_many():
-            self._refusal = (
-                429,
-                "max_concurrent_connections_reached",
-                f"The server takes {self._context.max_connections} connections at once",
+            self._refusal = RequestRefused(
+                429, "max_concurrent_connections_reached", _TOO_MANY_REQUESTS
             )
         if self._refusal is not None:
             self._refusal_timer = self._loop.call_later(_REFUSAL_DELAY, self._refuse_newcomer)
 
     def _refuse_newcomer(self) -> None:
         if self._refusal is not None and not self._over:
-            self._refuse(*self._refusal)
+            self._answer(self._refusal)
             self._pump()
 
     def _start(self, start: StartReceived) -> None:
         if self._refusal is not None:
-            self._refuse(*self._refusal)
+            self._answer(self._refusal)
         elif not self._is_right(start.api_key):
-            problem = "Missing" if start.api_key is None else "Incorrect"
-            self._refuse(401, "unauthenticated", f"{problem} API key")
+            self._answer(_unauthenticated(start.api_key))
         else:
             self._recognition = Recognition(
                 self._context.recognizer, start.config, self._context.executor
@@ -340,6 +339,9 @@ class ClientSession(asyncio.BufferedProtocol):
         if expected is None:
             return True
         return key is not None and hmac.compare_digest(_key_bytes(key), _key_bytes(expected))
+
+    def _answer(self, refusal: RequestRefused) -> None:
+        self._refuse(refusal.error_code, refusal.error_type, refusal.error_message)
 
     def _refuse(
         self, error_code: int, error_type: str, message: str, *, request_id: str | None = None
@@ -408,12 +410,28 @@ class ClientSession(asyncio.BufferedProtocol):
                 self.ended.set_result(None)
 
 
+_TOO_MANY_REQUESTS: Final = "Your organization has exceeded max number of concurrent requests."
+"""The service's words for both limits: of connections, and of streams."""
+
 _ACTIVE_STATES: Final = {
     ServerState.STARTING,
     ServerState.STREAMING,
     ServerState.FINISHING,
     ServerState.REFUSED,
 }
+
+
+def _unauthenticated(key: APIKey | None) -> RequestRefused:
+    if key is None:
+        problem = "Missing API key."
+    elif key.reveal().startswith(_TEMPORARY_KEY_PREFIXES):
+        problem = "Invalid/expired temporary API key."
+    else:
+        problem = "Invalid API key."
+    return RequestRefused(401, "unauthenticated", problem)
+
+
+_TEMPORARY_KEY_PREFIXES: Final = ("snx_temp_", "temp:")
 
 
 def _key_bytes(key: APIKey) -> bytes:

@@ -324,6 +324,7 @@ async def test_finalize_is_answered_by_fin() -> None:
         await client.send('{"type":"finalize","trailing_silence_ms":300}')
         await client.send(KEEPALIVE)
         await client.send(b"")
+        await client.send("")
         messages = await client.rest()
         assert text_of(messages) == "x1 <fin><fin>rest"
         assert messages[1]["tokens"][-1] == {"text": "<fin>", "is_final": True}
@@ -366,7 +367,7 @@ async def test_long_audio_is_cut_and_short_audio_is_joined() -> None:
 
 
 @pytest.mark.parametrize("form", ["header", "subprotocol", "message"])
-@pytest.mark.parametrize("key", [KEY, "wrong"])
+@pytest.mark.parametrize("key", [KEY, "wrong", "snx_temp_wrong"])
 async def test_the_key_is_checked_in_each_form(form: str, key: str) -> None:
     options: dict[str, Any] = {}
     if form == "header":
@@ -387,29 +388,38 @@ async def test_the_key_is_checked_in_each_form(form: str, key: str) -> None:
             assert text_of(await client.rest()) == "Hello."
         else:
             code, error_type, message = await client.error()
-            assert (code, error_type, message) == (401, "unauthenticated", "Incorrect API key")
+            temporary = "Invalid/expired temporary API key."
+            expected = temporary if key.startswith("snx_temp_") else "Invalid API key."
+            assert (code, error_type, message) == (401, "unauthenticated", expected)
 
 
 async def test_a_missing_key_is_refused() -> None:
     async with LocalServer(recognizer="scripted", api_key=KEY) as server:
         async with connected(server) as client:
             await client.start()
-            assert await client.error() == (401, "unauthenticated", "Missing API key")
+            assert await client.error() == (401, "unauthenticated", "Missing API key.")
         async with connected(server) as client:
             await client.start(api_key="\ud800")
             assert (await client.error())[0] in {400, 401}
 
 
 @pytest.mark.parametrize("second", ["message", "subprotocol"])
-async def test_a_key_in_two_places_is_refused(second: str) -> None:
+@pytest.mark.parametrize("start", [True, False])
+async def test_a_key_in_two_places_is_refused(second: str, start: bool) -> None:
     subprotocols: Any = ["soniox-api-key", KEY] if second == "subprotocol" else None
     options = {"additional_headers": bearer(KEY), "subprotocols": subprotocols}
     async with (
         LocalServer(recognizer="scripted", api_key=KEY) as server,
         connected(server, **options) as client,
     ):
-        await client.start(**({"api_key": KEY} if second == "message" else {}))
-        assert (await client.error())[:2] == (400, "invalid_request")
+        # What is wrong with the request alone is answered without a start message, too.
+        if start or second == "message":
+            await client.start(**({"api_key": KEY} if second == "message" else {}))
+        assert await client.error() == (
+            400,
+            "invalid_request",
+            "The API key was sent in two places",
+        )
 
 
 async def test_any_key_is_fine_where_none_is_asked_for() -> None:
@@ -430,7 +440,7 @@ async def test_too_many_at_once_are_refused() -> None:
             async with connected(server) as second:
                 code, error_type, message = await second.error()
                 assert (code, error_type) == (429, "max_concurrent_connections_reached")
-                assert "1 connections at once" in message
+                assert "exceeded max number of concurrent requests" in message
             await first.send(SECOND)
             await first.send("")
             assert (await first.rest())[-1]["finished"] is True
@@ -461,14 +471,15 @@ async def test_a_newcomer_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("messages", "text"),
     [
-        ([b"audio"], "first message"),
-        (["not JSON"], "first message"),
-        (['{"model":"m","audio_format":"pcm_s16le"}'], "sample_rate"),
-        (['{"model":"m","no_such_field":1}'], "no_such_field"),
-        ([json.dumps(RAW), ""], "No audio received"),
-        ([json.dumps(RAW), b""], "No audio received"),
-        ([json.dumps(RAW), b"ab", '{"type":"dance"}'], "control message"),
-        ([json.dumps(RAW), b"ab", '{"type":"dance"}', b"cd", FINALIZE, ""], "control message"),
+        ([b"audio"], "Start request must be a text message."),
+        (["not JSON"], "Start request is malformed."),
+        ([FINALIZE], "Missing audio format."),
+        (['{"model":"m","audio_format":"pcm_s16le"}'], "channels must be specified"),
+        ([json.dumps(RAW), ""], "No audio received."),
+        ([json.dumps(RAW), b"", ""], "No audio received."),
+        ([json.dumps(RAW), b"ab", json.dumps(RAW)], "Control request is malformed."),
+        ([json.dumps(RAW), b"ab", '{"type":"dance"}'], "Control request invalid type."),
+        ([json.dumps(RAW), b"ab", "dance", b"cd", FINALIZE, ""], "Control request is malformed."),
     ],
 )
 async def test_bad_requests(messages: list[str | bytes], text: str) -> None:
@@ -624,7 +635,7 @@ async def test_a_client_that_does_not_answer_the_close_frame_is_dropped() -> Non
     ):
         client.send("")
         error = json.loads((await client.read_frame())[1])
-        assert error["error_message"] == "No audio received"
+        assert error["error_message"] == "No audio received."
         assert await client.read_frame() == (8, b"\x03\xe8")
         await eventually(lambda: server.connections == 0)
 
