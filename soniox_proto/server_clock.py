@@ -29,7 +29,7 @@ class ServerClock:
 
     def position(self, audio_ms: int) -> int:
         """Return the position on the clock after `audio_ms` of the client's audio."""
-        return audio_ms + self._padding_ms
+        return max(self._finalized_at, audio_ms + self._padding_ms)
 
     def message(self, message: RealtimeEvent) -> RealtimeEvent:
         """Return a result with its positions and the times of its tokens moved onto the clock."""
@@ -62,7 +62,7 @@ class ServerClock:
         for name in ("final_audio_proc_ms", "total_audio_proc_ms"):
             position = getattr(message, name)
             if position is not None:
-                changes[name] = max(self._finalized_at, self.position(position))
+                changes[name] = self.position(position)
         return message.model_copy(update=changes)
 
     def _moved_token(self, token: Token, latest: int | None) -> Token:
@@ -77,5 +77,5 @@ class ServerClock:
 
     def _moved_time(self, time_ms: int, latest: int | None) -> int:
         # A word that a finalize cut through ends, and its rest begins, at the cut.
-        moved = max(self._finalized_at, self.position(time_ms))
+        moved = self.position(time_ms)
         return moved if latest is None else min(moved, latest)

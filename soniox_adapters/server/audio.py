@@ -125,6 +125,16 @@ class AudioDecoder:
         self._pending += audio
         return self._convert_pending(self._converter.block_bytes)
 
+    def settle(self) -> bytes:
+        """Return everything that can be decoded of the audio so far, without the resampler's delay.
+
+        More audio may follow; it is decoded as if it began a recording.
+        """
+        if self._converter is None:
+            return b""
+        rest = self._convert_pending(self._converter.layout.bytes_per_frame)
+        return rest + self._converter.flush()
+
     def flush(self) -> bytes:
         """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
 
@@ -137,8 +147,7 @@ class AudioDecoder:
                     "header was complete"
                 )
             return b""
-        rest = self._convert_pending(self._converter.layout.bytes_per_frame)
-        return rest + self._converter.flush()
+        return self.settle()
 
     def _convert_pending(self, unit_bytes: int) -> bytes:
         assert self._converter is not None, "the layout is known once there is pending audio"
@@ -207,11 +216,7 @@ class _Converter:
         if layout == AudioLayout("signed", 2, False, OUTPUT_SAMPLE_RATE, 1):
             return
         self._numpy = import_local_package("numpy")
-        if layout.sample_rate != OUTPUT_SAMPLE_RATE:
-            soxr = import_local_package("soxr")
-            self._resampler = soxr.ResampleStream(
-                layout.sample_rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32"
-            )
+        self._resampler = self._new_resampler()
         if layout.encoding in {"mulaw", "alaw"}:
             self._samples_of_codes = _samples_of_codes(layout.encoding)
 
@@ -227,7 +232,17 @@ class _Converter:
         if self._resampler is None:
             return b""
         nothing = self._numpy.zeros(0, dtype="float32")
-        return self._as_16_bit(self._resampler.resample_chunk(nothing, last=True))
+        rest = self._resampler.resample_chunk(nothing, last=True)
+        self._resampler = self._new_resampler()
+        return self._as_16_bit(rest)
+
+    def _new_resampler(self) -> _Resampler | None:
+        rate = self.layout.sample_rate
+        if rate == OUTPUT_SAMPLE_RATE:
+            return None
+        soxr = import_local_package("soxr")
+        resampler: _Resampler = soxr.ResampleStream(rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32")
+        return resampler
 
     def _mixed_to_mono(self, frames: bytes) -> _Samples:
         samples = self._samples(frames).reshape(-1, self.layout.channels)

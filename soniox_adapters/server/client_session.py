@@ -384,7 +384,7 @@ class ClientSession(asyncio.BufferedProtocol):
         while (results := await recognition.next_results()) is not None:
             for result in results:
                 connection.send_result(result, loop.time())
-            if recognition.total_audio_proc_ms > max_duration_ms:
+            if recognition.audio_ms > max_duration_ms:
                 self._refuse(
                     413,
                     "max_duration_reached",

@@ -204,27 +204,25 @@ class PocketsphinxRecognizer:
 
         `trailing_silence_ms` is ignored. See `Recognizer.finalize`.
         """
+        self._unread += self._audio.settle()
+        messages = self._recognize()
+        self._hear_incomplete_frame()
         tokens = self._final_tokens(self._end_utterance()) if self._in_utterance else []
         self._words_since_marker = False
         if self._quiet_ms >= self._undecoded_ms:
             self._undecoded.clear()
         self._settle_until(self.total_audio_proc_ms - self._undecoded_ms)
-        return [self._message([*tokens, Token(text=TOKEN_TEXT_FIN, is_final=True)])]
+        fin = Token(text=TOKEN_TEXT_FIN, is_final=True)
+        return [*messages, self._message([*tokens, fin])]
 
     def finish(self) -> list[RealtimeEvent]:
         """Settle everything at the end of the audio; see `Recognizer.finish`."""
         self._unread += self._audio.flush()
         messages = self._recognize()
-        rest = bytes(self._unread)
-        self._unread.clear()
-        self._heard_bytes += len(rest)
-        if self._in_utterance:
-            self._decode(rest)
-            tokens = self._final_tokens(self._end_utterance())
-            self._settle_until(self.total_audio_proc_ms)
-            return [*messages, self._message(tokens)]
+        self._hear_incomplete_frame()
+        tokens = self._final_tokens(self._end_utterance()) if self._in_utterance else None
         self._settle_until(self.total_audio_proc_ms)
-        return messages
+        return messages if tokens is None else [*messages, self._message(tokens)]
 
     def close(self) -> None:
         """Give the model back for other streams; safe to call again."""
@@ -266,6 +264,15 @@ class PocketsphinxRecognizer:
         if length_ms >= _LONGEST_UTTERANCE_MS:
             return self._cut()
         return self._partial()
+
+    def _hear_incomplete_frame(self) -> None:
+        rest = bytes(self._unread)
+        self._unread.clear()
+        self._heard_bytes += len(rest)
+        if self._in_utterance:
+            self._decode(rest)
+        elif rest:
+            self._undecoded.append(rest)
 
     def _start_utterance(self) -> None:
         self._open_utterance(self.total_audio_proc_ms - self._undecoded_ms)
@@ -377,7 +384,7 @@ class PocketsphinxRecognizer:
 
     @property
     def _undecoded_ms(self) -> int:
-        return len(self._undecoded) * self._frame_ms
+        return sum(map(len, self._undecoded)) // _BYTES_PER_MS
 
     @property
     def _progress_is_due(self) -> bool:

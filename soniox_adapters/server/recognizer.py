@@ -63,8 +63,11 @@ class Recognizer(Protocol):
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
         """Settle everything outstanding, and return at least one message.
 
-        The tokens of the last message end with the final token `<fin>`. `trailing_silence_ms` is
-        how much silence, in ms, the client says it already sent after the speech.
+        The last message is the answer: the pending tokens, all final, then the final token `<fin>`.
+        All audio fed so far is taken now, so `total_audio_proc_ms` is its whole length. The server
+        moves the answer, and every later message, onto the padded clock of the service.
+        `trailing_silence_ms` is how much silence, in ms, the client says it already sent after the
+        speech.
 
         Raises `AudioDecodeError` as `feed` does.
         """

@@ -333,6 +333,39 @@ async def test_finalize_is_answered_by_fin() -> None:
         assert recorders.only.calls == ["feed", "finalize None", "finalize 300", "finish", "close"]
 
 
+async def test_each_finalize_pads_the_clock() -> None:
+    async with LocalServer(recognizer=Recorders()) as server, connected(server) as client:
+        await client.start()
+        positions: list[tuple[int, int]] = []
+        for message in (SECOND, FINALIZE, SECOND, FINALIZE, FINALIZE, bytes(32 * 50)):
+            await client.send(message)
+            answer = await client.receive()
+            positions.append((answer["final_audio_proc_ms"], answer["total_audio_proc_ms"]))
+        await client.send("")
+        assert positions == [(ms, ms) for ms in (1000, 1080, 2080, 2160, 2280, 2330)]
+        assert (await client.rest())[-1]["total_audio_proc_ms"] == 2330
+
+
+async def test_finalize_is_answered_in_one_message() -> None:
+    script = [{"tokens": [{"text": "Good", "is_final": False, "start_ms": 0, "end_ms": 90}]}]
+    async with (
+        LocalServer(recognizer=scripted(script, ms_per_message=100)) as server,
+        connected(server) as client,
+    ):
+        await client.start()
+        await client.send(bytes(32 * 100))
+        assert (await client.receive())["tokens"][0]["is_final"] is False
+        await client.send(FINALIZE)
+        assert await client.receive() == {
+            "tokens": [
+                {"text": "Good", "is_final": True, "start_ms": 0, "end_ms": 90},
+                {"text": "<fin>", "is_final": True},
+            ],
+            "final_audio_proc_ms": 120,
+            "total_audio_proc_ms": 120,
+        }
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 async def test_endpoints_come_if_they_are_enabled(enabled: bool) -> None:
     script = scripted("One two. Three.", ms_per_word=100)
@@ -582,6 +615,9 @@ async def test_a_stream_has_a_longest_duration() -> None:
         for _ in range(2):
             await client.send(SECOND)
             assert "error_code" not in await client.receive()
+        # The silence that finalizing adds is not the client's audio.
+        await client.send(FINALIZE)
+        assert "error_code" not in await client.receive()
         await client.send(b"ab")
         await client.send(bytes(64))
         code, error_type, message = await client.error()

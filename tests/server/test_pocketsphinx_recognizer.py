@@ -261,6 +261,26 @@ def decoders(monkeypatch: pytest.MonkeyPatch) -> list[FakeDecoder]:
 
 @pytest.mark.usefixtures("decoders")
 class TestResults:
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+    def test_finalize_takes_all_audio_that_is_here(self, rate: int) -> None:
+        stream = PocketsphinxRecognizer(config(sample_rate=rate))
+        audio = bytes(2 * rate)
+        for count in range(1, 4):
+            stream.feed(audio[: 2 * (rate * 511 // 1000)])
+            answer = stream.finalize()[-1]
+            assert answer.total_audio_proc_ms == pytest.approx(511 * count, abs=1)
+            assert answer.final_audio_proc_ms == answer.total_audio_proc_ms
+        stream.close()
+
+    def test_the_onset_of_speech_is_not_lost_by_a_finalize(self) -> None:
+        stream = PocketsphinxRecognizer(config())
+        (decoder,) = FakeDecoder.made
+        messages = stream.feed(silence(600) + sound(100))
+        messages += stream.finalize() + stream.feed(sound(1_190) + silence(1_500))
+        assert final_text(messages) == "<fin>word will"
+        assert decoder.sound.startswith(sound(100) + sound(290))
+        stream.close()
+
     def test_an_utterance_from_its_first_sound_to_its_end(self) -> None:
         audio = [silence(600), sound(1_290), silence(1_110)]
         messages = heard(audio, config(enable_endpoint_detection=True))
