@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
 import typer
 
 from soniox_adapters.cli.interruption import signals_handled
+from soniox_adapters.cli.output import say
 from soniox_adapters.server import LocalServer, load_script, pocketsphinx_installed, scripted
 
 __all__ = ["RecognizerChoice", "run_serve"]
@@ -54,7 +58,37 @@ def run_serve(
             recognizer = RecognizerChoice.POCKETSPHINX if installed else RecognizerChoice.SCRIPTED
         server = LocalServer(recognizer=recognizer.value, host=host, port=port, api_key=api_key)
         name = recognizer.value
-    asyncio.run(_serve(server, name))
+    with _clients_reported():
+        asyncio.run(_serve(server, name))
+
+
+class _LinesOnStandardError(logging.Handler):
+    """Writes each record as one line, with the error that is behind it, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        say(record.getMessage() if error is None else f"{record.getMessage()}: {error!r}")
+
+
+@contextmanager
+def _clients_reported() -> Generator[None, None, None]:
+    """Say on standard error when clients connect, fail or end."""
+    logger = logging.getLogger("soniox_adapters.server")
+    handler, level, propagate = _LinesOnStandardError(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def announce(line: str) -> None:
+    """Write where the server listens."""
+    typer.echo(line)
 
 
 async def _serve(server: LocalServer, name: str) -> None:
@@ -64,5 +98,5 @@ async def _serve(server: LocalServer, name: str) -> None:
         lambda: loop.call_soon_threadsafe(stopping.set), signal.SIGINT, signal.SIGTERM
     ):
         async with server:
-            typer.echo(f"Listening on {server.url} with {name}; Ctrl-C stops it")
+            announce(f"Listening on {server.url} with {name}; Ctrl-C stops it")
             await stopping.wait()

@@ -107,6 +107,8 @@ class ClientSession(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._unread_results_timer: asyncio.TimerHandle | None = None
+        self._name = "a client"
+        self._ending = "left before its transcript was complete"
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is gone and the recognizer closed."""
 
@@ -138,6 +140,8 @@ class ClientSession(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the time for the upgrade request runs from here."""
         self._transport = cast("asyncio.Transport", transport)
+        self._name = _name_of_peer(transport)
+        logger.info("%s connected", self._name)
         self._context.sessions.add(self)
         if self._context.stopping:
             self._transport.abort()
@@ -346,6 +350,8 @@ class ClientSession(asyncio.BufferedProtocol):
     def _refuse(
         self, error_code: int, error_type: str, message: str, *, request_id: str | None = None
     ) -> None:
+        self._ending = "left after the error"
+        logger.info("%s failed: %d %s: %s", self._name, error_code, error_type, message)
         self._connection.send_error(
             error_code,
             error_type,
@@ -401,6 +407,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 total_audio_proc_ms=recognition.total_audio_proc_ms,
             )
             self._context.sessions_served += 1
+            self._ending = "has its whole transcript"
             connection.finish(rest, loop.time())
 
     def _check_ended(self) -> None:
@@ -408,6 +415,7 @@ class ClientSession(asyncio.BufferedProtocol):
             self._context.sessions.discard(self)
             if not self.ended.done():
                 self.ended.set_result(None)
+                logger.info("%s %s", self._name, self._ending)
 
 
 _TOO_MANY_REQUESTS: Final = "Your organization has exceeded max number of concurrent requests."
@@ -432,6 +440,14 @@ def _unauthenticated(key: APIKey | None) -> RequestRefused:
 
 
 _TEMPORARY_KEY_PREFIXES: Final = ("snx_temp_", "temp:")
+
+
+def _name_of_peer(transport: asyncio.BaseTransport) -> str:
+    address: object = transport.get_extra_info("peername")
+    if not isinstance(address, tuple):
+        return "a client"
+    host, port, *_ = cast("tuple[object, ...]", address)
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def _key_bytes(key: APIKey) -> bytes:

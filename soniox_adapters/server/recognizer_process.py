@@ -194,7 +194,8 @@ def serve_parent_process(factory_name: str) -> None:
     """Run the far end of an `OwnProcess`; its program calls this and nobody else does."""
     requests = sys.stdin.buffer
     # Whatever a library prints must not get between the answers.
-    with os.fdopen(os.dup(1), "wb") as answers:
+    # A parent that is gone, or has stopped, wants no answer to what it asked last.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         _serve(factory_name, requests, answers)
 
@@ -206,7 +207,8 @@ def _serve(factory_name: str, requests: BinaryIO, answers: BinaryIO) -> None:
     while True:
         try:
             method, arguments = pickle.load(requests)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
+            # The parent is gone, perhaps in the middle of a request.
             return
         answer: _Answer | SonioxError
         try:

@@ -119,6 +119,8 @@ def load_script(path: str | os.PathLike[str]) -> Script:
             return text
     except ValueError as error:
         raise SonioxValidationError(f"the script {file} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise SonioxValidationError(f"the script {file} is nested too deeply") from error
     if not isinstance(messages, list):
         raise SonioxValidationError(
             f"the script {file} must be a list of result messages, not {type(messages).__name__}"

@@ -203,9 +203,12 @@ def test_the_rest_of_the_options(requests: list[TranscribeRequest]) -> None:
             ["transcribe", "x", "--translate-to", "en", "--translate-between", "en", "de"],
             "--translate-to or --translate-between, not both",
         ),
-        (["transcribe", "x", "--speed", "0"], "--speed must be greater than zero"),
+        *(
+            (["transcribe", "x", "--speed", speed], "--speed must be between 0.01 and 1000")
+            for speed in ("0", "-1", "nan", "inf", "1e308", "1e-308")
+        ),
         (["transcribe", "x", "--output", "xml"], "--output"),
-        (["demo", "--speed", "-1"], "--speed must be greater than zero"),
+        (["demo", "--speed", "-1"], "--speed must be between 0.01 and 1000"),
         (["serve", "--port", "70000"], "--port"),
         (["serve", "--script", "x", "--recognizer", "pocketsphinx"], "needs the scripted"),
     ],
@@ -226,7 +229,7 @@ def test_usage_errors(
     [
         (["x.wav"], "no API key: set the environment variable SONIOX_API_KEY"),
         (["x.wav", "--api-key", KEY, "--region", "moon"], "unknown region 'moon'"),
-        (["x.wav", "--api-key", KEY, "--sample-rate", "0"], "sample_rate: "),
+        (["x.wav", "--api-key", KEY, "--sample-rate", "0"], "invalid configuration: sample_rate: "),
         (["x.wav", "--api-key", KEY, "--audio-format", "mp5"], "unknown audio format 'mp5'"),
         (["x.wav", "--api-key", KEY, "--config", "no.json"], "cannot read no.json"),
         (["x.wav", "--api-key", KEY, "--context-file", "no.txt"], "cannot read no.txt"),
@@ -239,9 +242,8 @@ def test_errors_are_one_line(
     assert run(["transcribe", *arguments]) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("soniox-rt: SonioxValidationError: ")
+    assert output.err.startswith(f"soniox-rt: {problem}")
     assert output.err.count("\n") == 1
-    assert problem in output.err
     assert KEY not in output.err
 
 
@@ -264,7 +266,7 @@ def test_the_end_of_the_stream_decides_the_status(
     result = CliRunner().invoke(app, ["transcribe", "x", "--url", "ws://x/"])
     assert result.exit_code == 1
     assert run(["transcribe", "x", "--url", "ws://x/"]) == 1
-    assert capsys.readouterr().err == "soniox-rt: SonioxRealtimeError: gone wrong\n"
+    assert capsys.readouterr().err == "soniox-rt: gone wrong\n"
 
 
 def test_the_demo_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,4 +330,4 @@ def test_errors_before_a_stream(
 ) -> None:
     monkeypatch.setattr(application, "run_demo", raising(SonioxValidationError("no such thing")))
     assert run(["demo"]) == 1
-    assert capsys.readouterr().err == "soniox-rt: SonioxValidationError: no such thing\n"
+    assert capsys.readouterr().err == "soniox-rt: no such thing\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -177,3 +178,19 @@ class TestOwnProcess:
         assert [pickle.load(answers) for _ in range(2)] == [([], 0, 0), ([], 90, 0)]
         assert isinstance(pickle.load(answers), AudioDecodeError)
         assert pickle.load(answers) == ([], 90, 0)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_process_whose_parent_is_gone_ends_quietly(cut: bool) -> None:
+    program = vars(recognizer_process)["_WORKER_PROGRAM"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, f"{__name__}:Parrot", *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    request = pickle.dumps(("open", (RealtimeSTTConfig(model="m"),)))
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(request[:-10] if cut else request)
+    assert (process.returncode, errors) == (0, b"")
