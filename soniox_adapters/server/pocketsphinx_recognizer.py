@@ -10,16 +10,20 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from soniox_adapters.server.audio import OUTPUT_SAMPLE_RATE, AudioDecoder
-from soniox_adapters.server.recognizer import import_local_package
+from soniox_adapters.server.recognizer import import_local_package, refuse_unsupported
 from soniox_proto import (
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
     RealtimeEvent,
     RealtimeSTTConfig,
+    SonioxValidationError,
     Token,
 )
 
 __all__ = ["PocketsphinxRecognizer", "load_pocketsphinx", "pocketsphinx_installed"]
+
+_LANGUAGE: Final = "en"
+"""The language of the model."""
 
 _BYTES_PER_MS: Final = OUTPUT_SAMPLE_RATE * 2 // 1000
 
@@ -138,8 +142,9 @@ class PocketsphinxRecognizer:
     tokens tells the progress every second of audio. All of this goes by the audio received, not by
     a clock.
 
-    Not understood, and ignored: other languages, speakers, translation, context and the finer
-    settings of endpoint detection.
+    Refused: translation, speaker diarization, and a strict choice of languages without English.
+    Ignored: other language hints, context and the finer settings of endpoint detection. Containers
+    other than WAV are recognized when their audio ends.
 
     pocketsphinx holds the interpreter's lock while it works: a few milliseconds at a time, but
     0.1 s and more to load the model and to settle an utterance. Where other threads must not wait,
@@ -149,9 +154,15 @@ class PocketsphinxRecognizer:
     def __init__(self, config: RealtimeSTTConfig) -> None:
         """Prepare for one stream; the model is loaded unless an idle one is there.
 
-        Raises `SonioxValidationError` for an audio format that cannot be decoded offline, and if
-        the packages of the `local` extra are not installed.
+        Raises `SonioxValidationError` for what cannot be done or decoded offline, and if the
+        packages of the `local` extra are not installed.
         """
+        refuse_unsupported(config)
+        hints = config.language_hints
+        if config.language_hints_strict and hints and _LANGUAGE not in hints:
+            raise SonioxValidationError(
+                f"Invalid language hint. (this recognizer knows {_LANGUAGE!r} only)"
+            )
         self._audio = AudioDecoder(config)
         pocketsphinx = import_local_package("pocketsphinx")
         self._endpointer: _Endpointer = pocketsphinx.Endpointer(
@@ -163,7 +174,7 @@ class PocketsphinxRecognizer:
         self._frame_bytes = self._endpointer.frame_bytes
         self._frame_ms: int = self._frame_bytes // _BYTES_PER_MS
         self._decoder: _Decoder | None = _pool.borrow()
-        self._language = "en" if config.enable_language_identification else None
+        self._language = _LANGUAGE if config.enable_language_identification else None
         self._marks_endpoints = bool(config.enable_endpoint_detection)
         pause_ms = (config.max_endpoint_delay_ms or _DEFAULT_ENDPOINT_DELAY_MS) // 4
         self._pause_ms = max(_WINDOW_MS, pause_ms)

@@ -70,9 +70,10 @@ class Recognition:
         return self._stopped
 
     @property
-    def busy(self) -> bool:
-        """Whether a call of the recognizer is running in a thread."""
-        return self._call_in_thread is not None and not self._call_in_thread.done()
+    def running_call(self) -> Future[Any] | None:
+        """The call of the recognizer that is running in a thread, if there is one."""
+        call = self._call_in_thread
+        return None if call is None or call.done() else call
 
     @property
     def audio_ms(self) -> int:

@@ -484,6 +484,54 @@ async def test_too_many_at_once_are_refused() -> None:
             assert (await third.rest())[-1]["finished"] is True
 
 
+async def test_too_many_streams_are_refused() -> None:
+    recorders = Recorders()
+    async with (
+        LocalServer(recognizer=recorders, max_streams=1) as server,
+        connected(server) as first,
+        connected(server) as second,
+    ):
+        await first.start()
+        await first.send(b"ab")
+        await first.receive()
+        await second.start()
+        assert await second.error() == (
+            429,
+            "limit_exceeded",
+            "Your organization has exceeded max number of concurrent requests.",
+        )
+        await first.send("")
+        assert (await first.rest())[-1]["finished"] is True
+        async with connected(server) as third:
+            await third.start()
+            await third.send(b"ab")
+            await third.send("")
+            assert (await third.rest())[-1]["finished"] is True
+
+
+async def test_streams_in_a_hurry_do_not_pile_up_recognizers() -> None:
+    """A stream that is over counts no more, but its recognizer may still be there."""
+    recorders = Recorders(lambda recorder: recorder.gate.clear())
+    async with LocalServer(recognizer=recorders, max_streams=1) as server:
+        for _ in range(3):
+            async with connected(server) as client:
+                await client.start()
+                await client.send(b"ab")
+                await eventually(lambda: recorders.made)
+        async with connected(server) as last:
+            await last.start()
+            await last.send(b"ab")
+            await last.send("")
+            await eventually(lambda: server.connections == 2)
+            assert len(recorders.made) == 1
+            recorders.made[0].gate.set()
+            await eventually(lambda: len(recorders.made) == 2)
+            recorders.made[1].gate.set()
+            assert (await last.rest())[-1]["finished"] is True
+        assert recorders.made[0].calls == ["feed", "close"]
+        assert len(recorders.made) == 2
+
+
 async def test_a_newcomer_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_session_module, "_REFUSAL_DELAY", 0.1)
     async with LocalServer(recognizer="scripted", max_connections=1) as server:
@@ -532,6 +580,34 @@ async def test_a_configuration_that_the_recognizer_cannot_serve_is_refused() -> 
     async with LocalServer(recognizer=factory) as server, connected(server) as client:
         await client.start()
         assert await client.error() == (400, "invalid_request", "no recognizer for pcm_s16le")
+
+
+@pytest.mark.parametrize("audio_format", ["auto", "pcm_s16le"])
+async def test_raw_audio_must_be_declared(audio_format: str) -> None:
+    async with (
+        LocalServer(recognizer=scripted("Hello.")) as server,
+        connected(server) as client,
+    ):
+        await client.start(audio_format=audio_format)
+        await client.send(SECOND)
+        await client.send("")
+        if audio_format == "auto":
+            code, error_type, message = await client.error()
+            assert (code, error_type) == (408, "request_timeout")
+            assert message.startswith("Audio data decode timeout")
+        else:
+            assert text_of(await client.rest()) == "Hello."
+
+
+async def test_absurd_audio_is_refused() -> None:
+    async with (
+        LocalServer(recognizer=scripted("Hello.")) as server,
+        connected(server) as client,
+    ):
+        await client.start(num_channels=10**9)
+        code, error_type, message = await client.error()
+        assert (code, error_type) == (400, "invalid_request")
+        assert "num_channels 1000000000 is not a usable number" in message
 
 
 @pytest.mark.parametrize("call", ["feed", "finalize", "finish"])
@@ -834,6 +910,43 @@ async def test_a_client_that_closes_early_stops_its_recognizer() -> None:
         assert server.sessions_served == 0
 
 
+def test_processes_are_limited_by_default() -> None:
+    for recognizer, limit in (
+        (OwnProcess(PocketsphinxRecognizer), 4),
+        (Recorders(), None),
+        (scripted("Hi."), None),
+    ):
+        assert LocalServer(recognizer=recognizer)._context.max_streams == limit
+    unlimited = LocalServer(recognizer=OwnProcess(PocketsphinxRecognizer), max_streams=None)
+    assert unlimited._context.max_streams is None
+
+
+class Stuck(Recorder):
+    """A recognizer that never returns, in a process of its own."""
+
+    def feed(self, audio: bytes) -> list[RealtimeEvent]:
+        time.sleep(600)
+        return []
+
+
+async def test_stop_ends_a_process_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_server_module, "PocketsphinxRecognizer", Stuck)
+    monkeypatch.setattr(local_server_module, "pocketsphinx_installed", lambda: True)
+    server = LocalServer(recognizer="pocketsphinx", close_timeout=0.1)
+    await server.start()
+    async with connected(server) as client:
+        await client.start()
+        await client.send(b"ab")
+        await eventually(lambda: _only_session(server).running_call is not None)
+        await eventually(lambda: _only_session(server)._recognition.backlog_bytes == 0)
+        own_process = server._own_process
+        assert own_process is not None
+        [worker] = own_process._lent
+        await server.stop()
+    assert not worker.running
+    assert recognizer_threads() == []
+
+
 @pytest.mark.parametrize("how", ["reset", "end"])
 async def test_a_client_that_vanishes_stops_its_recognizer(how: str) -> None:
     recorders = Recorders(lambda recorder: recorder.gate.clear())
@@ -1089,6 +1202,9 @@ class FakeProcess(OwnProcess):
     def close(self) -> None:
         self.calls.append("close")
 
+    def kill(self) -> None:
+        self.calls.append("kill")
+
 
 fake_processes: list[FakeProcess] = []
 
@@ -1109,7 +1225,7 @@ def test_the_recognizer_by_default(installed: bool) -> None:
             assert _sync_transcript(server.url) == "Pocketsphinx."
         else:
             assert _sync_transcript(server.url).startswith("This is the local server")
-    assert [process.calls for process in fake_processes] == [["preload", "close"]] * installed
+    assert [process.calls for process in fake_processes] == [["preload", "kill"]] * installed
 
 
 def test_the_recognizer_by_name(installed: bool) -> None:
@@ -1137,7 +1253,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(
     monkeypatch.setattr(FakeProcess, "preload", preload)
     with pytest.raises(SonioxValidationError, match="no model" if installed else "not installed"):
         await LocalServer(recognizer="pocketsphinx").start()
-    assert [process.calls for process in fake_processes] == [["close"]] * installed
+    assert [process.calls for process in fake_processes] == [["kill"]] * installed
 
 
 @pytest.mark.parametrize(
@@ -1153,6 +1269,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(
         {"idle_timeout": 0},
         {"close_timeout": 0},
         {"max_connections": 0},
+        {"max_streams": 0},
         {"max_duration_seconds": 0},
         {"max_message_size": 0},
         {"max_queued_audio": 0},
