@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from functools import partial
 from types import TracebackType
 from typing import cast
 
 from typing_extensions import Self
 
+from soniox_adapters.async_source import send_each
 from soniox_adapters.async_transport import (
     AsyncHost,
     AsyncTransport,
     ConnectOptions,
+    EventLoop,
     Signal,
-    event_loop_clock,
+    current_event_loop,
+    give_way,
     make_signal,
     running_library,
 )
-from soniox_adapters.session import (
-    AudioChunk,
-    Inbox,
-    SessionBase,
-    checked_control_type,
-)
+from soniox_adapters.event_iterator import EventIterator
+from soniox_adapters.session import AudioChunk, SessionBase, checked_control_type
 from soniox_proto import (
     Endpoint,
     Event,
@@ -30,7 +37,9 @@ from soniox_proto import (
     RealtimeEvent,
     Result,
     SessionState,
+    SonioxError,
     SonioxRealtimeError,
+    SonioxStateError,
 )
 from soniox_proto.framing import LARGE_MESSAGE
 
@@ -43,11 +52,18 @@ class AsyncRealtimeSTTSession(SessionBase):
     Enter it as an async context manager: leaving normally closes it, leaving by an exception or a
     cancellation aborts it. Any number of tasks may use it; any call may be cancelled, and the
     session goes on. What was given to a send that was cancelled while waiting is still sent.
+
+    A session belongs to the event loop that it was entered in: in any other, every call raises
+    `SonioxStateError`, and `close` and `abort` end the session before they do.
     """
 
     def _set_up(self) -> None:
         self._transport: AsyncTransport | None = None
+        self._loop: EventLoop | None = None
         self._clock: Callable[[], float] = _before_the_loop
+        self._runs_here: Callable[[], bool] = _anywhere
+        # Whether `close` or `abort` is done.
+        self._released = False
         # Sends since other tasks had their turn.
         self._calls = 0
 
@@ -62,9 +78,9 @@ class AsyncRealtimeSTTSession(SessionBase):
             SonioxTimeoutError: It took longer than `connect_timeout_sec`.
             SonioxConnectionError: The server cannot be reached, or the connection was lost.
         """
-        clock = event_loop_clock()
-        self._machine.connect(clock())
-        self._clock = clock
+        loop = current_event_loop()
+        self._machine.connect(loop.clock())
+        self._loop, self._clock, self._runs_here = loop, loop.clock, loop.runs_here
         # Notified with every message and at the end.
         self._changed: Signal = make_signal()
         try:
@@ -102,20 +118,23 @@ class AsyncRealtimeSTTSession(SessionBase):
         Takes at most `close_timeout_sec`; cancelled, it closes at once. Safe to repeat and to
         call from any task; a task that receives gets the remaining events, then the end.
         """
+        if not self._runs_here():
+            await self._end_from_elsewhere(None)
+            return
         self._machine.close(self._clock())
         self._flow.begin_closing()
         self._process(self._machine.handle_timeout(self._clock()))
         self._control_reading()
         transport = self._transport
-        if transport is None:
-            return
-        try:
-            while not self._machine.closed:
-                await self._changed.wait()
-            await transport.wait_closed()
-        except BaseException:
-            await self.abort()
-            raise
+        if transport is not None:
+            try:
+                while not self._machine.closed:
+                    await self._changed.wait()
+                await transport.wait_closed()
+            except BaseException:
+                await self.abort()
+                raise
+        self._released = True
 
     async def abort(self, cause: BaseException | None = None) -> None:
         """End the session at once, without end-of-audio and without waiting for the server.
@@ -126,9 +145,37 @@ class AsyncRealtimeSTTSession(SessionBase):
             cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
                 one, after the messages that came before. Without a cause they get the end.
         """
-        self._process(self._abort_machine(cause, self._clock()))
+        if not self._runs_here():
+            await self._end_from_elsewhere(cause)
+            return
+        self._abort_here(cause)
         if self._transport is not None:
             await self._transport.wait_closed()
+        self._released = True
+
+    def _abort_here(self, cause: BaseException | None) -> None:
+        self._process(self._abort_machine(cause, self._clock()))
+
+    async def _end_from_elsewhere(self, cause: BaseException | None) -> None:
+        """End the session from another event loop than its own, and raise."""
+        loop = self._loop
+        if self._released or loop is None:
+            return
+        error = self._elsewhere_error()
+        if not loop.call_from_elsewhere(partial(self._abort_here, cause)):
+            # Nothing can run there any more, so there is nobody to interfere with.
+            self._released = True
+            if self._transport is not None:
+                self._transport.release()
+            self._inbox.put(self._abort_machine(cause, _before_the_loop()))
+        await give_way()
+        raise error
+
+    def _elsewhere_error(self) -> SonioxStateError:
+        return SonioxStateError(
+            "the session belongs to the event loop that it was entered in, which has ended or does "
+            "not run this task; enter, use and close a session in one event loop"
+        )
 
     # Sending
 
@@ -143,18 +190,27 @@ class AsyncRealtimeSTTSession(SessionBase):
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
         transport = self._transport
-        if transport is None:
-            # Not connected yet: the core holds it, or refuses.
-            self._machine.send_audio(chunk, self._clock())
-            return
-        if len(chunk) < LARGE_MESSAGE:
-            transport.write(self._machine.audio_to_send(chunk, self._clock()))
-        else:
-            self._machine.send_audio(chunk, self._clock())
-            transport.write_buffers(self._machine.buffers_to_send())
+        try:
+            if not self._runs_here():
+                raise self._elsewhere_error()
+            if transport is None:
+                # Not connected yet: the core holds it, or refuses.
+                self._machine.send_audio(chunk, self._clock())
+            elif len(chunk) < LARGE_MESSAGE:
+                transport.write(self._machine.audio_to_send(chunk, self._clock()))
+            else:
+                self._machine.send_audio(chunk, self._clock())
+                transport.write_buffers(self._machine.buffers_to_send())
+        except Exception:
+            await give_way()
+            raise
         self._calls += 1
-        if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
-            await self._finish_sending(transport)
+        if (
+            transport is None
+            or transport.writing_paused
+            or self._calls >= transport.calls_between_checkpoints
+        ):
+            await self._finish_sending()
 
     async def send_bytes(
         self,
@@ -165,7 +221,8 @@ class AsyncRealtimeSTTSession(SessionBase):
         """Send one chunk of audio, or every chunk of an iterable and then end-of-audio.
 
         Args:
-            chunks: Bytes, or an iterable of them, async or not.
+            chunks: Bytes, or an iterable of them, async or not. A generator that is left early,
+                because a chunk cannot be sent or the call is cancelled, is closed.
             finish: Whether to send end-of-audio afterwards; None: after an iterable only.
 
         Raises what `send_byte_chunk` raises; `TypeError` for text.
@@ -175,14 +232,10 @@ class AsyncRealtimeSTTSession(SessionBase):
         elif isinstance(chunks, str):
             raise TypeError("audio must be bytes or an iterable of bytes, not str")
         else:
-            if isinstance(chunks, AsyncIterable):
-                async for chunk in chunks:
-                    await self.send_byte_chunk(chunk)
-            elif isinstance(chunks, (list, tuple)):
+            if isinstance(chunks, (list, tuple)):
                 await self._send_ready(iter(cast("list[AudioChunk]", chunks)))
             else:
-                for chunk in chunks:
-                    await self.send_byte_chunk(chunk)
+                await send_each(chunks, self.send_byte_chunk, self._clock)
             finish = finish is not False
         if finish:
             await self.finish()
@@ -191,6 +244,7 @@ class AsyncRealtimeSTTSession(SessionBase):
         """Send chunks that need not be waited for, several with each write."""
         queued = True
         while queued:
+            self._require_here()
             try:
                 queued = self._queue_audio(chunks, self._clock())
             finally:
@@ -213,13 +267,11 @@ class AsyncRealtimeSTTSession(SessionBase):
 
     async def finish(self) -> None:
         """Send end-of-audio, once: the rest of the transcript follows, then the end."""
-        self._machine.finish(self._clock())
-        await self._send()
+        await self._call(self._machine.finish)
 
     async def keep_alive(self) -> None:
         """Send a keepalive. The session does so by itself whenever no audio flows."""
-        self._machine.keep_alive(self._clock())
-        await self._send()
+        await self._call(self._machine.keep_alive)
 
     async def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; the session stays open.
@@ -227,9 +279,7 @@ class AsyncRealtimeSTTSession(SessionBase):
         Args:
             trailing_silence_ms: Silence already sent after the speech, in ms.
         """
-        self._machine.finalize(self._clock(), trailing_silence_ms)
-        self._arm_timer()
-        await self._send()
+        await self._call(self._machine.finalize, trailing_silence_ms)
 
     async def pause(self, *, finalize: bool = True) -> None:
         """Drop audio until `resume`, while keepalives hold the session; repeated, it does nothing.
@@ -237,13 +287,11 @@ class AsyncRealtimeSTTSession(SessionBase):
         Args:
             finalize: Ask for outstanding tokens to become final first.
         """
-        self._machine.pause(self._clock(), finalize)
-        self._arm_timer()
-        await self._send()
+        await self._call(self._machine.pause, finalize)
 
     async def resume(self) -> None:
         """Send audio again; does nothing on a session that is not paused."""
-        self._machine.resume(self._clock())
+        await self._call(self._machine.resume)
 
     # Receiving
 
@@ -252,7 +300,7 @@ class AsyncRealtimeSTTSession(SessionBase):
 
         Raises what `receive_event` raises.
         """
-        result = await self._receive()
+        result = self._take_ready() or await self._receive()
         if result is None:
             return b""
         return result.raw.encode() if isinstance(result.raw, str) else result.raw
@@ -266,13 +314,13 @@ class AsyncRealtimeSTTSession(SessionBase):
             SonioxConnectionError: The connection was lost; every message before was delivered.
             SonioxProtocolError: The server sent what the protocol does not allow.
         """
-        # Without another coroutine where nothing has to be awaited: each takes as long as the rest.
-        result = self._take() if self._inbox.ready else await self._receive()
+        # Another coroutine would take as long as all the rest.
+        result = self._take_ready() or await self._receive()
         return None if result is None else result.message
 
-    def receive_events(self) -> AsyncIterator[RealtimeEvent]:
+    def receive_events(self) -> AsyncGenerator[RealtimeEvent, None]:
         """Yield messages until the stream ends; raises what `receive_event` raises."""
-        return _EventIterator(self._inbox, self._take, self._receive)
+        return EventIterator(self._take_ready, self._receive)
 
     async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
         """Await `handler` with each message until the stream ends."""
@@ -322,17 +370,38 @@ class AsyncRealtimeSTTSession(SessionBase):
 
         return StreamTransport(host)
 
+    async def _call(self, queue: Callable[..., None], *arguments: object) -> None:
+        """Have the core queue something, and write it."""
+        try:
+            self._require_here()
+            queue(self._clock(), *arguments)
+        except Exception:
+            await give_way()
+            raise
+        self._arm_timer()
+        await self._send()
+
+    def _require_here(self) -> None:
+        if not self._runs_here():
+            raise self._elsewhere_error()
+
     async def _send(self) -> None:
         """Write what the core made; wait while too much waits to be written."""
         transport = self._transport
-        if transport is not None:
-            transport.write(self._machine.data_to_send())
-            self._calls += 1
-            if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
-                await self._finish_sending(transport)
+        self._calls += 1
+        if transport is None:
+            await self._finish_sending()
+            return
+        transport.write(self._machine.data_to_send())
+        if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
+            await self._finish_sending()
 
-    async def _finish_sending(self, transport: AsyncTransport) -> None:
+    async def _finish_sending(self) -> None:
         self._calls = 0
+        transport = self._transport
+        if transport is None:
+            await give_way()
+            return
         if not transport.writing_paused:
             await transport.checkpoint()
             return
@@ -349,15 +418,29 @@ class AsyncRealtimeSTTSession(SessionBase):
             raise self._why_not_sent()
 
     async def _receive(self) -> Result | None:
-        while not self._inbox.ready:
-            self._require_started()
-            await self._changed.wait()
-        return self._take()
+        """Return the next message, waiting for it, or None at the end of the stream."""
+        inbox = self._inbox
+        try:
+            self._require_here()
+            while not inbox.ready:
+                self._require_started()
+                await self._changed.wait()
+            result = self._take_ready() or inbox.take()
+        except SonioxError:
+            await give_way()
+            raise
+        if result is None:
+            # A loop that goes on after the end must not keep other tasks from running.
+            await give_way()
+        return result
 
-    def _take(self) -> Result | None:
+    def _take_ready(self) -> Result | None:
+        """Return a message that can be had without waiting, if there is one."""
+        if not self._runs_here():
+            return None
         if not self._flow.full:
-            return self._inbox.take()
-        result = self._inbox.take()
+            return self._inbox.take_message()
+        result = self._inbox.take_message()
         self._control_reading()
         return result
 
@@ -418,29 +501,6 @@ class AsyncRealtimeSTTSession(SessionBase):
         self._process(self._machine.handle_timeout(self._clock()))
 
 
-class _EventIterator:
-    """Not a generator: one that is left early would have to be closed by its user."""
-
-    def __init__(
-        self,
-        inbox: Inbox,
-        take: Callable[[], Result | None],
-        receive: Callable[[], Awaitable[Result | None]],
-    ) -> None:
-        self._inbox = inbox
-        self._take = take
-        self._receive = receive
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> RealtimeEvent:
-        result = self._take() if self._inbox.ready else await self._receive()
-        if result is None:
-            raise StopAsyncIteration
-        return result.message
-
-
 def _is_socket(given: object) -> bool:
     """Return whether `given` is a socket."""
     import socket
@@ -451,3 +511,8 @@ def _is_socket(given: object) -> bool:
 def _before_the_loop() -> float:
     # Nothing that happens before the session is entered depends on the time.
     return 0.0
+
+
+def _anywhere() -> bool:
+    # A session that was not entered yet has no event loop.
+    return True

@@ -23,7 +23,7 @@ from soniox_adapters import (
 )
 from soniox_adapters.async_transport import (
     AsyncTransport,
-    event_loop_clock,
+    current_event_loop,
     make_signal,
     running_library,
 )
@@ -61,7 +61,7 @@ async def test_running_library(anyio_backend: str) -> None:
 
 async def test_clock_is_that_of_the_library(anyio_backend: str) -> None:
     expected = trio.current_time() if anyio_backend == "trio" else asyncio.get_running_loop().time()
-    assert abs(event_loop_clock()() - expected) < PATIENCE
+    assert abs(current_event_loop().clock() - expected) < PATIENCE
 
 
 def test_outside_of_an_event_loop() -> None:
