@@ -90,12 +90,31 @@ class AnyioStream(ByteStream):
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
+        raw_socket = anyio.abc.SocketAttribute.raw_socket
+        connected: socket.socket | None = stream.extra(raw_socket, None)
+        self._socket = connected
+        # asyncio closes a socket as soon as a write fails, with all that has arrived still unread.
+        # A second descriptor keeps that readable.
+        self._spare: socket.socket | None = None
+        if connected is not None and isinstance(stream, anyio.abc.SocketStream):
+            self._spare = socket.fromfd(connected.fileno(), connected.family, connected.type)
+            self._spare.setblocking(False)
 
     @override
     async def receive(self) -> bytes:
         try:
             return await self._stream.receive(READ_SIZE)
         except anyio.EndOfStream:
+            return b""
+        except Exception:
+            if data := self._read_rest():
+                return data
+            raise
+
+    def _read_rest(self) -> bytes:
+        try:
+            return b"" if self._spare is None else self._spare.recv(READ_SIZE)
+        except OSError:
             return b""
 
     @override
@@ -117,12 +136,12 @@ class AnyioStream(ByteStream):
 
     @override
     def abandon(self) -> None:
-        raw_socket = anyio.abc.SocketAttribute.raw_socket
-        connected = self._stream.extra(raw_socket, None)
-        if connected is not None:
+        if self._socket is not None:
             # An error says that it is closed already.
             with suppress(OSError):
-                connected.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
+        if self._spare is not None:
+            self._spare.close()
 
 
 class TrioStream(ByteStream):

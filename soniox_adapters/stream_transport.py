@@ -218,7 +218,8 @@ class StreamTransport(AsyncTransport):
         if self._tls is not None:
             self._tls.close()
             self._write_ciphertext(self._tls.data_to_send())
-        if self._output_full or not (self._in_flight or self._output):
+        waits = self._in_flight or self._output
+        if not waits or self._output_full or self._write_error is not None:
             # A peer that has stopped reading will not read a close frame either.
             self._scope.cancel()
         else:
