@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 from typing_extensions import override
 
 from soniox_adapters.session import ProxyOption
-from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import Endpoint
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     import ssl
 
     import trio
+
+    from soniox_adapters.tls_stream import TLSStream
 
 __all__ = [
     "AsyncHost",
