@@ -1,6 +1,9 @@
-"""The byte layer: a session over any byte stream, on `RealtimeSTTProtocol` and wsproto.
+"""The byte layer: a session over any byte stream, made of `RealtimeSTTProtocol` and a WebSocket.
 
-The run-loop, for whoever has a socket, TLS, a pipe or an event loop of their own::
+It decides nothing about speech; `RealtimeSTTProtocol` does. It owns the upgrade request with the
+API key, frames what the protocol has to say, and keeps the connection alive with pings.
+
+The run-loop, for your own socket, pipe or event loop::
 
     connection = RealtimeSTTConnection(url, config, api_key=key)
     connection.connect(now)
@@ -64,7 +67,7 @@ from soniox_proto.websocket import (
 
 __all__ = ["RealtimeSTTConnection"]
 
-# Looked up once: up to Python 3.11 each look-up of a member takes as long as a call.
+# Up to Python 3.11 looking up an enum member takes as long as a function call.
 _IDLE: Final = SessionState.IDLE
 _CLOSED: Final = SessionState.CLOSED
 
@@ -75,10 +78,10 @@ _EXCERPT: Final = 200
 class RealtimeSTTConnection:
     """One speech-to-text session as a pure state machine over a byte stream.
 
-    Times are seconds (float) on any monotonic clock; the machine never reads one. Calls by the
-    user raise for the user's mistakes and change nothing then; calls that feed never raise for
-    what the peer did, they return events, the last of which is always one `Closed`. After every
-    call, write `data_to_send` and look at `next_timeout` anew.
+    Times are seconds (float) on any monotonic clock; the machine never reads one itself. Calls by
+    the user raise if the user made a mistake, and then change nothing. Calls that feed never raise
+    because of the peer: they return events, and the last event of every session is one `Closed`.
+    After every call, write `data_to_send()` and ask for `next_timeout()` again.
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
@@ -87,7 +90,7 @@ class RealtimeSTTConnection:
         authentication: `header` (default), `subprotocol` for temporary keys, or the deprecated
             `message`.
         connect_timeout: Seconds from `connect` to the accepted upgrade, or None for no limit.
-        close_timeout: Seconds from the beginning of the end to its forced end, or None.
+        close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None.
         keepalive_interval: Seconds without audio after which a keepalive goes out, or None.
         ping_interval: Seconds between WebSocket pings, or None for none.
         ping_timeout: Seconds a pong may take before the session counts as lost, or None.
@@ -190,7 +193,7 @@ class RealtimeSTTConnection:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None until that is certain, and if it was never started."""
+        """How the session ended; None until that is certain, and for one that never started."""
         return self._protocol.outcome
 
     @property
@@ -215,9 +218,9 @@ class RealtimeSTTConnection:
         return self._websocket.data_to_send()
 
     def buffers_to_send(self) -> list[bytes]:
-        """Return what `data_to_send` returns, in several buffers where that saves a copy.
+        """Return what `data_to_send` returns, as several buffers where that saves a copy.
 
-        For drivers that can write several at once (`sendmsg`, `writelines`).
+        For drivers that can write several at once (`sendmsg`).
         """
         return self._websocket.buffers_to_send()
 
@@ -229,7 +232,7 @@ class RealtimeSTTConnection:
         return min(mine, protocol)
 
     def handle_timeout(self, now: float) -> list[Event]:
-        """Do what is due at `now`; too early, too late and too often are all harmless."""
+        """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         now = self._advance(now)
         events: list[Event] = []
         due = list(self._timers.expire(now))
@@ -239,11 +242,11 @@ class RealtimeSTTConnection:
                 operation="ping",
             )
             events += self._protocol.fail(error, now, close_code=1011)
-        # A refusal whose body does not end says more than a timeout.
+        # If the server has already answered with an HTTP status, report that, not a timeout.
         if self._protocol.state is SessionState.CONNECTING and self._connect_is_overdue(now):
             events += self._receive_eof(now)
         events += self._protocol.handle_timeout(now)
-        # Last, for what is over sends no ping.
+        # Pings come last: the session may just have ended.
         if Timer.PING in due and self._websocket.open and not self._protocol.closed:
             self._send_ping(now)
         return self._flushed(events)
@@ -284,7 +287,7 @@ class RealtimeSTTConnection:
             self._websocket.send_message(message)
 
     def audio_to_send(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes:
-        """Do as `send_audio`, then `data_to_send`, in less time than the two take.
+        """Do what `send_audio` and then `data_to_send` do, faster.
 
         Returns the bytes to write now; raises what `send_audio` raises.
         """
@@ -308,7 +311,7 @@ class RealtimeSTTConnection:
         self._flush()
 
     def keep_alive(self, now: float) -> None:
-        """Queue a keepalive. The session sends them by itself; this is for special rhythms.
+        """Queue a keepalive now. The session sends them by itself whenever they are due.
 
         Raises `SonioxStateError` if the session is not connected, finished or closed.
         """
@@ -394,7 +397,8 @@ class RealtimeSTTConnection:
         messages = websocket.receive_messages(data)
         events = protocol.receive_messages(messages, now) if messages else []
         if websocket.more_received:
-            # Framed per event: at the end of the loop a later close frame would forbid it.
+            # Framed after each event: after a close frame that comes later in `data`, wsproto
+            # would refuse to.
             self._flush()
             for event in websocket.receive_rest():
                 if protocol.closed:
@@ -422,7 +426,7 @@ class RealtimeSTTConnection:
         else:
             error = SonioxConnectionError(f"{text} without a close frame", close_code=1006)
         events += self._protocol.fail(error, now)
-        # There is nobody left to read what is still queued.
+        # Nobody is left to read what is still queued.
         self._websocket.data_to_send()
         self._timers.stop_all()
         return events
@@ -430,10 +434,10 @@ class RealtimeSTTConnection:
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
-        """Take the news that the session cannot go on, for a reason that `error` tells.
+        """End the session with `error`, which is not the server's doing.
 
-        With a `close_code` the close frame that tells the server is queued; without one the
-        transport itself failed, or could not be opened, and nothing can be sent any more.
+        With a `close_code`, a close frame with it is queued for the server. Without one, the
+        transport itself failed or could not be opened, and nothing can be sent any more.
         """
         events = self._protocol.fail(error, self._advance(now), close_code=close_code)
         if close_code is None:
@@ -497,7 +501,7 @@ class RealtimeSTTConnection:
 
     def _send_ping(self, now: float) -> None:
         self._timers.start(Timer.PING, now, self._ping_interval)
-        # With one ping on the way, another would only move its deadline, if it has one.
+        # While one ping is unanswered, another would only put off its deadline.
         if self._ping_sent_at is None or self._ping_timeout is None:
             self._ping_count += 1
             self._ping_sent_at = now
@@ -522,7 +526,7 @@ class RealtimeSTTConnection:
         )
 
     def _redacted(self, text: str) -> str:
-        """Return `text` of the server without the key: some echo what they were asked."""
+        """Return `text` of the server without the key: some servers echo the request."""
         return text if self._api_key is None else self._api_key.redact(text.encode()).decode()
 
     def _redacted_headers(self, headers: dict[str, str]) -> dict[str, str]:

@@ -49,6 +49,9 @@ HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
+# RFC 3986 section 3.2: urlsplit takes what stands before and behind the brackets as if it were not
+# there, so `[::1]evil` would be `::1`.
+_AUTHORITY = re.compile(r"(\[(?P<address>[^\[\]]*)\]|[^\[\]:]*)(:[0-9]*)?")
 _HOST_LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 _RESERVED_HEADERS = frozenset(
@@ -128,6 +131,11 @@ class Endpoint:
     host_header: str
     """Value of the Host header."""
 
+    @property
+    def server_hostname(self) -> str:
+        """Name for TLS: certificates and SNI know no trailing dot (RFC 6066 section 3)."""
+        return self.host.removesuffix(".")
+
     @staticmethod
     def parse(url: str) -> Endpoint:
         """Take a `ws://` or `wss://` URL apart (RFC 6455 section 3).
@@ -148,14 +156,19 @@ def _parse(url: str) -> Endpoint:
         _refuse("must begin with wss:// (or ws:// for an unencrypted server)")
     if "@" in parts.netloc:
         _refuse("must not hold credentials; give the key as api_key")
+    authority = _AUTHORITY.fullmatch(parts.netloc)
+    if authority is None:
+        _refuse("has a host that is neither a host name nor an address")
+    address = authority["address"]
     if "#" in url:
         _refuse("must not have a fragment (RFC 6455 section 3)")
     if port == 0:
         _refuse("has port 0; expected 1 to 65535")
     secure = parts.scheme == "wss"
-    host = _checked_host(parts.hostname or "")
+    host = _checked_host(parts.hostname or "") if address is None else _checked_address(address)
     default_port = 443 if secure else 80
-    literal = f"[{host}]" if ":" in host else host
+    # RFC 6874 section 3: a zone means nothing to the server.
+    literal = f"[{host.partition('%')[0]}]" if ":" in host else host
     host_header = literal if port in {None, default_port} else f"{literal}:{port}"
     # wsproto encodes the header's value as if it were a name only.
     if max(map(len, host_header.split("."))) > 63:
@@ -220,9 +233,23 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
 def _checked_host(host: str) -> str:
     if not host:
         _refuse("has no host")
-    if ":" not in host and (len(host) > 253 or not _HOST_LABELS.fullmatch(host)):
+    if len(host) > 253 or not _HOST_LABELS.fullmatch(host):
         _refuse("has a host that is neither a host name nor an address")
     return host
+
+
+def _checked_address(address: str) -> str:
+    # Imported on first need: few URLs name an address of this kind.
+    from ipaddress import IPv6Address
+
+    # RFC 6874: a zone stands behind an encoded percent sign.
+    number, percent, zone = address.replace("%25", "%").partition("%")
+    address = number.lower() + percent + zone
+    try:
+        IPv6Address(address)
+    except ValueError:
+        _refuse("has brackets around what is no IPv6 address")
+    return address
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -1,8 +1,9 @@
-"""Whole data messages, framed and unframed directly (RFC 6455 section 5.2).
+"""Whole data messages, pings and pongs, framed and unframed directly (RFC 6455 section 5.2).
 
 Nearly all traffic of a session is data messages of one frame. They are handled here, in a fraction
-of the time that a general frame parser takes. Everything else (control frames, fragments,
-extensions, whatever is malformed) is left to wsproto, which sees whole frames of the rest only.
+of the time that a general frame parser takes. Pings and pongs are few, unless a hostile peer fills
+the connection with them: 64 KiB of empty ones would keep a general parser busy for seconds.
+Everything else (close frames, fragments, extensions, malformed frames) is left to wsproto.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ TEXT_FRAME: Final = 0x81
 BINARY_FRAME: Final = 0x82
 """First byte of a final, unextended binary frame."""
 
+PING_FRAME: Final = 0x89
+"""First byte of a ping."""
+PONG_FRAME: Final = 0x8A
+"""First byte of a pong."""
+
+_PING_OR_PONG = (PING_FRAME, PONG_FRAME)
 _FINAL = 0x80
 _OPCODE = 0x0F
 _FIRST_CONTROL_OPCODE = 0x8
@@ -36,13 +43,14 @@ _split_keys = Struct("4s").iter_unpack
 _utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
 
 LARGE_MESSAGE: Final = 128 * 1024
-"""Bytes from which on to write a message in parts takes less time than to join them."""
+"""Bytes from which writing a message in parts is faster than joining the parts."""
 
 INTEGER_MASKING_LIMIT: Final = 1536
-"""Bytes up to which masking as one large integer is faster than four translations."""
+"""Bytes up to which XOR of one large integer is faster than four calls of `translate`."""
 
 KEYS_IN_POOL: Final = 64
-"""Masking keys drawn from the system at a time: drawing one costs as much as sending it."""
+"""Masking keys fetched from the operating system at once. A system call for each frame would cost
+as much as framing it."""
 
 
 def apply_mask_in_python(data: bytes, key: bytes) -> bytes:
@@ -61,7 +69,10 @@ def apply_mask_in_python(data: bytes, key: bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def _ones(words: int) -> int:
-    """Return a number of so many words of four bytes, each of them 1: times a key, it is keys."""
+    """Return an integer made of `words` 32-bit ones.
+
+    Multiplying it by a key repeats the key in every word.
+    """
     return int.from_bytes(b"\1\0\0\0" * words, "little")
 
 
@@ -72,7 +83,7 @@ def _xor_table(key: int) -> bytes:
 
 @cache
 def best_mask() -> Callable[[bytes, bytes], bytes]:
-    """Return the fastest masking function at hand: that of websockets in C, if installed."""
+    """Return the fastest masking function available: the C one of websockets, if installed."""
     try:
         from websockets.speedups import apply_mask
     except ImportError:
@@ -88,7 +99,7 @@ class FrameWriter:
     def __init__(self, *, masked: bool) -> None:
         self._mask = best_mask() if masked else None
         self._keys: Iterator[tuple[bytes]] = iter(())
-        # The latest header: chunks of audio are all of one size.
+        # The most recent header is kept, because chunks of audio usually have one size.
         self._first_byte = self._size = -1
         self._header = b""
 
@@ -131,25 +142,25 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Splits what a peer sends into whole messages and the frames that are left to wsproto.
+    """Splits what a peer sends into whole messages and the frames that wsproto has to parse.
 
     Args:
-        masked: Whether the peer's frames are to be masked: it is a client.
-        max_message_size: Bytes of the largest message taken directly.
+        masked: Whether the peer must mask its frames, because it is a client.
+        max_message_size: Bytes of the largest message read directly.
     """
 
     __slots__ = (
         "_data",
         "_decoder",
-        "_foreign",
-        "_foreign_header",
-        "_foreign_left",
+        "_delegated",
+        "_delegated_header",
+        "_delegated_left",
+        "_direct",
         "_fragmented",
         "_key",
         "_left",
         "_mask_bit",
         "_max_message_size",
-        "_ours",
         "_parts",
         "_position",
         "invalid_text",
@@ -158,38 +169,39 @@ class FrameReader:
 
     def __init__(self, *, masked: bool, max_message_size: int) -> None:
         self._mask_bit = _MASKED if masked else 0
-        # A client sends little text; unmasking it piece by piece would not be worth the code.
-        self._ours = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
+        # Clients send little text, so unmasking it piece by piece would not be worth the code.
+        self._direct = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
         self._max_message_size = max_message_size
-        # What is not read yet: bytes for wsproto first, or a header too short to tell anything.
+        # Unread bytes: they begin with a frame for wsproto, or with an incomplete header.
         self._data: bytes = b""
         self._position = 0
         self.stopped = False
         self.invalid_text = False
-        # Inside a frame of ours: what is still to come, and what is here.
+        # Within a frame that is read directly: bytes still to come, and those received so far.
         self._left = 0
         self._parts = bytearray()
         self._decoder: IncrementalDecoder | None = None
         self._key = b""
-        # Inside a frame of wsproto's: its header so far, then how much is still to come.
-        self._foreign = False
-        self._foreign_header = bytearray()
-        self._foreign_left = 0
-        # Between the fragments of a message, data frames are wsproto's.
+        # Within a frame for wsproto: its header so far, then the bytes still to come.
+        self._delegated = False
+        self._delegated_header = bytearray()
+        self._delegated_left = 0
+        # Between the fragments of a message, data frames belong to wsproto.
         self._fragmented = False
 
     def read(self, data: bytes = b"") -> list[str | bytes]:
-        """Take bytes, and return the whole messages up to where something else begins.
+        """Take bytes and return the whole messages up to the first frame of another kind.
 
-        With `stopped`, something else is there: text that is not UTF-8 (`invalid_text`), which is
-        the end, or bytes for wsproto. Take those with `read_foreign`, then call again.
+        If `stopped` is set afterwards, there is such a frame. Either it is text that is not UTF-8
+        (`invalid_text`), and reading is over, or it is for `read_control` or `read_delegated`.
+        Take it there, then call this again.
         """
         if data:
             if self._data:
                 data = self._data[self._position :] + data
             self._data, self._position = data, 0
         messages: list[str | bytes] = []
-        ours, mask_bit = self._ours, self._mask_bit
+        direct, mask_bit = self._direct, self._mask_bit
         data, position = self._data, self._position
         end = len(data)
         try:
@@ -198,10 +210,10 @@ class FrameReader:
                 message = self._continue(data[:position])
                 if message is not None:
                     messages.append(message)
-            while end - position >= 2 and not self._foreign:
+            while end - position >= 2 and not self._delegated:
                 first, size = data[position], data[position + 1]
-                if first not in ours or self._fragmented:
-                    self._foreign = True
+                if first not in direct or self._fragmented:
+                    self._delegated = True
                     break
                 start = position + 2
                 if size >= _SIXTEEN_BITS or mask_bit:
@@ -209,7 +221,7 @@ class FrameReader:
                     if start > end:
                         break
                 if not 0 <= size <= self._max_message_size:
-                    self._foreign = True
+                    self._delegated = True
                     break
                 stop = start + size
                 if stop > end:
@@ -222,7 +234,7 @@ class FrameReader:
                 else:
                     messages.append(payload.decode() if first == TEXT_FRAME else payload)
                 position = stop
-            self.stopped = self._foreign and position < end
+            self.stopped = self._delegated and position < end
             if self.stopped:
                 self._position = position
             else:
@@ -231,16 +243,40 @@ class FrameReader:
             self.stopped = self.invalid_text = True
         return messages
 
-    def read_foreign(self) -> memoryview:
-        """Return the bytes for wsproto where `read` stopped: a frame, or as much as is here."""
+    def read_control(self) -> tuple[int, bytes] | None:
+        """Return the ping or pong at which `read` stopped, as its first byte and payload.
+
+        Return None if it is something else or not complete; then call `read_delegated`.
+        """
+        data, start = self._data, self._position
+        if self._delegated_left or self._delegated_header or len(data) - start < 2:
+            return None
+        first, size = data[start], data[start + 1]
+        # RFC 6455 section 5.5: a control frame has at most 125 bytes of payload.
+        if first not in _PING_OR_PONG or size & _LENGTH >= _SIXTEEN_BITS:
+            return None
+        start, size = self._payload(data, start, size)
+        stop = start + size
+        if size < 0 or stop > len(data):
+            return None
+        payload = data[start:stop]
+        if self._mask_bit:
+            payload = best_mask()(payload, data[start - 4 : start])
+        self._position = stop
+        self._delegated = False
+        return first, payload
+
+    def read_delegated(self) -> memoryview:
+        """Return the bytes for wsproto at which `read` stopped: a frame, or what there is of it."""
         start = self._position
-        self._position = self._foreign_stop(self._data, start, len(self._data))
+        self._position = self._delegated_stop(self._data, start, len(self._data))
         return memoryview(self._data)[start : self._position]
 
     def _payload(self, data: bytes, position: int, second: int) -> tuple[int, int]:
-        """Return where the payload starts and its size, -1 for a frame that is wsproto's.
+        """Return where the payload starts, and its size, or -1 for a frame that wsproto refuses.
 
-        With a start beyond the end of `data` the header is incomplete and the size means nothing.
+        If the start lies beyond the end of `data`, the header is incomplete and the size
+        meaningless.
         """
         start = position + 2
         if second & _MASKED != self._mask_bit:
@@ -257,18 +293,19 @@ class FrameReader:
         return start, size if size >= smallest else -1
 
     def _begin(self, first: int, piece: bytes, left: int, key: bytes) -> None:
-        """Begin a message of which only `piece` is here."""
+        """Begin a message of which only `piece` has arrived."""
         self._left = left
         self._key = key
         self._parts = bytearray(piece)
         self._decoder = None
         if first == TEXT_FRAME:
-            # Only to fail as early as wsproto does: its pieces would take more than the bytes.
+            # Decoding is only a check, so that bad text fails as early as it does in wsproto.
+            # The decoded pieces are not kept: they could take four times the memory.
             self._decoder = _utf8_decoder()
             self._decoder.decode(piece)
 
     def _continue(self, piece: bytes) -> str | bytes | None:
-        """Take more of a message, and return it once it is whole."""
+        """Take more of a message; return it once it is whole."""
         self._left -= len(piece)
         self._parts += piece
         if self._decoder is not None:
@@ -280,10 +317,10 @@ class FrameReader:
             return best_mask()(payload, self._key)
         return payload if self._decoder is None else payload.decode()
 
-    def _foreign_stop(self, data: bytes, position: int, end: int) -> int:
-        """Return how far the current frame of wsproto's reaches into `data`."""
-        header = self._foreign_header
-        while not self._foreign_left and position < end:
+    def _delegated_stop(self, data: bytes, position: int, end: int) -> int:
+        """Return where the current frame for wsproto ends in `data`."""
+        header = self._delegated_header
+        while not self._delegated_left and position < end:
             header.append(data[position])
             position += 1
             if len(header) < 2:
@@ -294,15 +331,15 @@ class FrameReader:
                 continue
             if width:
                 size = int.from_bytes(header[2:], "big")
-            self._foreign_left = size + (4 if header[1] & _MASKED else 0)
+            self._delegated_left = size + (4 if header[1] & _MASKED else 0)
             if header[0] & _OPCODE < _FIRST_CONTROL_OPCODE:
                 self._fragmented = not header[0] & _FINAL
             header.clear()
-            if not self._foreign_left:
-                self._foreign = False
+            if not self._delegated_left:
+                self._delegated = False
                 return position
-        stop = min(end, position + self._foreign_left)
-        self._foreign_left -= stop - position
-        if not self._foreign_left and not header:
-            self._foreign = False
+        stop = min(end, position + self._delegated_left)
+        self._delegated_left -= stop - position
+        if not self._delegated_left and not header:
+            self._delegated = False
         return stop

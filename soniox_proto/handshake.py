@@ -1,34 +1,48 @@
-"""Where the head of an HTTP message ends, so that frames behind it can be told apart."""
+"""Finds where the head of an HTTP message ends, because WebSocket frames may follow it directly."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["MAX_HEAD_SIZE", "HeadScanner"]
+__all__ = ["MAX_HEAD_SIZE", "HeadScanner", "is_interim_answer"]
 
 MAX_HEAD_SIZE: Final = 16 * 1024
-"""Bytes of the largest head of a request or an answer: h11's own limit, kept however it is cut."""
+"""Bytes of the largest head of a request or an answer. This is h11's limit, but h11 checks it only
+between reads, so that it would depend on where reads end."""
 
 _END = re.compile(rb"\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
+
+
+def is_interim_answer(head: bytes) -> bool:
+    """Return whether a head announces that the answer itself is still to come.
+
+    That is any status 1xx but 101, for example 100 or 103. RFC 9110 section 15.2: a client must
+    be able to parse them and may ignore those that it does not expect.
+    """
+    return _INTERIM.match(head) is not None
 
 
 class HeadScanner:
     """Finds the empty line that ends a head (RFC 9112 section 2.1), in pieces of any size."""
 
-    __slots__ = ("_size", "_tail", "too_large")
+    __slots__ = ("_size", "_tail", "complete", "too_large")
 
     def __init__(self) -> None:
         self._size = 0
-        # The end of what came before may be the beginning of the line that ends it all.
+        # The last bytes of the piece before: the empty line may begin there.
         self._tail = b""
+        self.complete = False
+        """Whether what was scanned last ends a head."""
         self.too_large = False
         """Whether the head is larger than `MAX_HEAD_SIZE`."""
 
     def scan(self, data: bytes) -> int:
-        """Return how much of `data` still belongs to the head. The next head follows behind."""
+        """Return how many bytes of `data` belong to the head. The next head begins behind it."""
         tail = self._tail
         found = _END.search(tail + data)
+        self.complete = found is not None
         if found is None:
             self._tail = (tail + data)[-2:]
             end = len(data)

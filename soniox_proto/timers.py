@@ -1,4 +1,4 @@
-"""All timers of the core: deadlines as data, moved only by the time that callers hand in."""
+"""All timers of the core. Deadlines are data; only the `now` that callers pass makes them due."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ __all__ = ["Timer", "TimerTable"]
 
 
 class Timer(IntEnum):
-    """Every timer, those first that end a session: what is over sends no keepalive."""
+    """Every timer. Those that end a session come first, so that an ended one sends no keepalive."""
 
     CONNECT = 0
-    """Armed by `connect`, stopped by the answer to the upgrade. Expiry: the session is lost."""
+    """Armed by `connect`, stopped by the answer to the upgrade. On expiry the session is lost."""
     CLOSE = 1
-    """Armed when the session begins to close. Expiry: it is closed without the peer's consent."""
+    """Armed when the session begins to close. On expiry it ends without the peer's close frame."""
     PONG = 2
-    """Armed by each ping, stopped by its pong. Expiry: the session is lost."""
+    """Armed by each ping, stopped by its pong. On expiry the session is lost."""
     FINALIZE = 3
-    """Armed by a finalize, stopped by its answer. Expiry: the session is lost."""
+    """Armed by a finalize, stopped by its answer. On expiry the session is lost."""
     START = 4
-    """Server only: armed by the upgrade, stopped by the start message. Expiry: error 408."""
+    """Server only: armed by the upgrade, stopped by the start message. On expiry: error 408."""
     IDLE = 5
-    """Server only: armed by audio and keepalives. Expiry: error 408."""
+    """Server only: armed by audio and keepalives. On expiry: error 408."""
     PING = 6
-    """Armed when the WebSocket opens and by each ping. Expiry: a ping is sent."""
+    """Armed when the WebSocket opens and by each ping. On expiry a ping is sent."""
     KEEPALIVE = 7
-    """Armed by audio and keepalives, the traffic the service counts. Expiry: a keepalive."""
+    """Armed by audio and keepalives, the only traffic that keeps a session from 408 (protocol page,
+    "Rules that bind a client"). On expiry a keepalive is sent."""
 
 
 _DEADLINES_OF_THE_PEER: Final = (Timer.CLOSE, Timer.PONG, Timer.FINALIZE)
@@ -50,7 +51,7 @@ class TimerTable:
         self._resting: dict[Timer, float] | None = None
         self._resting_since = 0.0
         self._rested = 0.0
-        # The earliest deadline, looked for only after a change.
+        # The earliest deadline, computed again only after a change.
         self._next: float | None = None
         self._changed = False
 
@@ -115,8 +116,9 @@ class TimerTable:
     def expire(self, now: float) -> Iterator[Timer]:
         """Disarm and yield each timer that is due at `now`, in the order of `Timer`.
 
-        A handler may arm and stop timers; one that it stops is not yielded any more. A timer is
-        yielded once, however late the call comes.
+        The caller may arm and stop timers while iterating; a stopped one is not yielded. However
+        late the call comes, a timer is yielded only once: a process that slept for a minute sends
+        one keepalive, not twelve.
         """
         for timer in sorted(self._deadlines):
             if self._deadlines.get(timer, now + 1) <= now:

@@ -1,8 +1,14 @@
-"""One WebSocket connection (RFC 6455) on wsproto: bytes in, messages out, and the other way.
+"""One end of a WebSocket connection (RFC 6455), built on wsproto: bytes to messages and back.
 
-Both roles and every protocol above use this layer; it knows nothing of speech. It answers pings,
-joins fragments, bounds what it keeps, and turns whatever the peer does wrong into one `Violation`.
-What it builds is framed at once, so the order of the calls is the order of the bytes.
+It serves both roles and knows nothing of speech. It answers pings, joins fragments, bounds
+everything it keeps, and reports any fault of the peer as one `Violation`.
+
+Messages are framed when they are sent, not when `data_to_send` is called. So the bytes leave in
+the order of the calls, and cutting the input elsewhere does not change the output.
+
+wsproto performs the handshake and parses unusual frames. Ordinary data messages, pings and pongs
+are framed directly (`framing.py`), which takes a tenth of the time. Where wsproto behaves in a
+surprising way, a comment says so; `tests/core/test_wsproto_traps.py` shows each case.
 """
 
 from __future__ import annotations
@@ -31,11 +37,12 @@ from wsproto.utilities import RemoteProtocolError
 from soniox_proto.framing import (
     BINARY_FRAME,
     LARGE_MESSAGE,
+    PONG_FRAME,
     TEXT_FRAME,
     FrameReader,
     FrameWriter,
 )
-from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner
+from soniox_proto.handshake import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = [
@@ -54,11 +61,16 @@ __all__ = [
 MAX_BODY_SIZE: Final = 64 * 1024
 """Bytes kept of the body of a refused upgrade: enough for any explanation."""
 
+MAX_EMPTY_FRAGMENTS: Final = 64
+"""Empty fragments that one message may have. `max_message_size` never ends a message that consists
+of them, yet each one takes time to parse."""
+
 _NOT_UTF_8 = "payload is not valid UTF-8"
 
 _SLICE = 1024
-"""Bytes that wsproto gets at a time: a compressed frame inflates up to a thousand times, and tiny
-chunks of a body become events of many times their size, before any of them can be looked at."""
+"""Bytes that wsproto is given at a time. It turns its whole input into events before any of them
+can be checked: a compressed frame may inflate a thousandfold, and the events of a body that comes
+in tiny chunks take many times its size."""
 
 _HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
@@ -134,14 +146,18 @@ class WebSocket:
     """One end of a WebSocket connection."""
 
     direct_framing: ClassVar[bool] = True
-    """Whether whole data messages bypass wsproto. The results are the same, only slower."""
+    """Handle whole data messages without wsproto. False gives the same results more slowly; tests
+    compare the two."""
 
     __slots__ = (
+        "_answer",
         "_body",
         "_client",
         "_early",
+        "_empty_fragments",
         "_extensions",
         "_fragments",
+        "_frame_is_empty",
         "_head",
         "_max_message_size",
         "_output",
@@ -163,25 +179,30 @@ class WebSocket:
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         compression: bool = False,
     ) -> None:
-        # Only the connection is kept once it is there: the handshake takes twice its memory.
+        # Replaced by wsproto's inner connection after the handshake, which takes half the memory.
         self._wsproto: WSConnection | Connection = WSConnection(role)
         self._client = role is ConnectionType.CLIENT
         self._max_message_size = max_message_size
         self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
         self._output: list[bytes] = []
-        # Both are made once the WebSocket is open, unless an extension changes the frames.
+        # Made when the WebSocket opens, unless an extension changes the frames.
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
         self._head = HeadScanner()
-        # Server: the request is here, and what came behind it before it was answered.
+        # Client: the head of the server's answer until it is complete.
+        self._answer = b""
+        # Server: whether the request has arrived, and what followed it before it was answered.
         self._requested = False
         self._early = bytearray()
         self._unread = b""
         self.more_received = False
         self._fragments = bytearray()
+        self._frame_is_empty = True
+        self._empty_fragments = 0
         self._rejection: Rejected | None = None
         self._body = bytearray()
-        # Nothing more is read. wsproto goes on after its own errors, so it is remembered here.
+        # Whether to ignore further input. wsproto carries on after its own errors, so this cannot
+        # be derived from its state.
         self._over = False
         self.open = False
         """Whether messages can be sent."""
@@ -200,7 +221,7 @@ class WebSocket:
         return b"".join(output)
 
     def buffers_to_send(self) -> list[bytes]:
-        """Return the bytes to write now in buffers, so that large messages are not copied."""
+        """Return the bytes to write now, as several buffers if that saves copying them."""
         if not any(len(buffer) >= LARGE_MESSAGE for buffer in self._output):
             data = self.data_to_send()
             return [data] if data else []
@@ -262,7 +283,7 @@ class WebSocket:
             self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
 
     def send_message(self, message: str | bytes) -> None:
-        """Queue one message, text for `str`, binary for `bytes`; it is lost unless open."""
+        """Queue one message, text for `str`, binary for `bytes`. Dropped unless `open`."""
         writer = self._writer
         if not self.open:
             return
@@ -276,7 +297,7 @@ class WebSocket:
             self._output += writer.frame_in_parts(BINARY_FRAME, message)
 
     def binary_to_send(self, message: bytes) -> bytes:
-        """Do as `send_message`, then `data_to_send`, without a queue where there is none."""
+        """Do what `send_message` and then `data_to_send` do, skipping the queue if it is empty."""
         if self._writer is not None and self.open and not self._output:
             return self._writer.frame(BINARY_FRAME, message)
         self.send_message(message)
@@ -285,6 +306,15 @@ class WebSocket:
     def send_ping(self, payload: bytes) -> None:
         """Queue a ping."""
         self._send(Ping(payload))
+
+    def _send_pong(self, payload: bytes) -> None:
+        # After a close frame of either side a pong can no longer be framed.
+        if not self.open:
+            return
+        if self._writer is None:
+            self._send(Pong(payload))
+        else:
+            self._output.append(self._writer.frame(PONG_FRAME, payload))
 
     def send_close(self, code: int, reason: str = "") -> None:
         """Queue a close frame, or the answer to the peer's, unless one has been sent."""
@@ -296,7 +326,7 @@ class WebSocket:
         self._note_state()
 
     def _note_state(self) -> None:
-        # Kept, for it takes wsproto a third of the time that sending a message does.
+        # Cached, because asking wsproto takes a third of the time that sending a message takes.
         self.open = not self._over and self._wsproto.state is ConnectionState.OPEN
 
     def _end(self) -> None:
@@ -306,9 +336,9 @@ class WebSocket:
     # Input
 
     def receive_messages(self, data: bytes) -> list[str | bytes]:
-        """Take bytes, and return the whole messages up to where something else begins.
+        """Take bytes and return the whole messages up to the first frame of another kind.
 
-        With `more_received`, something else is there: iterate over `receive_rest`.
+        If `more_received` is set afterwards, there is such a frame: iterate over `receive_rest`.
         """
         reader = self._reader
         if reader is None or self._early:
@@ -321,10 +351,10 @@ class WebSocket:
         return messages
 
     def receive_rest(self) -> Iterator[WebSocketEvent]:
-        """Yield what is left of the bytes of `receive_messages`.
+        """Yield what the bytes given to `receive_messages` still hold.
 
-        Iterate to the end, and act on each event before asking for the next: wsproto's state
-        moves along with the iteration, and after a close frame nothing more could be framed.
+        Iterate to the end, and act on each event before asking for the next. wsproto changes its
+        state during the iteration, and after a close frame it frames no answer to what came before.
         """
         self.more_received = False
         data, self._unread = self._unread, b""
@@ -341,19 +371,32 @@ class WebSocket:
             if reader.invalid_text:
                 yield self._violated(1007, _NOT_UTF_8)
                 return
-            yield from self._receive_slowly(bytes(reader.read_foreign()))
+            control = reader.read_control()
+            if control is None:
+                yield from self._receive_slowly(bytes(reader.read_delegated()))
+            else:
+                yield from self._handle_ping_or_pong(*control)
             if self._over:
                 return
             yield from reader.read()
 
     def receive_data(self, data: bytes) -> Iterator[WebSocketEvent]:
-        """Yield what `data` completes; the rules of `receive_rest` hold."""
+        """Yield every event that `data` completes. Iterate as for `receive_rest`."""
         yield from self.receive_messages(data)
         if self.more_received:
             yield from self.receive_rest()
 
+    def _handle_ping_or_pong(self, first_byte: int, payload: bytes) -> Iterator[PongReceived]:
+        if first_byte == PONG_FRAME:
+            yield PongReceived(payload)
+        else:
+            self._send_pong(payload)
+
     def _receive_head(self, data: bytes) -> Generator[WebSocketEvent, None, bytes]:
-        """Yield what comes of the handshake, and all that wsproto reads; return the bytes after."""
+        """Yield the events of the handshake and of frames that only wsproto can read.
+
+        Returns the bytes behind the handshake once frames can be read directly.
+        """
         position, end = 0, len(data)
         while position < end and not self._over and self._reader is None:
             piece = data[position : position + _SLICE]
@@ -367,17 +410,30 @@ class WebSocket:
                         f"the head is larger than {MAX_HEAD_SIZE} bytes", RejectConnection(431)
                     )
                     return b""
+                if self._client:
+                    position += len(piece)
+                    yield from self._receive_answer(piece)
+                    continue
             position += len(piece)
             yield from self._receive_slowly(piece)
         return data[position:]
 
+    def _receive_answer(self, piece: bytes) -> Iterator[WebSocketEvent]:
+        """Client: collect the head of an answer, and skip interim ones."""
+        self._answer += piece
+        if self._head.complete:
+            answer, self._answer = self._answer, b""
+            # wsproto would take an interim answer for a refusal.
+            if not is_interim_answer(answer):
+                yield from self._receive_slowly(answer)
+
     @property
     def pending(self) -> bool:
-        """Whether `receive_data` has something to yield even without more data."""
+        """Whether `receive_data` would yield something even without more data."""
         return bool(self._early) and self.open
 
     def _keep_early(self, data: bytes) -> Iterator[WebSocketEvent]:
-        """Keep what a client sends before its request is answered, which it should not do."""
+        """Keep what a client sends before its request is answered, although it should not."""
         self._early += data
         if len(self._early) > MAX_HEAD_SIZE:
             yield self._handshake_failed("data before the answer", RejectConnection(400))
@@ -388,8 +444,8 @@ class WebSocket:
         return self._violated(1002, f"not a WebSocket handshake: {reason}")
 
     def _receive_slowly(self, data: bytes) -> Iterator[WebSocketEvent]:
-        # Never with b"", which wsproto takes for the end of the stream during the handshake, and
-        # never once both close frames are exchanged, after which it refuses everything.
+        # Never call this with b"", which wsproto takes for the end of the stream during the
+        # handshake, nor after both close frames, when wsproto refuses all input.
         failure = ""
         hint: WSProtoEvent | None = None
         try:
@@ -397,22 +453,22 @@ class WebSocket:
         except RemoteProtocolError as error:
             failure, hint = str(error), error.event_hint
         except (ValueError, IndexError):
-            # Headers that wsproto cannot decode. Its own text would repeat them.
+            # wsproto cannot decode a header. The text of its exception would repeat the header.
             failure = "malformed header"
-        # What came before the failure counts.
+        # Events from before the failure still count.
         for event in self._wsproto.events():
             self._note_state()
             yield from self._handle(event)
             if self._over:
                 return
         if failure and self._rejection is not None:
-            # The status says more than what is wrong with its body.
+            # The HTTP status is more useful than what is wrong with its body.
             yield self._rejected(self._rejection)
         elif failure:
             yield self._handshake_failed(failure, hint)
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:
-        """Yield what the end of the stream completes: the body of a refused upgrade."""
+        """Yield the refusal whose body ends with the stream, if there is one."""
         if self._rejection is not None:
             yield self._rejected(self._rejection)
 
@@ -421,9 +477,7 @@ class WebSocket:
             case TextMessage() | BytesMessage():
                 yield from self._join(event)
             case Ping():
-                # After a close frame of either side a pong can no longer be framed.
-                if self._wsproto.state is ConnectionState.OPEN:
-                    self._send(event.response())
+                self._send_pong(bytes(event.payload))
             case Pong():
                 yield PongReceived(bytes(event.payload))
             case CloseConnection():
@@ -431,8 +485,8 @@ class WebSocket:
                     self._end()
                     yield CloseReceived(int(event.code), event.reason or "")
                 else:
-                    # wsproto reports framing errors of the peer as if the peer had closed. Its
-                    # text for bad UTF-8 tells a position that depends on how the bytes were cut.
+                    # wsproto reports a framing error of the peer as if the peer had closed. Its
+                    # text for bad UTF-8 contains a position, which depends on where reads end.
                     reason = _NOT_UTF_8 if event.code == 1007 else event.reason
                     yield self._violated(int(event.code), reason or "protocol error")
             case AcceptConnection():
@@ -455,7 +509,7 @@ class WebSocket:
                 raise AssertionError(f"unexpected event of wsproto: {type(event).__name__}")
 
     def _join(self, event: TextMessage | BytesMessage) -> Iterator[WebSocketEvent]:
-        """Yield the whole message once its last piece is here."""
+        """Yield the whole message when its last piece arrives."""
         text = isinstance(event, TextMessage)
         piece = event.data.encode() if isinstance(event, TextMessage) else event.data
         if len(self._fragments) + len(piece) > self._max_message_size:
@@ -463,9 +517,20 @@ class WebSocket:
                 1009, f"message larger than max_message_size ({self._max_message_size} bytes)"
             )
             return
-        # Kept in one buffer: a list of tiny fragments would take many times their size.
+        # One frame may arrive as several events.
+        self._frame_is_empty = self._frame_is_empty and not piece
+        if event.frame_finished:
+            self._empty_fragments += self._frame_is_empty
+            self._frame_is_empty = True
+        if self._empty_fragments > MAX_EMPTY_FRAGMENTS:
+            yield self._violated(
+                1008, f"more than {MAX_EMPTY_FRAGMENTS} empty fragments in one message"
+            )
+            return
+        # One buffer, because a list of tiny fragments would take many times their size.
         self._fragments += piece
         if event.message_finished:
+            self._empty_fragments = 0
             message, self._fragments = bytes(self._fragments), bytearray()
             yield message.decode() if text else message
 

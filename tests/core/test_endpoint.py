@@ -65,6 +65,9 @@ class TestURL:
             ("ws://my_host.local./", "my_host.local.", 80, False, "/", "my_host.local."),
             ("ws://h/a%20b;c?d=%C3%A9", "h", 80, False, "/a%20b;c?d=%C3%A9", "h"),
             (f"ws://{'a' * 63}/", "a" * 63, 80, False, "/", "a" * 63),
+            ("ws://[2001:DB8::1]:80/", "2001:db8::1", 80, False, "/", "[2001:db8::1]"),
+            ("ws://[::ffff:1.2.3.4]/", "::ffff:1.2.3.4", 80, False, "/", "[::ffff:1.2.3.4]"),
+            ("ws://[fe80::1%25eth0]:81/", "fe80::1%eth0", 81, False, "/", "[fe80::1]:81"),
         ],
     )
     def test_is_taken_apart(
@@ -95,6 +98,15 @@ class TestURL:
             ("wss://example.com:65536/", "is malformed"),
             ("wss://example.com:http/", "is malformed"),
             ("wss://[::1/", "is malformed"),
+            ("ws://[::1]evil:80/", "neither a host name nor an address"),
+            ("ws://evil[::1]:80/", "is malformed|neither a host name nor an address"),
+            ("ws://[::1][::2]/", "is malformed|neither a host name nor an address"),
+            ("ws://::1/", "is malformed|neither a host name nor an address"),
+            ("ws://[]/", "is malformed|no IPv6 address"),
+            ("ws://[example.com]/", "is malformed|no IPv6 address"),
+            ("ws://[127.0.0.1]/", "is malformed|no IPv6 address"),
+            ("ws://[v1.x]/", "is malformed|no IPv6 address"),
+            ("ws://[::12345]/", "is malformed|no IPv6 address"),
             ("wss://exa mple.com/", "without spaces"),
             ("wss://example.com/a b", "without spaces"),
             ("wss://example.com/\r\nX-Injected: 1", "printable ASCII"),
@@ -113,6 +125,17 @@ class TestURL:
     def test_what_cannot_be_connected_to_is_refused(self, url: Any, problem: str) -> None:
         with pytest.raises(SonioxValidationError, match=problem):
             Endpoint.parse(url)
+
+    @pytest.mark.parametrize(
+        ("url", "name"),
+        [
+            ("wss://example.com/", "example.com"),
+            ("wss://example.com./", "example.com"),
+            ("wss://[::1]/", "::1"),
+        ],
+    )
+    def test_tls_knows_no_trailing_dot(self, url: str, name: str) -> None:
+        assert Endpoint.parse(url).server_hostname == name
 
     @given(url=st.text() | st.text().map("wss://".__add__) | st.text().map("ws://h/".__add__))
     def test_any_text_is_refused_or_makes_one_clean_request(self, url: str) -> None:

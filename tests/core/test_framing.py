@@ -273,7 +273,7 @@ def read_all(reader: FrameReader, pieces: Sequence[bytes]) -> tuple[list[str | b
     for piece in pieces:
         messages += reader.read(piece)
         while reader.stopped and not reader.invalid_text:
-            taken = bytes(reader.read_foreign())
+            taken = bytes(reader.read_delegated())
             assert taken, "where it stops there is something"
             foreign += taken
             messages += reader.read()
@@ -321,7 +321,7 @@ def test_a_reader_stops_where_something_else_begins() -> None:
     ping, after = encode(Opcode.PING, b"now"), encode(Opcode.TEXT, b"after")
     assert reader.read(encode(Opcode.TEXT, b"before") + ping + after) == ["before"]
     assert reader.stopped
-    assert bytes(reader.read_foreign()) == ping
+    assert bytes(reader.read_delegated()) == ping
     assert reader.read() == ["after"]
     assert not reader.stopped
 
@@ -330,11 +330,11 @@ def test_a_frame_that_is_left_may_come_in_pieces() -> None:
     reader = FrameReader(masked=False, max_message_size=MAX_MESSAGE_SIZE)
     ping = encode(Opcode.PING, b"now")
     assert reader.read(ping[:3]) == []
-    assert bytes(reader.read_foreign()) == ping[:3]
+    assert bytes(reader.read_delegated()) == ping[:3]
     assert reader.read() == []
     assert not reader.stopped, "there is nothing more"
     assert reader.read(ping[3:] + encode(Opcode.BINARY, b"after")) == []
-    assert bytes(reader.read_foreign()) == ping[3:]
+    assert bytes(reader.read_delegated()) == ping[3:]
     assert reader.read() == [b"after"]
 
 

@@ -108,10 +108,28 @@ class TestClientHandshake:
             Violation(1002, "not a WebSocket handshake: malformed header")
         ]
 
-    def test_refusal_without_a_body_by_a_status_that_has_none(self) -> None:
+    @pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints", "199"])
+    def test_interim_answers_are_passed_over(self, status: str) -> None:
+        """RFC 9110 section 15.2: any number of them may come before the answer."""
+        websocket, request = requesting()
+        interim = frames.http_head(f"HTTP/1.1 {status}", [("Link", "</style.css>")])
+        assert receive(websocket, interim) == []
+        data = interim + interim + frames.switching_protocols(request) + frames.text("hello")
+        accepted, message = receive(websocket, data)
+        assert isinstance(accepted, Accepted)
+        assert message == "hello"
+
+    def test_a_refusal_may_follow_an_interim_answer(self) -> None:
         websocket, _ = requesting()
-        (rejected,) = receive(websocket, frames.http_head("HTTP/1.1 103 Early Hints"))
-        assert rejected == Rejected(103, {}, b"")
+        refusal = frames.http_head("HTTP/1.1 429 Too Many Requests", [("Content-Length", "4")])
+        data = frames.http_head("HTTP/1.1 100 Continue") + refusal + b"wait"
+        assert receive(websocket, data) == [Rejected(429, {"content-length": "4"}, b"wait")]
+
+    @pytest.mark.parametrize("line", ["HTTP/1.1 1000 x", "HTTP/1.1 1x1 x", "HTTP/2 100 x"])
+    def test_what_only_looks_like_an_interim_answer_is_a_violation(self, line: str) -> None:
+        websocket, _ = requesting()
+        (violation,) = receive(websocket, frames.http_head(line))
+        assert isinstance(violation, Violation)
 
 
 class TestServerHandshake:
@@ -467,6 +485,26 @@ class TestControlFrames:
             Frame(Opcode.PONG, b"one"),
             Frame(Opcode.PONG, b""),
         ]
+
+    @given(
+        payloads=st.lists(st.binary(max_size=125), max_size=5), cuts=st.lists(st.integers(1, 300))
+    )
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_any_number_of_them_in_any_pieces(
+        self, masked: bool, payloads: list[bytes], cuts: list[int]
+    ) -> None:
+        websocket, mask = (server(), CLIENT_MASK) if masked else (client(), None)
+        sent = b"".join(
+            frames.ping(payload, mask=mask) + frames.pong(payload, mask=mask)
+            for payload in payloads
+        )
+        edges = [0, *sorted({cut for cut in cuts if cut < len(sent)}), len(sent)]
+        events: list[WebSocketEvent] = []
+        for start, stop in itertools.pairwise(edges):
+            events += receive(websocket, sent[start:stop])
+        assert events == [PongReceived(payload) for payload in payloads]
+        answers = frames.decode(websocket.data_to_send(), from_client=not masked)
+        assert answers == [Frame(Opcode.PONG, payload) for payload in payloads]
 
     def test_pongs_are_reported(self) -> None:
         assert receive(client(), frames.pong(b"one")) == [PongReceived(b"one")]

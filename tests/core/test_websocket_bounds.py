@@ -10,6 +10,7 @@ from wsproto import ConnectionType
 
 from soniox_proto.handshake import MAX_HEAD_SIZE
 from soniox_proto.websocket import (
+    MAX_EMPTY_FRAGMENTS,
     Accepted,
     Rejected,
     UpgradeRequested,
@@ -139,3 +140,29 @@ def test_a_message_of_tiny_fragments_takes_little_memory(opcode: Opcode) -> None
         "four" * 5_001 + "end" if opcode is Opcode.TEXT else b"four" * 5_001 + b"end"
     )
     assert peak < 200_000
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+@pytest.mark.parametrize("compression", [False, True])
+@pytest.mark.parametrize(("excess", "ends"), [(0, False), (1, True)])
+def test_the_empty_fragments_of_one_message_are_bounded(
+    size: int, compression: bool, excess: int, ends: bool
+) -> None:
+    websocket, request = requesting(compression=compression)
+    headers = [("Sec-WebSocket-Extensions", "permessage-deflate")] if compression else []
+    (accepted,) = feed(websocket, frames.switching_protocols(request, headers), 1 << 20)
+    assert isinstance(accepted, Accepted)
+    empty = frames.encode(Opcode.CONTINUATION, b"", final=False)
+    begun = frames.encode(Opcode.TEXT, b"{", final=False)
+    ended = frames.encode(Opcode.CONTINUATION, b"}")
+    data = begun + empty * (MAX_EMPTY_FRAGMENTS + excess) + ended
+    # Each message has its own.
+    data = begun + empty * MAX_EMPTY_FRAGMENTS + ended + data
+    first, second = feed(websocket, data, size)
+    assert first == "{}"
+    if ends:
+        assert isinstance(second, Violation)
+        assert second.code == 1008
+        assert frames.decode(websocket.data_to_send())[-1].close_code == 1008
+    else:
+        assert second == "{}"
