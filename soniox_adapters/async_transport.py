@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
 from typing_extensions import override
 
-from soniox_adapters.session import ProxyOption
+from soniox_adapters.connecting.proxy import ProxyOption
 from soniox_proto import Endpoint
 
 if TYPE_CHECKING:

@@ -46,6 +46,8 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
     `SonioxStateError`, and `close` and `abort` end the session before they do.
     """
 
+    _asynchronous = True
+
     # Life
 
     async def __aenter__(self) -> Self:

@@ -26,8 +26,8 @@ from soniox_adapters.async_transport import (
     Signal,
     make_signal,
 )
-from soniox_adapters.proxy import connect_through_proxy_on_asyncio, proxy_url
-from soniox_adapters.tls import client_context
+from soniox_adapters.connecting.on_asyncio import connect_on_asyncio
+from soniox_adapters.connecting.tls import client_context
 from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import SonioxValidationError
 
@@ -120,11 +120,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         if endpoint.secure:
             self._tls = TLSStream(client_context(options.ssl_context), endpoint.host)
             self._handshake = self._loop.create_future()
-        if given is None and (url := proxy_url(options.proxy, endpoint)):
-            given = await connect_through_proxy_on_asyncio(url, endpoint)
         if given is None:
-            # Without happy_eyeballs_delay: cancelled, asyncio may leave a connected socket behind.
-            await self._loop.create_connection(lambda: self, endpoint.host, endpoint.port)
+            connected = await connect_on_asyncio(endpoint, options.proxy)
         else:
             connected = cast("socket.socket", given)
             if isinstance(connected, ssl.SSLSocket):
@@ -133,8 +130,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                     "TLS is added for a wss URL"
                 )
             connected.setblocking(False)
-            self._socket = connected
-            await self._loop.create_connection(lambda: self, sock=connected)
+        self._socket = connected
+        await self._loop.create_connection(lambda: self, sock=connected)
         if self._handshake is not None:
             await self._handshake
 

@@ -34,7 +34,8 @@ from soniox_proto import (
 from soniox_proto.framing import LARGE_MESSAGE
 
 if TYPE_CHECKING:
-    from soniox_adapters.socket_stream import BlockingTransport, SocketStream
+    from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
+    from soniox_adapters.socket_stream import SocketStream
 
 __all__ = ["RealtimeSTTSession"]
 
@@ -58,6 +59,7 @@ class RealtimeSTTSession(SessionBase):
         # Notified whenever a message, the end, or the need for another watcher has come.
         self._changed = threading.Condition(self._lock)
         self._stream: SocketStream | None = None
+        self._connecting: Connecting | None = None
         # What the kernel would not take yet, and how much of that it has taken since.
         self._output = bytearray()
         self._output_taken = 0
@@ -121,6 +123,7 @@ class RealtimeSTTSession(SessionBase):
             self._flow.begin_closing()
             self._flow.update(_clock())
             self._deliver(self._machine.handle_timeout(_clock()))
+            self._cancel_connecting()
             if self._stream is not None:
                 self._flush()
                 self._pump(lambda: self._machine.closed)
@@ -137,6 +140,7 @@ class RealtimeSTTSession(SessionBase):
         """
         with self._lock:
             self._deliver(self._abort_machine(cause, _clock()))
+            self._cancel_connecting()
             self._flush()
             self._release()
 
@@ -298,24 +302,34 @@ class RealtimeSTTSession(SessionBase):
     def _open_stream(self) -> None:
         """Open the socket, without the lock: audio may be given meanwhile, and is held."""
         # Loaded on first need: it loads the system's TLS.
-        from soniox_adapters.socket_stream import SocketStream, open_socket
+        from soniox_adapters.connecting.blocking import ConnectCancelledError, Connecting
+        from soniox_adapters.socket_stream import SocketStream
 
-        deadline = self._machine.next_timeout()
-        timeout = None if deadline is None else max(deadline - _clock(), 0.001)
-        endpoint = self._machine.endpoint
+        with self._lock:
+            if self._machine.closed:
+                return
+            connecting = self._connecting = Connecting(self._machine.next_timeout())
         try:
-            connected = open_socket(
-                endpoint,
-                timeout=timeout,
+            connected = connecting.open(
+                self._machine.endpoint,
                 ssl_context=self._ssl_context,
                 proxy=self._proxy,
                 transport=cast("BlockingTransport | None", self._transport_option),
             )
+        except ConnectCancelledError:
+            return
         except OSError as error:
-            raise self._connect_error(error) from error
+            failure = self._connect_error(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connecting = None
         with self._lock:
             self._stream = SocketStream(connected)
             self._changed.notify_all()
+
+    def _cancel_connecting(self) -> None:
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
 
     def _control(self, call: Callable[[], None]) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 import anyio.abc
@@ -36,13 +36,10 @@ from soniox_adapters.byte_streams import (
     TrioStream,
     as_os_error,
 )
-from soniox_adapters.proxy import connect_through_proxy_on_trio, proxy_url
-from soniox_adapters.tls import client_context
+from soniox_adapters.connecting.failures import is_fault_of_code
+from soniox_adapters.connecting.tls import client_context
 from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import SonioxError, SonioxValidationError
-
-if TYPE_CHECKING:
-    import trio
 
 __all__ = ["StreamTransport"]
 
@@ -65,17 +62,12 @@ async def _open_on_trio(options: ConnectOptions) -> tuple[ByteStream, bool]:
         connected = given
     elif given is not None:
         return await _open_on_anyio(options)
-    elif url := proxy_url(options.proxy, endpoint):
-        connected = _plain(await connect_through_proxy_on_trio(url, endpoint))
     else:
-        tcp = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-        connected = _plain(tcp.socket)
+        from soniox_adapters.connecting.on_trio import connect_on_trio
+
+        connected = await connect_on_trio(endpoint, options.proxy)
     connected.setblocking(False)
     return TrioSocket(connected), False
-
-
-def _plain(connected: trio.socket.SocketType) -> socket.socket:
-    return socket.socket(fileno=connected.detach())
 
 
 async def _open_on_anyio(options: ConnectOptions) -> tuple[ByteStream, bool]:
@@ -127,6 +119,8 @@ class StreamTransport(AsyncTransport):
         except (SonioxError, OSError):
             raise
         except Exception as error:
+            if is_fault_of_code(error):
+                raise
             raise as_os_error(error) from error
         if self._on_trio:
             import trio
