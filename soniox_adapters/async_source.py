@@ -22,10 +22,9 @@ _Chunk = TypeVar("_Chunk")
 async def send_each(
     chunks: AsyncIterable[_Chunk] | Iterable[_Chunk],
     send: Callable[[_Chunk], Awaitable[None]],
-    clock: Callable[[], float],
 ) -> None:
     """Send every chunk. Generators are closed also if that fails or is cancelled."""
-    turn = Turn(clock)
+    turn = Turn()
     if isinstance(chunks, AsyncIterable):
         source = aiter(chunks)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,18 +172,17 @@ async def give_way() -> None:
 class Turn:
     """How long a task has had the event loop for itself."""
 
-    __slots__ = ("_clock", "_ends_at")
+    __slots__ = ("_ends_at",)
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._ends_at = clock() + LONGEST_TURN
+    def __init__(self) -> None:
+        self._ends_at = time.monotonic() + LONGEST_TURN
 
     async def end_if_long(self) -> None:
         """Give way if it has been long."""
-        if self._clock() >= self._ends_at:
+        if time.monotonic() >= self._ends_at:
             for _ in range(TURNS):
                 await give_way()
-            self._ends_at = self._clock() + LONGEST_TURN
+            self._ends_at = time.monotonic() + LONGEST_TURN
 
 
 class EventLoop(ABC):

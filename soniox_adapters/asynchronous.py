@@ -191,7 +191,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             if isinstance(chunks, (list, tuple)):
                 await self._send_ready(iter(cast("list[AudioChunk]", chunks)))
             else:
-                await send_each(chunks, self.send_byte_chunk, self._clock)
+                await send_each(chunks, self.send_byte_chunk)
             finish = finish is not False
         if finish:
             await self.finish()

@@ -270,7 +270,7 @@ class StreamTransport(AsyncTransport):
                 self._closed.notify()
 
     async def _read(self, stream: ByteStream) -> None:
-        turn = Turn(anyio.current_time)
+        turn = Turn()
         try:
             while data := await stream.receive():
                 self._reads += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import gc
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,7 +17,6 @@ import trio
 
 from soniox_adapters import (
     AsyncRealtimeSTTSession,
-    Endpoint,
     SessionState,
     SonioxStateError,
 )
@@ -64,15 +64,13 @@ def says_something(peer: Peer) -> None:
     peer.read_to_the_end()
 
 
-def connected_to(server: FakeServer) -> Callable[[Endpoint], Awaitable[object]]:
-    """A connector whose socket asyncio does not warn about when its loop ends without it."""
-
-    async def connect(endpoint: Endpoint) -> socket.socket:
-        connected = socket.create_connection(("127.0.0.1", server.port))
-        connected.setblocking(False)
-        return connected
-
-    return connect
+@contextmanager
+def ignoring_the_warning_of_asyncio() -> Iterator[None]:
+    """A transport that outlives its loop warns when it is collected, and rightly so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 async def check_refused(use: Use, session: AsyncRealtimeSTTSession) -> None:
@@ -80,13 +78,11 @@ async def check_refused(use: Use, session: AsyncRealtimeSTTSession) -> None:
         await use(session)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("elsewhere", ["asyncio", "trio"])
 @pytest.mark.parametrize("home", ["asyncio", "trio"])
 @pytest.mark.parametrize("name", list(CALLS))
 def test_after_the_end_of_its_event_loop(name: str, home: str, elsewhere: str) -> None:
-    with FakeServer(says_something) as server:
+    def use_late(server: FakeServer) -> None:
         session = make_session(server.url)
         run(home, session.enter)
         run(elsewhere, lambda: check_refused(CALLS[name], session))
@@ -97,6 +93,9 @@ def test_after_the_end_of_its_event_loop(name: str, home: str, elsewhere: str) -
         server.peer().wait_until_done()
         run(elsewhere, session.close)
         run(elsewhere, session.abort)
+
+    with FakeServer(says_something) as server, ignoring_the_warning_of_asyncio():
+        use_late(server)
 
 
 @contextmanager
