@@ -56,12 +56,22 @@ class AsyncRunLoop(SessionBase):
     def _abort_here(self, cause: BaseException | None) -> None:
         self._process(self._abort_machine(cause, self._clock()))
 
+    async def _abort(self, cause: BaseException | None) -> None:
+        """Abort, without a checkpoint that could replace the exception which is under way."""
+        if not self._runs_here():
+            await self._end_from_elsewhere(cause)
+            return
+        self._abort_here(cause)
+        if self._transport is not None:
+            await self._transport.wait_closed()
+        self._released = True
+
     async def _end_from_elsewhere(self, cause: BaseException | None) -> None:
         """End the session from another event loop than its own, and raise."""
-        loop = self._loop
-        if self._released or loop is None:
+        if self._released:
             return
-        error = self._elsewhere_error()
+        loop, error = self._loop, self._elsewhere_error()
+        assert loop is not None, "a session that was not entered runs anywhere"
         if not loop.call_from_elsewhere(partial(self._abort_here, cause)):
             # Nothing can run there any more, so there is nobody to interfere with.
             self._released = True

@@ -70,10 +70,10 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
                 await self._changed.wait()
             self._require_opened()
         except SonioxRealtimeError as error:
-            await self.abort(error)
+            await self._abort(error)
             raise
         except BaseException:
-            await self.abort()
+            await self._abort(None)
             raise
         return self
 
@@ -90,7 +90,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         if exc_value is None:
             await self.close()
         else:
-            await self.abort()
+            await self._abort(None)
 
     async def close(self) -> None:
         """Close the session: end-of-audio if it is owed, the close handshake, the socket.
@@ -98,6 +98,9 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         Takes at most `close_timeout_sec`; cancelled, it closes at once. Safe to repeat and to
         call from any task; a task that receives gets the remaining events, then the end.
         """
+        if self._released:
+            await give_way()
+            return
         if not self._runs_here():
             await self._end_from_elsewhere(None)
             return
@@ -112,7 +115,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
                     await self._changed.wait()
                 await transport.wait_closed()
             except BaseException:
-                await self.abort()
+                await self._abort(None)
                 raise
         self._released = True
 
@@ -125,13 +128,10 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
                 one, after the messages that came before. Without a cause they get the end.
         """
-        if not self._runs_here():
-            await self._end_from_elsewhere(cause)
-            return
-        self._abort_here(cause)
-        if self._transport is not None:
-            await self._transport.wait_closed()
-        self._released = True
+        if self._released:
+            await give_way()
+        else:
+            await self._abort(cause)
 
     # Sending
 

@@ -255,6 +255,9 @@ class StreamTransport(AsyncTransport):
                     group.start_soon(self._read, stream)
                     group.start_soon(self._write, stream)
                     group.start_soon(self._keep_time)
+            if not self._scope.cancel_called:
+                # A stray cancellation, which a task group of trio takes for its own.
+                raise ConnectionAbortedError("the stream was cancelled")
         except BaseException as error:
             self._host.connection_failed(as_os_error(error))
         finally:
