@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -29,9 +30,6 @@ from tests.support.core_messages import API_KEY, CONFIG, FINISHED, result
 
 pytestmark = pytest.mark.anyio
 
-LONGEST_WAIT: Final = 1.0
-"""Seconds that another task may have to wait on a busy machine: a stall took the whole test."""
-
 
 @asynccontextmanager
 async def entered(
@@ -48,40 +46,59 @@ async def entered(
 
 
 FLOODS: Final = {
-    "results": frames.text('{"tokens":[]}') * 2000,
-    "empty-pings": frames.ping(b"") * 4000,
-    "pings": frames.ping(b"ping") * 4000,
+    "results": frames.text('{"tokens":[]}') * 500,
+    "pings": frames.ping(b"p" * 125) * 500,
 }
 
 
 @pytest.mark.parametrize("flood", list(FLOODS))
-async def test_close_takes_its_time_and_no_longer(anyio_backend: str, flood: str) -> None:
+async def test_close_ends_although_the_server_goes_on(anyio_backend: str, flood: str) -> None:
     def script(peer: Peer) -> None:
         peer.start()
         while True:
             peer.send(FLOODS[flood])
 
-    async with entered(script, close_timeout_sec=1.0) as (session, _):
-        await anyio.sleep(0.05)
-        longest = 0.0
-
-        async def watch() -> None:
-            nonlocal longest
-            while True:
-                before = anyio.current_time()
-                await anyio.sleep(0.01)
-                longest = max(longest, anyio.current_time() - before)
-
+    async with entered(script) as (session, _):
         with anyio.fail_after(PATIENCE):
-            async with anyio.create_task_group() as group:
-                group.start_soon(watch)
-                before = anyio.current_time()
-                await session.close()
-                took = anyio.current_time() - before
-                group.cancel_scope.cancel()
-        assert took < 1.0 + LONGEST_WAIT
-        assert longest < LONGEST_WAIT
+            await session.close()
         assert session.state is SessionState.CLOSED
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_other_tasks_get_a_turn_between_reads() -> None:
+    turns, turns_at_reads = 0, list[int]()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    def take(data: bytes) -> None:
+        if data:
+            turns_at_reads.append(turns)
+
+    near, far = socket.socketpair()
+    for one in (near, far):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    notes = Notes()
+    notes.host.data_received = take
+    transport = StreamTransport(notes.host)
+    with far:
+        far.setblocking(False)
+        far.send(bytes(1 << 20))
+        far.shutdown(socket.SHUT_WR)
+        async with anyio.create_task_group() as group:
+            group.start_soon(count_turns)
+            await transport.open(connect_options(near))
+            await notes.wait_for(lambda: notes.ended)
+            group.cancel_scope.cancel()
+        transport.close()
+        await transport.wait_closed()
+    assert len(turns_at_reads) >= 3
+    # trio runs the tasks of a turn in any order.
+    assert len(set(turns_at_reads)) >= len(turns_at_reads) // 2, "several reads in one turn"
 
 
 class EndlessStream(anyio.abc.ByteStream):
