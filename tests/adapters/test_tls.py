@@ -86,6 +86,15 @@ def test_address_in_the_certificate_is_accepted(
         driver.enter()
 
 
+def test_trailing_dot_of_a_host_is_not_part_of_its_name(
+    kind: Kind, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    with tls_server(server_tls, obliging) as server:
+        url = server.url.replace("localhost", "localhost.")
+        with open_session(kind, url, **TIMES, ssl_context=client_tls) as driver:
+            driver.enter()
+
+
 def test_client_certificate(kind: Kind, authority: trustme.CA) -> None:
     server_context = context_for(authority, "localhost")
     server_context.verify_mode = ssl.CERT_REQUIRED
