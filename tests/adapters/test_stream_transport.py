@@ -19,7 +19,7 @@ import trio
 from typing_extensions import override
 
 import soniox_adapters.stream_transport
-from soniox_adapters.socket_stream import SocketStream
+from soniox_adapters.socket_stream import READ_SIZE, SocketStream
 from soniox_adapters.stream_transport import StreamTransport, _continue_handshake, _TrioSocket
 from tests.support.adapter_hosts import Notes, connect_options, opened_on_a_socket
 from tests.support.adapter_server import PATIENCE
@@ -391,12 +391,12 @@ class ReluctantStream(SocketStream):
         self.reads_refused = self.writes_refused = 0
 
     @override
-    def read(self) -> bytes | None:
+    def read(self, size: int = READ_SIZE) -> bytes | None:
         if self.reads_refused:
             self.reads_refused -= 1
             self.read_waits_for_write = True
             return None
-        return super().read()
+        return super().read(size)
 
     @override
     def write(self, data: bytes | bytearray | memoryview) -> int:
