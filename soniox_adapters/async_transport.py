@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
-from soniox_adapters.session import ProxyOption
+from soniox_adapters.connecting.proxy import ProxyOption
 from soniox_proto import Endpoint
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from typing_extensions import Self
 
@@ -31,8 +32,12 @@ from soniox_proto import (
     Result,
     SessionState,
     SonioxRealtimeError,
+    SonioxValidationError,
 )
 from soniox_proto.framing import LARGE_MESSAGE
+
+if TYPE_CHECKING:
+    import anyio
 
 __all__ = ["AsyncRealtimeSTTSession"]
 
@@ -45,8 +50,11 @@ class AsyncRealtimeSTTSession(SessionBase):
     session goes on. What was given to a send that was cancelled while waiting is still sent.
     """
 
+    _asynchronous = True
+
     def _set_up(self) -> None:
         self._transport: AsyncTransport | None = None
+        self._connecting: anyio.CancelScope | None = None
         self._clock: Callable[[], float] = _before_the_loop
         # Sends since other tasks had their turn.
         self._calls = 0
@@ -282,28 +290,54 @@ class AsyncRealtimeSTTSession(SessionBase):
     # Inside
 
     async def _open_transport(self) -> None:
-        endpoint = self._machine.endpoint
-        deadline = self._machine.next_timeout()
-        timeout = None if deadline is None else max(deadline - self._clock(), 0.001)
-        try:
-            given = await self._given_stream(endpoint, timeout)
-            transport = self._make_transport(given)
-            await transport.open(
-                ConnectOptions(endpoint, timeout, self._ssl_context, self._proxy, given)
-            )
-        except OSError as error:
-            raise self._connect_error(error) from error
-        self._transport = transport
+        """Open the transport; returns without one if the session is closed meanwhile."""
+        import anyio
 
-    async def _given_stream(self, endpoint: Endpoint, timeout: float | None) -> object:
+        deadline = self._machine.next_timeout()
+        # One deadline for all of it: the function given as transport, TCP, the proxy, TLS.
+        scope = anyio.CancelScope(deadline=math.inf if deadline is None else deadline)
+        self._connecting = scope
+        try:
+            with scope:
+                given = await self._given_stream()
+                timeout = None if deadline is None else max(deadline - self._clock(), 0.001)
+                self._transport = await self._opened_transport(given, timeout)
+            if scope.cancelled_caught and not self._machine.closed:
+                raise TimeoutError
+        except OSError as error:
+            failure = self._connect_error(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connecting = None
+
+    async def _given_stream(self) -> object:
         given = self._transport_option
         if not callable(given):
             return given
-        import anyio
+        from soniox_adapters.connecting.failures import connector_errors
 
-        connector = cast("Callable[[Endpoint], Awaitable[object]]", given)
-        with anyio.fail_after(timeout):
-            return await connector(endpoint)
+        with connector_errors():
+            awaitable = cast("Callable[[Endpoint], object]", given)(self._machine.endpoint)
+            if isinstance(awaitable, Awaitable):
+                return cast("object", await awaitable)
+        _close_socket(awaitable)
+        raise SonioxValidationError(
+            "a function given as transport must be an async one; it returned "
+            f"{type(awaitable).__name__}"
+        )
+
+    async def _opened_transport(self, given: object, timeout: float | None) -> AsyncTransport:
+        transport = self._make_transport(given)
+        try:
+            await transport.open(
+                ConnectOptions(
+                    self._machine.endpoint, timeout, self._ssl_context, self._proxy, given
+                )
+            )
+        except BaseException:
+            _close_socket(given)
+            raise
+        return transport
 
     def _make_transport(self, given: object) -> AsyncTransport:
         host = AsyncHost(
@@ -376,6 +410,8 @@ class AsyncRealtimeSTTSession(SessionBase):
         """Hand on what the core returned, write what it made, and arm its next timer."""
         self._inbox.put(events)
         transport, machine = self._transport, self._machine
+        if self._connecting is not None and machine.closed:
+            self._connecting.cancel()
         if transport is not None:
             data = machine.data_to_send()
             if data:
@@ -439,6 +475,14 @@ class _EventIterator:
         if result is None:
             raise StopAsyncIteration
         return result.message
+
+
+def _close_socket(given: object) -> None:
+    """Close a socket that was given and cannot be used; streams are closed where they are used."""
+    import socket
+
+    if isinstance(given, socket.socket):
+        given.close()
 
 
 def _is_socket(given: object) -> bool:

@@ -20,8 +20,8 @@ from soniox_adapters.async_transport import (
     Signal,
     make_signal,
 )
-from soniox_adapters.proxy import connect_through_proxy_on_asyncio, proxy_url
-from soniox_adapters.tls import client_context
+from soniox_adapters.connecting.on_asyncio import connect_on_asyncio
+from soniox_adapters.connecting.tls import client_context
 from soniox_proto import SonioxValidationError
 
 __all__ = ["AsyncioTransport"]
@@ -107,11 +107,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     async def _open(self, options: ConnectOptions) -> None:
         endpoint, given = options.endpoint, options.transport
-        if given is None and (url := proxy_url(options.proxy, endpoint)):
-            given = await connect_through_proxy_on_asyncio(url, endpoint)
         if given is None:
-            # Without happy_eyeballs_delay: cancelled, asyncio may leave a connected socket behind.
-            await self._loop.create_connection(lambda: self, endpoint.host, endpoint.port)
+            connected = await connect_on_asyncio(endpoint, options.proxy)
         else:
             connected = cast("socket.socket", given)
             if isinstance(connected, ssl.SSLSocket):
@@ -120,7 +117,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                     "TLS is added for a wss URL"
                 )
             connected.setblocking(False)
-            await self._loop.create_connection(lambda: self, sock=connected)
+        await self._loop.create_connection(lambda: self, sock=connected)
         if endpoint.secure:
             # In a second step, so that the first transport is at hand if this one is cancelled.
             assert self._transport is not None, "create_connection calls connection_made"

@@ -32,7 +32,7 @@ from soniox_proto.framing import LARGE_MESSAGE
 from soniox_proto.messages import audio_bytes
 
 if TYPE_CHECKING:
-    from soniox_adapters.socket_stream import BlockingTransport
+    from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
 
 __all__ = ["RealtimeSTTSession"]
 
@@ -45,6 +45,10 @@ class RealtimeSTTSession(SocketSession):
     Enter it as a context manager: leaving normally closes it, leaving by an exception aborts it.
     A signal handler may call `finish`, `close` and the other controls.
     """
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._connecting: Connecting | None = None
 
     # Life
 
@@ -292,22 +296,36 @@ class RealtimeSTTSession(SocketSession):
     def _open_stream(self) -> None:
         """Open the socket, without the lock: audio may be given meanwhile, and is held."""
         # Loaded on first need: it loads the system's TLS.
-        from soniox_adapters.socket_stream import SocketStream, open_socket
+        from soniox_adapters.connecting.blocking import ConnectCancelledError, Connecting
+        from soniox_adapters.socket_stream import SocketStream
 
-        deadline = self._machine.next_timeout()
-        timeout = None if deadline is None else max(deadline - _clock(), 0.001)
-        endpoint = self._machine.endpoint
+        def begin() -> Connecting | None:
+            if not self._machine.closed:
+                self._connecting = Connecting(self._machine.next_timeout())
+            return self._connecting
+
+        connecting = self._step(begin)
+        if connecting is None:
+            return
         try:
-            connected = open_socket(
-                endpoint,
-                timeout=timeout,
+            connected = connecting.open(
+                self._machine.endpoint,
                 ssl_context=self._ssl_context,
                 proxy=self._proxy,
                 transport=cast("BlockingTransport | None", self._transport_option),
             )
+        except ConnectCancelledError:
+            return
         except OSError as error:
-            raise self._connect_error(error) from error
+            failure = self._connect_error(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connecting = None
         self._step(lambda: self._use(SocketStream(connected)))
+
+    def _cancel_connecting(self) -> None:
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
 
     def _begin_closing(self) -> bool:
         now = _clock()
@@ -315,11 +333,13 @@ class RealtimeSTTSession(SocketSession):
         self._flow.begin_closing()
         self._flow.update(now)
         self._deliver(self._machine.handle_timeout(now))
+        self._cancel_connecting()
         self._flush()
         return True
 
     def _abort(self, cause: BaseException | None) -> None:
         self._deliver(self._abort_machine(cause, _clock()))
+        self._cancel_connecting()
         self._flush()
         self._release()
 

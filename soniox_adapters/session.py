@@ -9,8 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
+from soniox_adapters.connecting.options import check_connect_options
+from soniox_adapters.connecting.proxy import ProxyOption, find_proxy
 from soniox_adapters.flow_control import MAX_WAITING_MEMORY, FlowControl, message_memory
 from soniox_proto import (
     Closed,
@@ -61,8 +63,6 @@ __all__ = [
 AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
 """Audio, as the configuration declares it."""
 
-ProxyOption: TypeAlias = str | bool | None
-"""URL of a proxy; True for the one that the environment names; None or False for none."""
 
 WRITE_SIZE: Final = 16 * 1024
 """Bytes of chunks, ready at once, that are worth one write."""
@@ -190,6 +190,9 @@ class SessionBase(ABC):
             used.
     """
 
+    _asynchronous: ClassVar[bool] = False
+    """Whether the transport may be an async function, or a stream of anyio or trio."""
+
     def __init__(
         self,
         url: str,
@@ -230,6 +233,7 @@ class SessionBase(ABC):
             additional_headers=additional_headers,
             compression=compression,
         )
+        check_connect_options(ssl_context, proxy, transport, asynchronous=self._asynchronous)
         self._ssl_context = ssl_context
         self._proxy = proxy
         self._transport_option = transport
@@ -318,24 +322,24 @@ class SessionBase(ABC):
         return events + self._machine.handle_timeout(now)
 
     def _connect_error(self, error: OSError) -> SonioxRealtimeError:
-        """Return what to raise when no stream to the server could be opened."""
-        import ssl
+        """Return what to raise when no stream to the server could be opened, with its cause."""
+        # Loaded where it is needed, as most connections can be opened.
+        from soniox_adapters.connecting.failures import session_error
 
         endpoint = self._machine.endpoint
-        where = f"{endpoint.host}:{endpoint.port}"
-        if isinstance(error, TimeoutError):
-            return SonioxTimeoutError(f"{where} did not answer in time", operation="connect")
-        failure = SonioxConnectionError(f"cannot connect to {where}: {error}")
-        # Another try meets the same certificate.
-        failure.retryable = not isinstance(error, ssl.SSLCertVerificationError)
-        return failure
+        proxy = find_proxy(self._proxy, endpoint) if self._transport_option is None else None
+        return session_error(error, endpoint, proxy)
 
     def _lost_error(self, error: OSError) -> SonioxConnectionError:
         """Return the error for a stream that failed after it was open."""
+        from soniox_adapters.connecting.failures import is_retryable
+
         failure = SonioxConnectionError(
             f"the connection was lost: {error.strerror or error}", close_code=1006
         )
         failure.__cause__ = error
+        # Where the server wants a certificate, TLS 1.3 fails with the first read only.
+        failure.retryable = is_retryable(error)
         return failure
 
     def _overflow_error(self) -> SonioxRealtimeError:

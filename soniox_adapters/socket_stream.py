@@ -6,67 +6,15 @@ import contextlib
 import select
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from soniox_adapters.proxy import connect_through_proxy, proxy_url
-from soniox_adapters.session import ProxyOption
-from soniox_adapters.tls import client_context
-from soniox_proto import Endpoint, SonioxValidationError
-
-__all__ = ["BlockingTransport", "SocketStream", "open_socket"]
-
-BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None], socket.socket]"
-"""A connected socket, or a function of endpoint and seconds left that returns one."""
+__all__ = ["SocketStream"]
 
 READ_SIZE: Final = 64 * 1024
 
 MAX_BUFFERS: Final = 16
 """Buffers of one write at most; POSIX promises as many."""
-
-
-def open_socket(
-    endpoint: Endpoint,
-    *,
-    timeout: float | None,
-    ssl_context: ssl.SSLContext | None,
-    proxy: ProxyOption,
-    transport: BlockingTransport | None,
-) -> socket.socket:
-    """Return a connected socket for `endpoint`, with TLS where the URL asks for it.
-
-    Blocks for at most `timeout` seconds; name resolution is bounded by the system's resolver.
-    A transport that already is TLS gets no second layer of it.
-
-    Raises:
-        OSError: That failed; `ssl.SSLError` and `TimeoutError` are among them.
-        SonioxValidationError: The transport is no socket.
-    """
-    if transport is not None:
-        connected = transport(endpoint, timeout) if callable(transport) else transport
-        if not isinstance(connected, socket.socket):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise SonioxValidationError(
-                "transport must be a connected socket, or a function that returns one, not "
-                f"{type(connected).__name__}"
-            )
-    elif url := proxy_url(proxy, endpoint):
-        connected = connect_through_proxy(url, endpoint, timeout)
-    else:
-        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
-    try:
-        if connected.family in (socket.AF_INET, socket.AF_INET6):
-            # Audio comes in small pieces, each of which is wanted at once.
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
-            connected.settimeout(timeout)
-            connected = client_context(ssl_context).wrap_socket(
-                connected, server_hostname=endpoint.host
-            )
-        connected.setblocking(False)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
 
 
 class SocketStream:

@@ -26,9 +26,9 @@ from soniox_adapters.async_transport import (
     make_signal,
     running_library,
 )
-from soniox_adapters.proxy import connect_through_proxy_on_trio, proxy_url
+from soniox_adapters.connecting.failures import is_fault_of_code
+from soniox_adapters.connecting.tls import client_context
 from soniox_adapters.socket_stream import SocketStream
-from soniox_adapters.tls import client_context
 from soniox_proto import SonioxError, SonioxValidationError
 
 if TYPE_CHECKING:
@@ -196,11 +196,10 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
         connected = given
     elif given is not None:
         return await _open_on_anyio(options)
-    elif url := proxy_url(options.proxy, endpoint):
-        connected = _plain(await connect_through_proxy_on_trio(url, endpoint))
     else:
-        tcp = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-        connected = _plain(tcp.socket)
+        from soniox_adapters.connecting.on_trio import connect_on_trio
+
+        connected = await connect_on_trio(endpoint, options.proxy)
     connected.setblocking(False)
     stream = _TrioSocket(connected)
     if endpoint.secure:
@@ -210,10 +209,6 @@ async def _open_on_trio(options: ConnectOptions) -> _ByteStream:
             await stream.close()
             raise
     return stream
-
-
-def _plain(connected: trio.socket.SocketType) -> socket.socket:
-    return socket.socket(fileno=connected.detach())
 
 
 async def _secured_on_trio(stream: trio.abc.Stream, options: ConnectOptions) -> _ByteStream:
@@ -297,6 +292,8 @@ class StreamTransport(AsyncTransport):
         except (SonioxError, OSError):
             raise
         except Exception as error:
+            if is_fault_of_code(error):
+                raise
             raise _as_os_error(error) from error
         if self._on_trio:
             import trio

@@ -14,7 +14,7 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from tests.support.adapter_listener import listener_that_accepts_nobody
+from tests.support.adapter_listener import listener_that_accepts_nobody, port_that_refuses
 from tests.support.adapter_scenarios import TIMES
 from tests.support.adapter_server import FakeServer, obliging
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
@@ -34,15 +34,15 @@ def check_failed(driver: SessionDriver, error: BaseException) -> None:
 
 
 def test_connection_refused(kind: Kind) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-        with open_session(kind, f"ws://127.0.0.1:{port}", **TIMES) as driver:
-            with pytest.raises(SonioxConnectionError, match=f"127.0.0.1:{port}") as refused:
-                driver.enter()
-            assert isinstance(refused.value.__cause__, OSError)
-            assert (refused.value.retryable, refused.value.close_code) == (True, None)
-            check_failed(driver, refused.value)
+    with (
+        port_that_refuses() as port,
+        open_session(kind, f"ws://127.0.0.1:{port}", **TIMES) as driver,
+    ):
+        with pytest.raises(SonioxConnectionError, match=f"127.0.0.1:{port}") as refused:
+            driver.enter()
+        assert isinstance(refused.value.__cause__, OSError)
+        assert (refused.value.retryable, refused.value.close_code) == (True, None)
+        check_failed(driver, refused.value)
 
 
 def test_name_that_does_not_exist(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +54,7 @@ def test_name_that_does_not_exist(kind: Kind, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(SonioxConnectionError, match=r"stt\.example\.test") as unknown:
             driver.enter()
         assert isinstance(unknown.value.__cause__, OSError)
+        assert unknown.value.retryable
         check_failed(driver, unknown.value)
 
 

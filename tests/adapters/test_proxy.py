@@ -1,8 +1,7 @@
-"""Proxies: which one is used, the way through it, and what goes wrong on that way."""
+"""Sessions through a proxy, and what goes wrong on that way."""
 
 from __future__ import annotations
 
-import itertools
 import socket
 import ssl
 import sys
@@ -11,15 +10,13 @@ from typing import Any
 
 import pytest
 
-import soniox_adapters.proxy
 from soniox_adapters import (
-    Endpoint,
     Outcome,
     SonioxConnectionError,
+    SonioxHandshakeError,
     SonioxTimeoutError,
     SonioxValidationError,
 )
-from soniox_adapters.proxy import proxy_url
 from tests.support.adapter_listener import listener_that_accepts_nobody
 from tests.support.adapter_proxy import (
     FakeProxy,
@@ -28,9 +25,13 @@ from tests.support.adapter_proxy import (
     cuts,
     drips,
     http_connect,
+    http_connect_in_pieces,
     refuses,
+    resets,
     silent_proxy,
+    socks4,
     socks5,
+    with_first_bytes,
 )
 from tests.support.adapter_scenarios import TIMES
 from tests.support.adapter_server import FakeServer, Peer, obliging
@@ -38,9 +39,6 @@ from tests.support.adapter_sessions import Kind, SessionDriver, label, open_sess
 
 REMOTE = "stt.example.test"
 """A host that only the proxy can resolve."""
-
-PLAIN = Endpoint.parse("ws://stt.example.test:8765")
-SECURE = Endpoint.parse("wss://stt.example.test")
 
 
 @pytest.fixture(params=[Kind.BLOCKING, Kind.ASYNCIO, Kind.TRIO], ids=lambda kind: kind.value)
@@ -55,58 +53,6 @@ def check_session(driver: SessionDriver) -> None:
         driver.call("send_bytes", [b"audio"])
         assert [label(event) for event in driver.collect()] == ["finished"]
     assert driver.outcome is Outcome.FINISHED
-
-
-# Which one
-
-
-def test_no_proxy_by_default() -> None:
-    for nothing in (None, False, "", True):
-        assert proxy_url(nothing, PLAIN) is None
-        assert proxy_url(nothing, SECURE) is None
-
-
-def test_given_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", "http://environment:1")
-    assert proxy_url("socks5://given:1080", PLAIN) == "socks5://given:1080"
-    assert proxy_url(None, PLAIN) is None
-    assert proxy_url(False, PLAIN) is None
-
-
-@pytest.mark.parametrize(
-    ("variables", "plain", "secure"),
-    [
-        ({"http_proxy": "http://h:1"}, "http://h:1", None),
-        ({"https_proxy": "http://s:1"}, "http://s:1", "http://s:1"),
-        ({"HTTPS_PROXY": "http://S:1"}, "http://S:1", "http://S:1"),
-        ({"all_proxy": "http://a:1"}, "http://a:1", "http://a:1"),
-        ({"all_proxy": "http://a:1", "https_proxy": "http://s:1"}, "http://s:1", "http://s:1"),
-        ({"socks_proxy": "socks5://k:1", "https_proxy": "http://s:1"},) + ("socks5://k:1",) * 2,
-        ({"ws_proxy": "http://w:1", "http_proxy": "http://h:1"}, "http://w:1", None),
-        ({"wss_proxy": "http://ws:1", "https_proxy": "http://s:1"}, "http://s:1", "http://ws:1"),
-        ({"https_proxy": ""}, None, None),
-        ({"https_proxy": "http://s:1", "no_proxy": "example.test"}, None, None),
-        ({"https_proxy": "http://s:1", "no_proxy": ".example.test"}, None, None),
-        ({"https_proxy": "http://s:1", "no_proxy": "stt.example.test"}, None, None),
-        ({"https_proxy": "http://s:1", "NO_PROXY": "other,stt.example.test"}, None, None),
-        ({"https_proxy": "http://s:1", "no_proxy": "*"}, None, None),
-        ({"https_proxy": "http://s:1", "no_proxy": "stt.example.test:8765"}, None, "http://s:1"),
-        ({"https_proxy": "http://s:1", "no_proxy": "ample.test"}, "http://s:1", "http://s:1"),
-        ({"https_proxy": "http://s:1", "no_proxy": "elsewhere"}, "http://s:1", "http://s:1"),
-        ({"no_proxy": "elsewhere"}, None, None),
-    ],
-    ids=lambda value: "+".join(value) if isinstance(value, dict) else None,
-)
-def test_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    plain: str | None,
-    secure: str | None,
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert proxy_url(True, PLAIN) == plain
-    assert proxy_url(True, SECURE) == secure
 
 
 def test_environment_decides_in_a_session(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +75,15 @@ def test_environment_decides_in_a_session(kind: Kind, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("greeting", "scheme"), [(http_connect, "http"), (socks5, "socks5"), (socks5, "socks5h")]
+    ("greeting", "scheme"),
+    [
+        (http_connect, "http"),
+        (http_connect_in_pieces, "http"),
+        (socks4, "socks4"),
+        (socks4, "socks4a"),
+        (socks5, "socks5"),
+        (socks5, "socks5h"),
+    ],
 )
 @pytest.mark.parametrize("credentials", ["", "user:secret@"], ids=["open", "password"])
 def test_session_through_a_proxy(
@@ -144,7 +98,8 @@ def test_session_through_a_proxy(
     ):
         check_session(driver)
         assert proxy.targets == [(REMOTE, 8765)]
-        assert proxy.credentials == (["user:secret"] if credentials else [])
+        expected = "user" if greeting is socks4 else "user:secret"
+        assert proxy.credentials == ([expected] if credentials else [])
         request = server.peer().request
         assert request is not None
         assert request.start_line == "GET /path HTTP/1.1"
@@ -166,30 +121,67 @@ def test_tls_through_a_proxy(
         assert proxy.targets == [("localhost", 443)]
 
 
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_server_that_speaks_with_the_proxy(kind: Kind, scheme: str) -> None:
+    """Bytes right behind the proxy's answer are the server's, and reach the session."""
+
+    def speaks_first(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy")
+        peer.read_request()
+
+    with (
+        FakeServer(speaks_first) as server,
+        FakeProxy(with_first_bytes(scheme), scheme=scheme, server_port=server.port) as proxy,
+    ):
+        with (
+            open_session(kind, f"ws://{REMOTE}", **TIMES, proxy=proxy.url()) as driver,
+            pytest.raises(SonioxHandshakeError) as busy,
+        ):
+            driver.enter()
+        assert (busy.value.status_code, busy.value.body) == (503, b"busy")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+@pytest.mark.parametrize(("greeting", "scheme"), [(http_connect, "http"), (socks5, "socks5")])
+def test_ipv6_proxy_and_ipv6_target(kind: Kind, greeting: Greeting, scheme: str) -> None:
+    with (
+        FakeServer(obliging) as server,
+        FakeProxy(greeting, scheme=scheme, server_port=server.port, host="::1") as proxy,
+        open_session(kind, "ws://[2001:db8::1]:8765", **TIMES, proxy=proxy.url()) as driver,
+    ):
+        check_session(driver)
+        assert [host.strip("[]") for host, _ in proxy.targets] == ["2001:db8::1"]
+
+
 # What goes wrong
 
 
 def test_missing_python_socks(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", ".sync", ".async_", ".async_.asyncio", ".async_.trio"):
         monkeypatch.setitem(sys.modules, f"python_socks{name}", None)
-    with open_session(kind, "ws://localhost:8765", proxy="http://localhost:1") as driver:
+    with open_session(kind, "ws://localhost:8765", proxy="socks5://localhost:1") as driver:
         with pytest.raises(SonioxValidationError, match=r"soniox-proto\[proxy\]") as missing:
             driver.enter()
         assert isinstance(missing.value.__cause__, ImportError)
 
 
-@pytest.mark.parametrize(
-    "url", ["localhost:3128", "gopher://localhost:1", "http://", "http://host:port", "http://h:1:2"]
-)
-def test_malformed_proxy_urls(kind: Kind, url: str) -> None:
+def test_malformed_proxy_urls(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameter is checked when the session is made, the environment when it is read."""
     with (
-        open_session(kind, "ws://localhost:8765", **TIMES, proxy=url) as driver,
-        pytest.raises(SonioxValidationError),
+        pytest.raises(SonioxValidationError, match="the parameter proxy"),
+        open_session(kind, "ws://localhost:8765", proxy="gopher://localhost:1"),
+    ):
+        pass
+    monkeypatch.setenv("ALL_PROXY", "http://user:secret@host:port")
+    with (
+        open_session(kind, "ws://localhost:8765", **TIMES, proxy=True) as driver,
+        pytest.raises(SonioxValidationError, match="variable ALL_PROXY") as refused,
     ):
         driver.enter()
+    assert "secret" not in str(refused.value)
 
 
-def refused(kind: Kind, proxy_url: str, **options: Any) -> BaseException:
+def refused(kind: Kind, proxy_url: str | bool, **options: Any) -> BaseException:
     """Return the error of a session that cannot pass its proxy."""
     with open_session(kind, f"ws://{REMOTE}", **{**TIMES, **options}, proxy=proxy_url) as driver:
         start = time.monotonic()
@@ -201,24 +193,69 @@ def refused(kind: Kind, proxy_url: str, **options: Any) -> BaseException:
         return error.value
 
 
-@pytest.mark.parametrize("greeting", [refuses, answers_with_garbage, cuts])
-def test_proxy_that_does_not_connect(kind: Kind, greeting: Greeting) -> None:
+@pytest.mark.parametrize(
+    ("greeting", "retryable"),
+    [(refuses, False), (answers_with_garbage, False), (cuts, True), (resets, True)],
+)
+def test_proxy_that_does_not_connect(kind: Kind, greeting: Greeting, retryable: bool) -> None:
     with FakeProxy(greeting, scheme="http") as proxy:
         error = refused(kind, proxy.url("user:secret@"))
         assert isinstance(error, SonioxConnectionError)
+        assert error.retryable is retryable
         assert error.__cause__ is not None
-        assert "proxy" in str(error)
+        port = proxy.url().rpartition(":")[2]
+        assert f"through the proxy 127.0.0.1:{port} (from the parameter proxy)" in str(error)
         assert proxy.left.wait(10)
 
 
-def test_socks_proxy_that_does_not_connect(kind: Kind) -> None:
+def test_error_names_the_variable(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    for greeting, timeout in ((refuses, 5.0), (silent_proxy, 0.2)):
+        with FakeProxy(greeting, scheme="http") as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url("user:secret@").removeprefix("http://"))
+            error = refused(kind, True, connect_timeout_sec=timeout)
+            assert "(from the environment variable HTTP_PROXY)" in str(error)
+            assert isinstance(error, SonioxTimeoutError) is (greeting is silent_proxy)
+
+
+SOCKS_REFUSALS = {
+    "no-method": (b"\x05\xff", False),
+    "not-allowed": (b"\x05\x00\x05\x02\x00\x01" + bytes(6), False),
+    "unreachable": (b"\x05\x00\x05\x04\x00\x01" + bytes(6), True),
+    "cut": (b"\x05\x00\x05", True),
+    "http": (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
+    "not-text": (b"\x05\x00\x05\x00\x00\x03\x02\xff\xff\x00\x00", False),
+}
+
+
+@pytest.mark.parametrize(("answer", "retryable"), SOCKS_REFUSALS.values(), ids=list(SOCKS_REFUSALS))
+def test_socks_proxy_that_does_not_connect(kind: Kind, answer: bytes, retryable: bool) -> None:
     def says_no(proxy: FakeProxy, client: socket.socket) -> bool:
         client.recv(100)
-        client.sendall(b"\x05\xff")
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
         return silent_proxy(proxy, client)
 
     with FakeProxy(says_no, scheme="socks5") as proxy:
-        assert isinstance(refused(kind, proxy.url()), SonioxConnectionError)
+        error = refused(kind, proxy.url())
+        assert isinstance(error, SonioxConnectionError)
+        assert error.retryable is retryable
+        assert "(from the parameter proxy)" in str(error)
+
+
+def test_fault_of_python_socks_is_no_refusal(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sync", "async_.asyncio", "async_.trio"):
+
+        def fail(*_: object, **__: object) -> None:
+            raise TypeError("unexpected keyword")
+
+        monkeypatch.setattr(f"python_socks.{module}.Proxy", fail)
+    with FakeProxy(silent_proxy, scheme="socks5") as proxy:
+        with (
+            open_session(kind, "ws://localhost:1", **TIMES, proxy=proxy.url()) as driver,
+            pytest.raises(TypeError, match="unexpected keyword"),
+        ):
+            driver.enter()
+        assert proxy.left.wait(10)
 
 
 def test_proxy_that_is_not_there(kind: Kind) -> None:
@@ -246,21 +283,6 @@ def test_proxy_that_takes_too_long(kind: Kind, greeting: Greeting, scheme: str) 
 def test_proxy_that_never_accepts(kind: Kind) -> None:
     with listener_that_accepts_nobody() as port:
         error = refused(kind, f"http://127.0.0.1:{port}", connect_timeout_sec=0.2)
-        assert isinstance(error, SonioxTimeoutError)
-
-
-def test_time_is_up_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy accepted at the last moment: nothing more is asked of it."""
-    moments = itertools.chain([0.0, 0.1], itertools.repeat(5.0))
-
-    class Clock:
-        @staticmethod
-        def monotonic() -> float:
-            return next(moments)
-
-    with FakeProxy(silent_proxy, scheme="http") as proxy:
-        monkeypatch.setattr(soniox_adapters.proxy, "time", Clock)
-        error = refused(Kind.BLOCKING, proxy.url(), connect_timeout_sec=3.0)
         assert isinstance(error, SonioxTimeoutError)
 
 

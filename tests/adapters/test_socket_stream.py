@@ -11,9 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from soniox_adapters.socket_stream import MAX_BUFFERS, READ_SIZE, SocketStream, open_socket
-from soniox_proto import Endpoint
-from tests.support.adapter_server import FakeServer, Peer
+from soniox_adapters.socket_stream import MAX_BUFFERS, READ_SIZE, SocketStream
 
 LONG = 10.0
 """Seconds that no wait here is expected to take."""
@@ -218,25 +216,3 @@ def test_reasons_to_read_nothing(reluctant: Reluctant, nothing: Exception) -> No
 def test_ends_of_tls(reluctant: Reluctant, end: Exception) -> None:
     stream, _ = reluctant(end, end)
     assert stream.read() == b""
-
-
-# open_socket
-
-
-def test_open_socket_is_non_blocking_and_without_delay() -> None:
-    with FakeServer(Peer.hold) as server:
-        endpoint = Endpoint.parse(server.url)
-        opened = open_socket(endpoint, timeout=LONG, ssl_context=None, proxy=None, transport=None)
-        with opened:
-            assert opened.gettimeout() == 0
-            assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_open_socket_closes_what_fails_in_tls(client_tls: ssl.SSLContext) -> None:
-    near, far = socket.socketpair()
-    far.sendall(b"this is no TLS at all")
-    endpoint = Endpoint.parse("wss://localhost")
-    with pytest.raises(ssl.SSLError):
-        open_socket(endpoint, timeout=LONG, ssl_context=client_tls, proxy=None, transport=near)
-    assert near.fileno() == -1
-    far.close()

@@ -19,7 +19,7 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from soniox_adapters.tls import client_context
+from soniox_adapters.connecting.tls import client_context
 from tests.support.adapter_scenarios import ONE, RESTART, TIMES, TWO
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
 from tests.support.adapter_sessions import Kind, label, open_session
@@ -100,6 +100,32 @@ def test_client_certificate(kind: Kind, authority: trustme.CA) -> None:
         driver.enter()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_missing_client_certificate(
+    kind: Kind, authority: trustme.CA, client_tls: ssl.SSLContext, version: ssl.TLSVersion
+) -> None:
+    """Whether the handshake fails or, with TLS 1.3, the first read after it."""
+    server_context = context_for(authority, "localhost")
+    server_context.verify_mode = ssl.CERT_REQUIRED
+    server_context.maximum_version = version
+
+    def refuses(peer: Peer) -> None:
+        assert not peer.accept_tls(server_context)
+        # Ended with unread data, the connection would be reset, and the alert might get lost.
+        while socket.socket.recv(peer._socket, 4096):
+            pass
+
+    with (
+        FakeServer(refuses, host="localhost") as server,
+        open_session(
+            kind, server.url.replace("ws:", "wss:"), **TIMES, ssl_context=client_tls
+        ) as driver,
+    ):
+        with pytest.raises(SonioxConnectionError) as refused:
+            driver.enter()
+        assert not refused.value.retryable
+
+
 # Handshakes that fail in other ways
 
 
@@ -115,6 +141,35 @@ def test_server_without_tls(kind: Kind, client_tls: ssl.SSLContext) -> None:
             with pytest.raises(SonioxConnectionError) as refused:
                 driver.enter()
             assert isinstance(refused.value.__cause__, OSError)
+            assert not refused.value.retryable, "a server without TLS stays one"
+
+
+def test_no_version_in_common(
+    kind: Kind, authority: trustme.CA, client_tls: ssl.SSLContext
+) -> None:
+    server_context = context_for(authority, "localhost")
+    server_context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client_context = ssl.create_default_context()
+    client_context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with (
+        tls_server(server_context, obliging) as server,
+        open_session(kind, server.url, **TIMES, ssl_context=client_context) as driver,
+    ):
+        with pytest.raises(SonioxConnectionError) as refused:
+            driver.enter()
+        assert not refused.value.retryable
+
+
+def test_context_of_a_server(kind: Kind, server_tls: ssl.SSLContext) -> None:
+    with (
+        FakeServer(Peer.hold, host="localhost") as server,
+        open_session(
+            kind, server.url.replace("ws:", "wss:"), **TIMES, ssl_context=server_tls
+        ) as driver,
+    ):
+        with pytest.raises(SonioxConnectionError) as refused:
+            driver.enter()
+        assert not refused.value.retryable
 
 
 def test_end_of_the_stream_in_the_handshake(kind: Kind, client_tls: ssl.SSLContext) -> None:
@@ -127,9 +182,10 @@ def test_end_of_the_stream_in_the_handshake(kind: Kind, client_tls: ssl.SSLConte
         url = server.url.replace("ws://", "wss://")
         with (
             open_session(kind, url, **TIMES, ssl_context=client_tls) as driver,
-            pytest.raises(SonioxConnectionError),
+            pytest.raises(SonioxConnectionError) as cut_off,
         ):
             driver.enter()
+        assert cut_off.value.retryable
 
 
 def test_handshake_that_is_never_answered(kind: Kind, client_tls: ssl.SSLContext) -> None:

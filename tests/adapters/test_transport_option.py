@@ -207,9 +207,31 @@ def test_function_that_takes_too_long(kind: Kind) -> None:
 
 def test_function_that_has_a_fault_of_its_own(kind: Kind) -> None:
     with failing(kind, LookupError("no such tunnel")) as driver:
-        with pytest.raises(LookupError, match="no such tunnel"):
+        with pytest.raises(SonioxConnectionError, match=r"LookupError.*no such tunnel") as raised:
             driver.enter()
+        assert isinstance(raised.value.__cause__, LookupError)
+        assert not raised.value.retryable, "the function would fail again"
+        assert driver.outcome is Outcome.LOST
         assert driver.session.state.value == "closed"
+
+
+def test_function_that_fails_in_the_words_of_its_library(kind: Kind) -> None:
+    class TunnelError(Exception):
+        pass
+
+    with failing(kind, TunnelError("no route")) as driver:
+        with pytest.raises(SonioxConnectionError, match="no route") as raised:
+            driver.enter()
+        assert isinstance(raised.value.__cause__, TunnelError)
+        assert raised.value.retryable
+
+
+def test_function_that_raises_an_error_of_this_library(kind: Kind) -> None:
+    error = SonioxConnectionError("the pool is empty")
+    with failing(kind, error) as driver:
+        with pytest.raises(SonioxConnectionError) as raised:
+            driver.enter()
+        assert raised.value is error
 
 
 @pytest.mark.anyio
@@ -268,13 +290,12 @@ async def test_closing_while_the_function_connects(anyio_backend: str) -> None:
     assert session.outcome is Outcome.CLOSED_LOCALLY
 
 
-@pytest.mark.parametrize("wrong", [42, "localhost", b""], ids=repr)
-def test_something_else(kind: Kind, wrong: object) -> None:
-    with (
-        open_session(kind, URL, transport=wrong, **OPTIONS) as driver,
-        pytest.raises(SonioxValidationError, match="transport"),
-    ):
-        driver.enter()
+@pytest.mark.anyio
+async def test_function_that_is_not_async() -> None:
+    near, far = socket.socketpair()
+    with far, pytest.raises(SonioxValidationError, match="must be an async"):
+        await make_async(lambda _: near).enter()
+    assert near.fileno() == -1
 
 
 def test_function_that_returns_something_else(kind: Kind) -> None:

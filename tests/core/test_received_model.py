@@ -419,7 +419,7 @@ def is_read_leniently(raw: str) -> bool:
     """Return whether fields of unexpected kinds are no fault in this message."""
     try:
         fields = from_json(raw)
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     if not isinstance(fields, dict):
         return False

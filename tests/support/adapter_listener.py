@@ -9,7 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
-__all__ = ["listener_that_accepts_nobody"]
+__all__ = ["listener_that_accepts_nobody", "port_that_refuses"]
+
+
+@contextmanager
+def port_that_refuses() -> Iterator[int]:
+    """A port where every connection is refused: it is taken, and nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @contextmanager

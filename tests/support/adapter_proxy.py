@@ -6,7 +6,9 @@ import base64
 import contextlib
 import select
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeAlias
@@ -20,9 +22,13 @@ __all__ = [
     "cuts",
     "drips",
     "http_connect",
+    "http_connect_in_pieces",
     "refuses",
+    "resets",
     "silent_proxy",
+    "socks4",
     "socks5",
+    "with_first_bytes",
 ]
 
 
@@ -32,7 +38,9 @@ class FakeProxy:
     Whatever host the client asks for, it gets 127.0.0.1; `targets` keeps what it asked for.
     """
 
-    def __init__(self, greeting: Greeting, *, scheme: str, server_port: int = 0) -> None:
+    def __init__(
+        self, greeting: Greeting, *, scheme: str, server_port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.over = threading.Event()
         self.targets: list[tuple[str, int]] = []
         self.credentials: list[str] = []
@@ -40,16 +48,20 @@ class FakeProxy:
         """Set once a client has ended its connection."""
         self._greeting = greeting
         self._scheme = scheme
-        self._server_port = server_port
+        self.server_port = server_port
+        self._host = host
         self._threads: list[threading.Thread] = []
         self._clients: list[socket.socket] = []
 
     def url(self, credentials: str = "") -> str:
         """Return the URL of the proxy, with credentials such as `user:password@`."""
-        return f"{self._scheme}://{credentials}127.0.0.1:{self._listener.getsockname()[1]}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{self._scheme}://{credentials}{host}:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> FakeProxy:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(
+            (self._host, 0), family=socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        )
         self._listening = threading.Thread(target=self._listen, name="fake-proxy")
         self._listening.start()
         return self
@@ -61,7 +73,7 @@ class FakeProxy:
         traceback: TracebackType | None,
     ) -> None:
         self.over.set()
-        socket.create_connection(self._listener.getsockname()).close()
+        socket.create_connection(self._listener.getsockname()[:2]).close()
         self._listening.join()
         self._listener.close()
         for client in self._clients:
@@ -85,7 +97,7 @@ class FakeProxy:
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             if self._greeting(self, client):
-                with socket.create_connection(("127.0.0.1", self._server_port)) as server:
+                with socket.create_connection(("127.0.0.1", self.server_port)) as server:
                     _join(client, server)
         self.left.set()
 
@@ -108,7 +120,61 @@ def wait_until_left(client: socket.socket) -> None:
         pass
 
 
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
 def http_connect(proxy: FakeProxy, client: socket.socket) -> bool:
+    read_connect(proxy, client)
+    client.sendall(ESTABLISHED)
+    return True
+
+
+def http_connect_in_pieces(proxy: FakeProxy, client: socket.socket) -> bool:
+    """Answer with an interim response, and then with one segment for each byte."""
+    read_connect(proxy, client)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    for byte in ESTABLISHED:
+        client.sendall(bytes([byte]))
+        time.sleep(0.001)
+    return True
+
+
+def with_first_bytes(scheme: str) -> Greeting:
+    """Return a greeting whose last segment also holds what the server said by then."""
+
+    def greet(proxy: FakeProxy, client: socket.socket) -> bool:
+        with socket.create_connection(("127.0.0.1", proxy.server_port)) as server:
+            first = server.recv(4096)
+            if scheme == "http":
+                read_connect(proxy, client)
+                client.sendall(ESTABLISHED + first)
+            else:
+                client.recv(100)
+                client.sendall(b"\x05\x00")
+                client.recv(100)
+                client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00" + first)
+            _join(client, server)
+        return False
+
+    return greet
+
+
+def socks4(proxy: FakeProxy, client: socket.socket) -> bool:
+    """Speak SOCKS4 with a host name (SOCKS4a)."""
+    assert _read(client, 2) == b"\x04\x01"
+    port = int.from_bytes(_read(client, 2), "big")
+    assert _read(client, 4) == b"\0\0\0\x01"
+    user, host = _read_text(client), _read_text(client)
+    if user:
+        proxy.credentials.append(user)
+    proxy.targets.append((host, port))
+    client.sendall(b"\x00\x5a" + bytes(6))
+    return True
+
+
+def read_connect(proxy: FakeProxy, client: socket.socket) -> None:
+    """Read a CONNECT request and note what it asks for."""
     request_line, *headers = read_head(client).decode().split("\r\n")
     method, target, _ = request_line.split(" ")
     assert method == "CONNECT"
@@ -118,8 +184,6 @@ def http_connect(proxy: FakeProxy, client: socket.socket) -> bool:
         name, _, value = header.partition(": ")
         if name.lower() == "proxy-authorization":
             proxy.credentials.append(base64.b64decode(value.removeprefix("Basic ")).decode())
-    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    return True
 
 
 def socks5(proxy: FakeProxy, client: socket.socket) -> bool:
@@ -167,6 +231,12 @@ def cuts(proxy: FakeProxy, client: socket.socket) -> bool:
     return False
 
 
+def resets(proxy: FakeProxy, client: socket.socket) -> bool:
+    read_head(client)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
+
+
 def silent_proxy(proxy: FakeProxy, client: socket.socket) -> bool:
     wait_until_left(client)
     return False
@@ -180,6 +250,13 @@ def drips(proxy: FakeProxy, client: socket.socket) -> bool:
             break
         client.sendall(bytes([byte]))
     return False
+
+
+def _read_text(client: socket.socket) -> str:
+    text = b""
+    while (byte := _read(client, 1)) != b"\0":
+        text += byte
+    return text.decode()
 
 
 def _read(client: socket.socket, size: int) -> bytes:

@@ -1,0 +1,395 @@
+"""Opening a connection in the blocking world: one deadline, and an end from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import errno
+import queue
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from soniox_adapters.connecting.addresses import (
+    Address,
+    AddressRace,
+    numeric_addresses,
+    os_error,
+)
+from soniox_adapters.connecting.failures import ConnectError, connector_errors
+from soniox_adapters.connecting.proxy import Proxy, ProxyOption, find_proxy
+from soniox_adapters.connecting.tls import client_context
+from soniox_proto import Endpoint, SonioxValidationError
+
+__all__ = ["BlockingTransport", "ConnectCancelledError", "Connecting"]
+
+BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None], socket.socket]"
+"""A connected socket, or a function of endpoint and seconds left that returns one."""
+
+_UNDER_WAY: Final = frozenset(
+    {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", 0)}
+)
+
+_T = TypeVar("_T")
+
+_Selector: Final[type[selectors.BaseSelector]] = getattr(
+    # Not the default one: epoll and kqueue would take another descriptor.
+    selectors,
+    "PollSelector",
+    selectors.SelectSelector,
+)
+
+
+class ConnectCancelledError(Exception):
+    """`Connecting.cancel` was called."""
+
+
+class Connecting:
+    """Opens one connection, once. Any thread may `cancel` it, and so may a signal handler.
+
+    Args:
+        deadline: When it has to be open, on `time.monotonic`; None for no limit.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self._deadline = deadline
+        self._cancelled = False
+        self._over = False
+        # What a helper thread returned or raised; None wakes who waits for it.
+        self._outcomes: queue.SimpleQueue[tuple[Any, BaseException | None] | None]
+        self._outcomes = queue.SimpleQueue()
+        # The selector, and the sockets that wake it, exist from the first wait on. Reentrant, for
+        # a signal handler may cancel at any moment.
+        self._lock = threading.RLock()
+        self._selector: selectors.BaseSelector | None = None
+        self._wakers: tuple[socket.socket, ...] = ()
+
+    def cancel(self) -> None:
+        """Have `open` raise `ConnectCancelledError` at once, if it is still under way."""
+        self._cancelled = True
+        self._outcomes.put(None)
+        with self._lock:
+            if self._wakers:
+                with contextlib.suppress(OSError):
+                    self._wakers[1].send(b"\0")
+
+    def open(
+        self,
+        endpoint: Endpoint,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        proxy: ProxyOption,
+        transport: BlockingTransport | None,
+    ) -> socket.socket:
+        """Return a connected, non-blocking socket, with TLS where the endpoint asks for it.
+
+        A transport that already is TLS gets no second layer of it. The transport is closed if
+        this fails.
+
+        Raises:
+            OSError: That failed; `ssl.SSLError` and `TimeoutError` are among them.
+            SonioxValidationError: The transport is no socket, or the proxy cannot be used.
+            ConnectCancelledError: `cancel` was called.
+        """
+        try:
+            connected = self._open_plain(endpoint, proxy, transport)
+            try:
+                connected.setblocking(False)
+                if connected.family in (socket.AF_INET, socket.AF_INET6):
+                    # Audio comes in small pieces, each of which is wanted at once.
+                    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
+                    context = client_context(ssl_context)
+                    connected = self._secure(connected, context, endpoint.host)
+                self._check()
+            except BaseException:
+                connected.close()
+                raise
+            return connected
+        finally:
+            self._over = True
+            self._discard_outcomes()
+            self._close_wakers()
+
+    def _open_plain(
+        self, endpoint: Endpoint, proxy: ProxyOption, transport: BlockingTransport | None
+    ) -> socket.socket:
+        if transport is not None:
+            return self._adopt(endpoint, transport)
+        if chosen := find_proxy(proxy, endpoint):
+            return self._connect_through(chosen, endpoint)
+        return self._connect(endpoint.host, endpoint.port)
+
+    # The user's own transport
+
+    def _adopt(self, endpoint: Endpoint, transport: BlockingTransport) -> socket.socket:
+        given: object = transport
+        if callable(transport):
+            given = self._in_thread(
+                partial(_call_connector, transport, endpoint, self._time_left())
+            )
+        if not isinstance(given, socket.socket):
+            raise SonioxValidationError(
+                "transport must be a connected socket, or a function that returns one, not "
+                f"{type(given).__name__}"
+            )
+        return given
+
+    # TCP
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket: the first of the host's addresses that answers."""
+        race = AddressRace(self._resolve(host, port))
+        attempts: dict[socket.socket, Address] = {}
+        try:
+            while not race.lost:
+                while address := race.start(time.monotonic()):
+                    attempt = _start_connecting(address)
+                    if isinstance(attempt, OSError):
+                        race.failed(address, attempt)
+                    else:
+                        attempts[attempt] = address
+                if not attempts:
+                    continue
+                writable = dict.fromkeys(attempts, selectors.EVENT_WRITE)
+                for attempt in self._wait(writable, race.next_start()):
+                    code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    address = attempts.pop(attempt)
+                    if not code:
+                        return attempt
+                    attempt.close()
+                    race.failed(address, os_error(code))
+            raise race.error()
+        finally:
+            for attempt in attempts:
+                attempt.close()
+
+    def _resolve(self, host: str, port: int) -> list[Address]:
+        # Not interruptible and without a limit of its own, so another thread has to do it.
+        return numeric_addresses(host, port) or self._in_thread(
+            lambda: list[Address](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        )
+
+    # Proxies
+
+    def _connect_through(self, proxy: Proxy, endpoint: Endpoint) -> socket.socket:
+        if proxy.scheme == "http":
+            # Loaded where it is needed, as in all that follows: few sessions have a proxy.
+            connected = self._connect(proxy.host, proxy.port)
+            negotiate = self._negotiate_http
+        else:
+            from soniox_adapters.connecting.socks import load_python_socks
+
+            load_python_socks("python_socks.sync", proxy)
+            connected = self._connect(proxy.host, proxy.port)
+            negotiate = self._negotiate_socks
+        try:
+            negotiate(proxy, endpoint, _WaitingSocket(connected, self._repeat))
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    def _negotiate_http(self, proxy: Proxy, endpoint: Endpoint, stream: _WaitingSocket) -> None:
+        from soniox_adapters.connecting.http_connect import READ_SIZE, HttpConnect
+
+        exchange = HttpConnect(proxy, endpoint)
+        stream.sendall(exchange.request)
+        while not exchange.receive_data(stream.recv(READ_SIZE)):
+            pass
+
+    def _negotiate_socks(self, proxy: Proxy, endpoint: Endpoint, stream: _WaitingSocket) -> None:
+        from soniox_adapters.connecting.socks import (
+            NO_LIMIT,
+            load_python_socks,
+            socks_errors,
+            socks_proxy,
+        )
+
+        library = load_python_socks("python_socks.sync", proxy)
+        with socks_errors(proxy):
+            way = socks_proxy(library, proxy, stream, asynchronous=False)
+            way.connect(endpoint.host, endpoint.port, timeout=NO_LIMIT)
+
+    # TLS
+
+    def _secure(
+        self, connected: socket.socket, context: ssl.SSLContext, host: str
+    ) -> ssl.SSLSocket:
+        try:
+            secured = context.wrap_socket(
+                connected, server_hostname=host, do_handshake_on_connect=False
+            )
+        except ValueError as error:
+            raise ConnectError(f"TLS cannot be set up: {error}", retryable=False) from error
+        try:
+            self._repeat(secured, secured.do_handshake, selectors.EVENT_READ)
+        except BaseException:
+            secured.close()
+            raise
+        return secured
+
+    # Waiting
+
+    def _time_left(self, until: float | None = None) -> float | None:
+        """Return the seconds until the deadline, or until another moment that is earlier."""
+        moments = [moment for moment in (self._deadline, until) if moment is not None]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _check(self) -> None:
+        if self._cancelled:
+            raise ConnectCancelledError
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise TimeoutError("the connection was not open in time")
+
+    def _repeat(self, waiting: socket.socket, call: Callable[[], _T], events: int) -> _T:
+        """Repeat a call that does not block until it need not wait for the socket."""
+        result, awaited = _try(call, events)
+        while awaited:
+            self._wait({waiting: awaited})
+            result, awaited = _try(call, events)
+        return cast("_T", result)
+
+    def _wait(
+        self, sockets: Mapping[socket.socket, int], until: float | None = None
+    ) -> list[socket.socket]:
+        """Wait for one of several sockets, at most `until` then; return those that are ready."""
+        with self._lock:
+            selector = self._selector or self._make_selector()
+        self._check()
+        for waiting, events in sockets.items():
+            selector.register(waiting, events)
+        try:
+            ready = selector.select(self._time_left(until))
+        finally:
+            for waiting in sockets:
+                selector.unregister(waiting)
+        self._check()
+        return [cast("socket.socket", key.fileobj) for key, _ in ready]
+
+    def _make_selector(self) -> selectors.BaseSelector:
+        self._wakers = socket.socketpair()
+        for waker in self._wakers:
+            waker.setblocking(False)
+        self._selector = _Selector()
+        self._selector.register(self._wakers[0], selectors.EVENT_READ)
+        return self._selector
+
+    def _close_wakers(self) -> None:
+        with self._lock:
+            wakers, self._wakers = self._wakers, ()
+            for waker in wakers:
+                waker.close()
+            if self._selector is not None:
+                self._selector.close()
+
+    # Calls that cannot be interrupted
+
+    def _in_thread(self, function: Callable[[], _T]) -> _T:
+        """Call a function that blocks, in a thread that is abandoned once this is over.
+
+        A socket that it returns after that is closed.
+        """
+
+        def run() -> None:
+            outcome: tuple[Any, BaseException | None]
+            try:
+                outcome = function(), None
+            except BaseException as error:
+                outcome = None, error
+            self._outcomes.put(outcome)
+            if self._over:
+                self._discard_outcomes()
+
+        self._check()
+        thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(run,), name="soniox-connect", daemon=True
+        )
+        thread.start()
+        outcome = self._next_outcome()
+        if outcome is None:
+            raise ConnectCancelledError
+        # It has nothing left to do.
+        thread.join()
+        result, error = outcome
+        if error is not None:
+            raise error
+        return cast("_T", result)
+
+    def _next_outcome(self) -> tuple[Any, BaseException | None] | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._outcomes.get(timeout=self._time_left())
+            self._check()
+
+    def _discard_outcomes(self) -> None:
+        # The thread and this one may both do so; each outcome is taken by one of them.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                outcome = self._outcomes.get_nowait()
+                if outcome is not None and isinstance(outcome[0], socket.socket):
+                    outcome[0].close()
+
+
+class _WaitingSocket:
+    """A non-blocking socket with the calls of a blocking one, which end with the connect."""
+
+    def __init__(self, connected: socket.socket, repeat: Callable[..., Any]) -> None:
+        self._socket = connected
+        self._repeat = repeat
+
+    def recv(self, size: int) -> bytes:
+        receive = partial(self._socket.recv, size)
+        return cast("bytes", self._repeat(self._socket, receive, selectors.EVENT_READ))
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            send = partial(self._socket.send, left)
+            left = left[self._repeat(self._socket, send, selectors.EVENT_WRITE) :]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _call_connector(
+    connector: Callable[[Endpoint, float | None], object], endpoint: Endpoint, timeout: float | None
+) -> object:
+    with connector_errors():
+        return connector(endpoint, timeout)
+
+
+def _start_connecting(address: Address) -> socket.socket | OSError:
+    """Return a socket that is being connected, or why it cannot be."""
+    family, kind, protocol, _, where = address
+    try:
+        attempt = socket.socket(family, kind, protocol)
+    except OSError as error:
+        return error
+    try:
+        attempt.setblocking(False)
+        code = attempt.connect_ex(where)
+        if code in _UNDER_WAY:
+            return attempt
+        failure = os_error(code)
+    except OSError as error:
+        failure = error
+    attempt.close()
+    return failure
+
+
+def _try(call: Callable[[], _T], events: int) -> tuple[_T | None, int]:
+    """Return the result of a call that does not block, or what to wait for before another try."""
+    try:
+        return call(), 0
+    except BlockingIOError:
+        return None, events
+    except ssl.SSLWantReadError:
+        return None, selectors.EVENT_READ
+    except ssl.SSLWantWriteError:
+        return None, selectors.EVENT_WRITE
