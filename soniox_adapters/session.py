@@ -122,7 +122,7 @@ class Inbox:
                 self._last = self._last or event.message
                 self._server_error = self._server_error or event.error
             elif type(event) is Closed:
-                self._closed = event
+                self._closed = self._closed or event
                 self.ready = True
             elif type(event) is Opened:
                 self.opened = True

@@ -733,12 +733,14 @@ class RealtimeSTTProtocol:
         """Close, once. What the session has come to before decides, then how the end came."""
         if self._state is SessionState.CLOSED:
             return
+        # Before the state: an exception from a signal handler can come between any two of these,
+        # and a closed session must have an outcome.
+        self._outcome = self._final_outcome or outcome
+        self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
         self._timers.stop_all()
         self._pending_finalizes.clear()
         self._outbox.clear()
-        self._outcome = self._final_outcome or outcome
-        self._error = self._server_error if self._final_outcome else error
         self._events.append(Closed(self._outcome, code, reason, self._error))
 
 
