@@ -321,11 +321,13 @@ def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
     if not isinstance(fields, dict):
         return None
     received = cast("dict[str, Any]", fields)
-    if received.get("tokens", ()) is None:
-        del received["tokens"]
     validate = RealtimeEvent.__pydantic_validator__.validate_python
     if is_error(received):
         received = _readable(received, validate)
+    elif received.get("tokens", ()) is None:
+        del received["tokens"]
+    else:
+        return None
     try:
         return cast("RealtimeEvent", validate(received))
     except ValidationError:

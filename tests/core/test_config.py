@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import ValidationError, field_serializer
 
 from soniox_proto import (
     RealtimeSTTConfig,
@@ -185,6 +185,16 @@ class TestCheckedByTheConstructor:
         circle.append(circle)
         with pytest.raises(SonioxValidationError, match="JSON can"):
             make(changed(extra_fields={"x": circle}))
+
+    def test_what_cannot_be_written_out(self, make: Callable[[Any], Any]) -> None:
+        class Unwritable(RealtimeSTTConfig):
+            @field_serializer("model")
+            def _model(self, value: str) -> str:
+                raise ValueError("it cannot be written")
+
+        config = Unwritable.model_construct(model="m")
+        with pytest.raises(SonioxValidationError, match="Unwritable: it has a value that JSON can"):
+            make(config)
 
     def test_a_mapping_is_a_configuration(self, make: Callable[[Any], Any]) -> None:
         fields = MappingProxyType({"model": "m", "language_hints": ["EN"]})

@@ -419,16 +419,16 @@ def is_read_leniently(raw: str) -> bool:
     """Return whether fields of unexpected kinds are no fault in this message."""
     try:
         fields = from_json(raw)
-    except ValueError:
+    except (ValueError, TypeError):
         return False
-    if not isinstance(fields, dict):
+    if not isinstance(fields, dict) or is_error(fields):
+        return isinstance(fields, dict)
+    if fields.get("tokens", ()) is not None:
         return False
-    if fields.get("tokens", ()) is None:
-        fields["tokens"] = []
     try:
-        RealtimeEvent.model_validate(fields)
+        RealtimeEvent.model_validate({**fields, "tokens": []})
     except ValidationError:
-        return is_error(fields)
+        return False
     return True
 
 
