@@ -1,4 +1,8 @@
-"""The async session's transport on asyncio: a protocol, without tasks or queues."""
+"""The async session's transport on asyncio: a protocol, without tasks or queues.
+
+TLS is a layer of our own (`tls_stream`) above a plain connection, because asyncio's TLS drops what
+has arrived when a write fails.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ import socket
 import ssl
 import sys
 import threading
+from contextlib import suppress
 from typing import Final, cast
 
 from typing_extensions import override
 
 from soniox_adapters.async_transport import (
+    CLOSE_GRACE,
     WRITE_BUFFER_SIZE,
     AsyncHost,
     AsyncTransport,
@@ -22,6 +28,7 @@ from soniox_adapters.async_transport import (
 )
 from soniox_adapters.connecting.on_asyncio import connect_on_asyncio
 from soniox_adapters.connecting.tls import client_context
+from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import SonioxValidationError
 
 __all__ = ["AsyncioTransport"]
@@ -48,14 +55,13 @@ _buffers = threading.local()
 def _read_buffer() -> memoryview:
     """Return where to read to.
 
-    All sessions of a thread share it: an event loop hands over what it has read at once. Only that
-    of Windows does not, which reads ahead.
+    A selector event loop hands over what it has read at once, so all sessions of a thread share
+    one buffer. The event loop of Windows reads ahead and needs one for each.
     """
     if sys.platform == "win32":  # pragma: no cover
         return memoryview(bytearray(READ_SIZE))
     buffer: memoryview | None = getattr(_buffers, "buffer", None)
     if buffer is None:
-        # Not a bytearray: asyncio's TLS writes into slices of it, which would be copies.
         buffer = _buffers.buffer = memoryview(bytearray(READ_SIZE))
     return buffer
 
@@ -67,9 +73,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         "_buffer",
         "_closed",
         "_closing",
+        "_handshake",
         "_loop",
         "_lost",
         "_reading_paused",
+        "_socket",
         "_timer",
         "_timer_at",
         "_transport",
@@ -81,6 +89,9 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         super().__init__(host)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        # Pending during the TLS handshake.
+        self._handshake: asyncio.Future[None] | None = None
         self._buffer = _read_buffer()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -96,9 +107,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             async with _timeout(options.timeout):
                 await self._open(options)
         except BaseException:
-            # asyncio would end TLS gracefully, waiting for the peer. The socket itself is closed
-            # by the event loop's next turn.
             self.close()
+            # The socket itself is closed by the event loop's next turn.
             import anyio
 
             with anyio.CancelScope(shield=True):
@@ -107,6 +117,9 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     async def _open(self, options: ConnectOptions) -> None:
         endpoint, given = options.endpoint, options.transport
+        if endpoint.secure:
+            self._tls = TLSStream(client_context(options.ssl_context), endpoint.server_hostname)
+            self._handshake = self._loop.create_future()
         if given is None:
             connected = await connect_on_asyncio(endpoint, options.proxy)
         else:
@@ -117,27 +130,29 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                     "TLS is added for a wss URL"
                 )
             connected.setblocking(False)
+        self._socket = connected
         await self._loop.create_connection(lambda: self, sock=connected)
-        if endpoint.secure:
-            # In a second step, so that the first transport is at hand if this one is cancelled.
-            assert self._transport is not None, "create_connection calls connection_made"
-            self._transport = await self._loop.start_tls(
-                self._transport,
-                self,
-                client_context(options.ssl_context),
-                server_hostname=endpoint.host,
-            )
-            self._set_up_transport()
+        if self._handshake is not None:
+            await self._handshake
 
     @override
     def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._lost:
-            self._transport.write(data)
+        transport = self._transport
+        # asyncio logs a warning for whatever is written to a connection that is lost.
+        if transport is not None and not transport.is_closing():
+            tls = self._tls
+            transport.write(data if tls is None else self._encrypted(tls, data))
 
     @override
     def write_buffers(self, buffers: list[bytes]) -> None:
-        if self._transport is not None and not self._lost:
-            self._transport.writelines(buffers)
+        # Not writelines, which does not pause the writer on Python 3.12.1 and 3.13.0.
+        for buffer in buffers:
+            self.write(buffer)
+
+    @override
+    def _write_ciphertext(self, data: bytes) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     @override
     def pause_reading(self) -> None:
@@ -155,7 +170,9 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def set_timer(self, when: float | None) -> None:
         # A deadline that moved away is left: it fires in vain, once, instead of being re-armed
         # with every message.
-        if when is None or (self._timer is not None and self._timer_at <= when):
+        if when is None or self._closing:
+            return
+        if self._timer is not None and self._timer_at <= when:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -169,13 +186,24 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     def close(self) -> None:
+        if self._closing:
+            return
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            # Not close(): it would wait for the peer, to take what is left and to end TLS.
-            self._transport.abort()
+        transport = self._transport
+        if transport is None:
+            return
+        if self._tls is not None:
+            self._tls.close()
+            self._write_ciphertext(self._tls.data_to_send())
+        if self._output_full or not transport.get_write_buffer_size():
+            # A peer that has stopped reading will not read a close frame either.
+            transport.abort()
+        else:
+            transport.close()
+            self._timer = self._loop.call_later(CLOSE_GRACE, transport.abort)
 
     @override
     async def wait_closed(self) -> None:
@@ -187,21 +215,29 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                 await self._closed.wait()
 
     @override
+    def release(self) -> None:
+        self._closing = self._lost = True
+        if self._transport is not None:
+            # It cannot be called back any more, to close the socket.
+            with suppress(RuntimeError):
+                self._transport.abort()
+        if self._socket is not None:
+            self._socket.close()
+
+    @override
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and begin TLS."""
         self._transport = cast("asyncio.Transport", transport)
-        self._set_up_transport()
-
-    def _set_up_transport(self) -> None:
-        assert self._transport is not None, "it has just been made"
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_SIZE)
         if self._closing:
             self._transport.abort()
+        elif self._tls is not None:
+            self._transport.write(self._tls.data_to_send())
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""
@@ -209,21 +245,25 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over what was read."""
-        self._host.data_received(bytes(self._buffer[:nbytes]))
+        self._received(self._buffer[:nbytes])
 
     def eof_received(self) -> None:
         """Tell of the end; returning None closes the transport."""
-        self._host.eof_received()
+        if self._tls is not None and not self._tls.handshake_complete:
+            self._tls.receive_eof()
+            self._finish_handshake(self._tls)
+        else:
+            self._host.eof_received()
 
     def pause_writing(self) -> None:
         """Have senders wait."""
-        self.writing_paused = True
+        self._output_full = True
+        self._update_writing()
 
     def resume_writing(self) -> None:
         """Let senders go on."""
-        self.writing_paused = False
-        self.writable.notify()
-        self._host.writing_resumed()
+        self._output_full = False
+        self._update_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the loss, after what the peer still said."""
@@ -231,22 +271,51 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         if not self._closing:
             if exc is not None:
                 self._read_rest()
-            if isinstance(exc, OSError):
+            if self._tls is not None and not self._tls.handshake_complete:
+                self._tls.receive_eof()
+                self._finish_handshake(self._tls)
+            elif isinstance(exc, OSError):
                 self._host.connection_failed(exc)
             else:
                 self._host.eof_received()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.writing_paused = False
         self.writable.notify()
         self._closed.notify()
 
+    # Inside
+
+    def _received(self, data: bytes | memoryview) -> None:
+        tls = self._tls
+        if tls is None:
+            self._host.data_received(bytes(data))
+        elif tls.handshake_complete:
+            self._ciphertext_received(tls, data)
+        else:
+            early = tls.receive(data)
+            self._write_ciphertext(tls.data_to_send())
+            self._finish_handshake(tls)
+            if early:
+                self._host.data_received(early)
+
+    def _finish_handshake(self, tls: TLSStream) -> None:
+        """Tell `open` if the TLS handshake is over."""
+        handshake = self._handshake
+        if handshake is None or handshake.done():
+            return
+        if tls.error is not None:
+            handshake.set_exception(tls.error)
+        elif tls.handshake_complete:
+            handshake.set_result(None)
+
     def _read_rest(self) -> None:
         """Read what arrived before a write failed: asyncio gives up reading then."""
-        transport = self._transport
-        if transport is None or transport.get_extra_info("ssl_object") is not None:
-            return
-        connected = transport.get_extra_info("socket")
+        assert self._transport is not None, "it has just been lost"
+        connected = self._transport.get_extra_info("socket")
         try:
-            while data := os.read(connected.fileno(), READ_SIZE):
-                self._host.data_received(data)
+            while not self._closing and (data := os.read(connected.fileno(), READ_SIZE)):
+                self._received(data)
         except OSError:
             return

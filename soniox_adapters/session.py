@@ -134,18 +134,24 @@ class Inbox:
 
         Raises the error that ended the stream, after every message before it was returned.
         """
+        result = self.take_message()
+        if result is None:
+            self._end()
+        return result
+
+    def take_message(self) -> Result | None:
+        """Return the next message, or None if none waits or the stream is at its end."""
         results = self._results
-        if results and not self._ended:
-            result = results.popleft()
-            self._flow.message_taken(message_memory(result.raw))
-            self.last_message = message = result.message
-            if message is self._last:
-                self._ended = True
-            elif not results:
-                self.ready = self._closed is not None
-            return result
-        self._end()
-        return None
+        if not results or self._ended:
+            return None
+        result = results.popleft()
+        self._flow.message_taken(message_memory(result.raw))
+        self.last_message = message = result.message
+        if message is self._last:
+            self._ended = True
+        elif not results:
+            self.ready = self._closed is not None
+        return result
 
     def _end(self) -> None:
         """Raise the error that ended the stream, if it is to be raised."""

@@ -261,6 +261,17 @@ def serve(
             help="Key that clients must send; without it, everyone is let in.",
         ),
     ] = None,
+    max_streams: Annotated[
+        int | None,
+        typer.Option(
+            "--max-streams",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Streams at once, others are refused; by default 4 with pocketsphinx, which needs "
+            "130 MB for each, else any number.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the protocol of Soniox on this machine.
 
@@ -271,7 +282,12 @@ def serve(
         raise typer.BadParameter("--script needs the scripted recognizer, not pocketsphinx")
     with _errors_reported():
         run_serve(
-            host=host, port=port, recognizer=recognizer, script=script, api_key=api_key or None
+            host=host,
+            port=port,
+            recognizer=recognizer,
+            script=script,
+            api_key=api_key or None,
+            max_streams=max_streams,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 from collections.abc import Generator
@@ -35,6 +36,7 @@ def run_serve(
     recognizer: RecognizerChoice | None = None,
     script: Path | None = None,
     api_key: str | None = None,
+    max_streams: int | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
@@ -44,19 +46,21 @@ def run_serve(
         recognizer: What turns audio into text; None for pocketsphinx where it is installed.
         script: What a scripted recognizer plays, which is then used whatever `recognizer` is.
         api_key: Key that clients must send; None lets everyone in.
+        max_streams: Streams at once; None for the default of the server.
 
     Raises `SonioxError` if an argument cannot be used, or the server cannot listen.
     """
+    make_server = functools.partial(
+        LocalServer, host=host, port=port, api_key=api_key, max_streams=max_streams or "auto"
+    )
     if script is not None:
-        server = LocalServer(
-            recognizer=scripted(load_script(script)), host=host, port=port, api_key=api_key
-        )
+        server = make_server(recognizer=scripted(load_script(script)))
         name = f"script {script.name}"
     else:
         if recognizer is None:
             installed = pocketsphinx_installed()
             recognizer = RecognizerChoice.POCKETSPHINX if installed else RecognizerChoice.SCRIPTED
-        server = LocalServer(recognizer=recognizer.value, host=host, port=port, api_key=api_key)
+        server = make_server(recognizer=recognizer.value)
         name = recognizer.value
     with _clients_reported():
         asyncio.run(_serve(server, name))

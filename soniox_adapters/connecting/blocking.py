@@ -105,7 +105,7 @@ class Connecting:
                     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
                     context = client_context(ssl_context)
-                    connected = self._secure(connected, context, endpoint.host)
+                    connected = self._secure(connected, context, endpoint.server_hostname)
                 self._check()
             except BaseException:
                 connected.close()

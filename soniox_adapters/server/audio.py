@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from soniox_adapters.audio import wav
-from soniox_adapters.server.recognizer import AudioDecodeError, import_local_package
+from soniox_adapters.server.container import (
+    DECODABLE,
+    SIGNATURE_BYTES,
+    ContainerReader,
+    container_of,
+)
+from soniox_adapters.server.recognizer import (
+    AudioDecodeError,
+    HeaderAwaitedError,
+    import_local_package,
+)
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
 if TYPE_CHECKING:
@@ -24,6 +34,12 @@ OUTPUT_SAMPLE_RATE = 16_000
 
 _SAMPLE_RATES = range(1_000, 768_001)
 """Beyond these a sample rate is a mistake, and resampling from it would need absurd filters."""
+
+_CHANNELS = range(1, 33)
+"""Beyond these a number of channels is a mistake, and a block of audio would take gigabytes."""
+
+_MAX_CONTAINER_SECONDS = 30 * 60
+"""Audio of a container, which is recognized in one go. A small file may hold days of silence."""
 
 _BLOCKS_PER_SECOND = 100
 """Audio is converted in blocks of 10 ms: single samples would drown in the cost of each call."""
@@ -61,7 +77,7 @@ class AudioLayout:
     def of_config(cls, config: RealtimeSTTConfig) -> AudioLayout | None:
         """Return the layout that a configuration declares; None for containers and `auto`.
 
-        Raises `SonioxValidationError` for a sample rate that no audio has.
+        Raises `SonioxValidationError` for a sample rate or channels that no audio has.
         """
         if config.sample_rate is None or config.num_channels is None:
             return None
@@ -73,8 +89,7 @@ class AudioLayout:
                 return None
             encoding = {"s": "signed", "u": "unsigned", "f": "float"}[match[1]]
             sample_bytes, big_endian = int(match[2]) // 8, match[3] == "be"
-        if config.sample_rate not in _SAMPLE_RATES:
-            raise SonioxValidationError(_bad_sample_rate(config.sample_rate))
+        _check_dimensions(config.sample_rate, config.num_channels)
         return cls(
             cast("Encoding", encoding),
             sample_bytes,
@@ -87,58 +102,120 @@ class AudioLayout:
 class AudioDecoder:
     """Turns declared audio into 16 kHz, mono, signed 16-bit little-endian PCM, piece by piece.
 
-    Decodes every raw format of the protocol, `wav`, and `auto` if the audio has a WAV header.
-    Several channels are mixed to one by their mean. The audio may be cut anywhere; the cuts do
-    not change the output, which lags behind by the resampler's delay (about 0.1 s at most).
+    Decodes every raw format of the protocol and `wav` as they arrive, and `aiff`, `flac`, `mp3` and
+    `ogg` once they are complete; `auto` finds out which it is. Several channels are mixed to one by
+    their mean. The audio may be cut anywhere; the cuts do not change the output, which lags behind
+    by the resampler's delay (about 0.1 s at most).
 
-    Raises `SonioxValidationError` for another container or an absurd sample rate, and, if the
-    audio has to be converted, when the packages of the `local` extra are not installed.
+    Raises `SonioxValidationError` for another container, for a sample rate or channels that no
+    audio has, and, if the audio has to be converted, when the packages of the `local` extra are not
+    installed.
     """
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
         self._wav: WavReader | None = None
+        self._container: ContainerReader | None = None
         self._converter: _Converter | None = None
+        # With `auto`: what has come until it is enough to tell the format.
+        self._start: bytes | None = None
         self._pending = bytearray()
         layout = AudioLayout.of_config(config)
         if layout is not None:
             self._converter = _Converter(layout)
-        elif config.audio_format in {"wav", "auto"}:
-            self._wav = WavReader(config.audio_format)
+        elif config.audio_format == "auto":
+            self._start = b""
         else:
-            raise SonioxValidationError(
-                f"audio_format {config.audio_format!r} cannot be decoded offline; send 'wav', "
-                "'auto' with audio that has a WAV header, or a raw format such as 'pcm_s16le'"
-            )
+            self._begin(config.audio_format)
 
     def decode(self, audio: bytes) -> bytes:
         """Take the next piece of audio and return what can be decoded by now.
 
-        Raises `AudioDecodeError` if the audio is not what was declared, or if the format that a
-        WAV header announces cannot be decoded here.
+        Raises `AudioDecodeError` if the audio is not what was declared, or cannot be decoded here.
         """
+        if self._start is not None:
+            self._start += audio
+            if len(self._start) < SIGNATURE_BYTES:
+                return b""
+            audio = self._detect(self._start)
+        if self._container is not None:
+            self._container.feed(audio)
+            return b""
         if self._wav is not None:
             audio = self._wav.feed(audio)
-            if self._converter is None:
-                self._converter = self._converter_of_header(self._wav)
+            if self._converter is None and self._wav.layout is not None:
+                self._converter = _converter_of_header(self._wav.layout)
         if self._converter is None:
             return b""
         self._pending += audio
         return self._convert_pending(self._converter.block_bytes)
 
-    def flush(self) -> bytes:
-        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+    def settle(self) -> bytes:
+        """Return everything that can be decoded of the audio so far, without the resampler's delay.
 
-        Raises `AudioDecodeError` if the audio ended inside its WAV header. To be called once.
+        More audio may follow; it is decoded as if it began a recording.
         """
         if self._converter is None:
-            if self._wav is not None and self._wav.received_bytes > 0:
-                raise AudioDecodeError(
-                    f"the audio ended after {self._wav.received_bytes} bytes, before its WAV "
-                    "header was complete"
-                )
             return b""
         rest = self._convert_pending(self._converter.layout.bytes_per_frame)
         return rest + self._converter.flush()
+
+    def flush(self) -> bytes:
+        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+
+        Raises `AudioDecodeError` if the audio ended inside its header, or is a container that
+        cannot be decoded. To be called once.
+        """
+        if self._container is not None:
+            return self._decode_container(self._container)
+        if self._converter is None:
+            received = len(self._start or b"") if self._wav is None else self._wav.received_bytes
+            if received:
+                raise AudioDecodeError(
+                    f"Audio decode error (the audio ended after {received} bytes, before its "
+                    "header was complete)"
+                )
+            return b""
+        return self.settle()
+
+    def _detect(self, start: bytes) -> bytes:
+        """Begin to decode audio whose container its start tells, and return that start."""
+        container = container_of(start)
+        if container is None:
+            raise HeaderAwaitedError(start[:SIGNATURE_BYTES])
+        self._start = None
+        try:
+            self._begin(container)
+        except SonioxValidationError as error:
+            # A factory's error came too late here: the format is known only once audio flows.
+            raise AudioDecodeError(str(error)) from error
+        return start
+
+    def _begin(self, container: str) -> None:
+        if container == "wav":
+            self._wav = WavReader()
+        elif container in DECODABLE:
+            self._container = ContainerReader(container)
+        else:
+            raise SonioxValidationError(
+                f"Invalid audio data format: {container} (this server decodes wav, "
+                f"{', '.join(DECODABLE)} and raw formats such as pcm_s16le)"
+            )
+
+    def _decode_container(self, container: ContainerReader) -> bytes:
+        if not container.received_bytes:
+            return b""
+        converter: _Converter | None = None
+        output = bytearray()
+        for sample_rate, channels, frames in container.blocks():
+            if converter is None:
+                layout = AudioLayout("float", 4, False, sample_rate, channels)
+                converter = _converter_of_header(layout)
+            output += converter.convert(frames)
+            if len(output) > _MAX_CONTAINER_SECONDS * OUTPUT_SAMPLE_RATE * 2:
+                raise AudioDecodeError("Audio is too long.")
+        if converter is not None:
+            output += converter.flush()
+        return bytes(output)
 
     def _convert_pending(self, unit_bytes: int) -> bytes:
         assert self._converter is not None, "the layout is known once there is pending audio"
@@ -149,15 +226,12 @@ class AudioDecoder:
         del self._pending[:usable]
         return self._converter.convert(frames)
 
-    @staticmethod
-    def _converter_of_header(wav: WavReader) -> _Converter | None:
-        if wav.layout is None:
-            return None
-        try:
-            return _Converter(wav.layout)
-        except SonioxValidationError as error:
-            # A factory's error came too late here: the header is known only once audio flows.
-            raise AudioDecodeError(str(error)) from error
+
+def _converter_of_header(layout: AudioLayout) -> _Converter:
+    try:
+        return _Converter(layout)
+    except SonioxValidationError as error:
+        raise AudioDecodeError(str(error)) from error
 
 
 class WavReader(wav.WavReader):
@@ -199,6 +273,7 @@ class _Converter:
     """Whole frames of one layout to 16 kHz mono s16le."""
 
     def __init__(self, layout: AudioLayout) -> None:
+        _check_dimensions(layout.sample_rate, layout.channels)
         self.layout = layout
         self.block_bytes = layout.bytes_per_frame * (layout.sample_rate // _BLOCKS_PER_SECOND)
         self._numpy: Any = None
@@ -207,11 +282,7 @@ class _Converter:
         if layout == AudioLayout("signed", 2, False, OUTPUT_SAMPLE_RATE, 1):
             return
         self._numpy = import_local_package("numpy")
-        if layout.sample_rate != OUTPUT_SAMPLE_RATE:
-            soxr = import_local_package("soxr")
-            self._resampler = soxr.ResampleStream(
-                layout.sample_rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32"
-            )
+        self._resampler = self._new_resampler()
         if layout.encoding in {"mulaw", "alaw"}:
             self._samples_of_codes = _samples_of_codes(layout.encoding)
 
@@ -227,7 +298,17 @@ class _Converter:
         if self._resampler is None:
             return b""
         nothing = self._numpy.zeros(0, dtype="float32")
-        return self._as_16_bit(self._resampler.resample_chunk(nothing, last=True))
+        rest = self._resampler.resample_chunk(nothing, last=True)
+        self._resampler = self._new_resampler()
+        return self._as_16_bit(rest)
+
+    def _new_resampler(self) -> _Resampler | None:
+        rate = self.layout.sample_rate
+        if rate == OUTPUT_SAMPLE_RATE:
+            return None
+        soxr = import_local_package("soxr")
+        resampler: _Resampler = soxr.ResampleStream(rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32")
+        return resampler
 
     def _mixed_to_mono(self, frames: bytes) -> _Samples:
         samples = self._samples(frames).reshape(-1, self.layout.channels)
@@ -306,6 +387,16 @@ def _layout_of_wav(declared: wav.WavFormat) -> AudioLayout:
     if declared.sample_rate not in _SAMPLE_RATES:
         raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(declared.sample_rate)}")
     return AudioLayout(encoding, sample_bytes, False, declared.sample_rate, declared.channels)
+
+
+def _check_dimensions(sample_rate: int, channels: int) -> None:
+    if sample_rate not in _SAMPLE_RATES:
+        raise SonioxValidationError(_bad_sample_rate(sample_rate))
+    if channels not in _CHANNELS:
+        raise SonioxValidationError(
+            f"num_channels {channels} is not a usable number; expected "
+            f"{_CHANNELS.start} to {_CHANNELS.stop - 1}"
+        )
 
 
 def _bad_sample_rate(sample_rate: int) -> str:

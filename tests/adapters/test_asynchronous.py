@@ -19,11 +19,12 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxError,
     SonioxStateError,
+    SonioxTimeoutError,
     Timer,
 )
 from soniox_adapters.async_transport import (
     AsyncTransport,
-    event_loop_clock,
+    current_event_loop,
     make_signal,
     running_library,
 )
@@ -61,7 +62,7 @@ async def test_running_library(anyio_backend: str) -> None:
 
 async def test_clock_is_that_of_the_library(anyio_backend: str) -> None:
     expected = trio.current_time() if anyio_backend == "trio" else asyncio.get_running_loop().time()
-    assert abs(event_loop_clock()() - expected) < PATIENCE
+    assert abs(current_event_loop().clock() - expected) < PATIENCE
 
 
 def test_outside_of_an_event_loop() -> None:
@@ -295,6 +296,26 @@ async def test_reading_on_makes_a_pong_due_again(monkeypatch: pytest.MonkeyPatch
             while session._flow.full:
                 await session.receive_event()
             assert deadlines[-1] == machine.next_timeout() == machine._timers._deadlines[Timer.PONG]
+
+
+async def test_dead_server_is_noticed_by_a_sender_whose_calls_time_out() -> None:
+    """A deadline that began anew with every repeated call would never come."""
+
+    def dead(peer: Peer) -> None:
+        peer.start()
+        peer.hold()
+
+    async def send_on(session: AsyncRealtimeSTTSession) -> None:
+        while True:
+            with anyio.move_on_after(0.2):
+                await session.send_byte_chunk(bytes(60_000))
+
+    options = {"ping_interval_sec": 0.3, "ping_timeout_sec": 0.7}
+    async with entered(dead, **options) as (session, _):
+        with anyio.fail_after(PATIENCE):
+            with pytest.raises(SonioxTimeoutError):
+                await send_on(session)
+        assert session.outcome is Outcome.LOST
 
 
 async def test_waiting_senders_are_told_of_a_lost_connection() -> None:

@@ -8,10 +8,13 @@ import sys
 from dataclasses import replace
 from typing import Any, cast
 
+import anyio
 import pytest
 
+import soniox_adapters.asyncio_transport
 from soniox_adapters.asyncio_transport import AsyncioTransport
 from tests.support.adapter_hosts import Notes, connect_options, opened_on_a_socket
+from tests.support.adapter_server import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +139,91 @@ async def test_write_that_fails_while_there_is_nothing_to_read() -> None:
         await notes.wait_for(lambda: notes.failure is not None)
         assert notes.data == b""
         await transport.wait_closed()
+
+
+async def test_nothing_is_written_to_a_connection_that_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """asyncio would log a warning for each chunk, before it tells of the loss."""
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
+        far.close()
+        for _ in range(50):
+            transport.write(b"too late")
+            transport.write_buffers([b"too", b"late"])
+        await notes.wait_for(lambda: notes.failure is not None)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_last_bytes_are_sent_before_it_closes(loop: str) -> None:
+    """A close frame, for example; some event loops write only at their next turn."""
+    if loop == "uvloop" and sys.platform == "win32":
+        pytest.skip("uvloop does not run here")
+
+    async def use() -> None:
+        async with opened_on_a_socket(AsyncioTransport) as (transport, _, far):
+            transport.write(b"farewell")
+            transport.close()
+            await transport.wait_closed()
+            assert far.recv(100) == b"farewell"
+            assert far.recv(100) == b""
+
+    anyio.run(use, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
+
+
+async def test_closing_is_bounded_if_the_last_bytes_are_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(soniox_adapters.asyncio_transport, "CLOSE_GRACE", 0.05)
+    near, far = socket.socketpair()
+    for one in (near, far):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    transport = AsyncioTransport(Notes().host)
+    await transport.open(connect_options(near))
+    assert transport._transport is not None
+    with far:
+        while not transport._transport.get_write_buffer_size():
+            transport.write(bytes(1000))
+        assert not transport.writing_paused
+        async with anyio.create_task_group() as group:
+            with anyio.fail_after(PATIENCE):
+                transport.close()
+                await transport.wait_closed()
+            group.cancel_scope.cancel()
+    assert near.fileno() == -1
+
+
+async def test_a_writer_waits_while_tls_cannot_encrypt() -> None:
+    """In a renegotiation, which only the peer's answer ends."""
+
+    class Blocked:
+        blocked = True
+        ended = False
+        error = None
+        handshake_complete = True
+
+        def send(self, data: bytes) -> bytes:
+            return b""
+
+        def receive(self, data: bytes) -> bytes:
+            self.blocked = False
+            return b""
+
+        def data_to_send(self) -> bytes:
+            return b"the data"
+
+        def close(self) -> None:
+            pass
+
+    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
+        transport._tls = cast("Any", Blocked())
+        transport.write(b"the data")
+        assert transport.writing_paused
+        far.sendall(b"the peer's part")
+        await notes.wait_for(lambda: notes.resumed == 1)
+        assert not transport.writing_paused
+        assert far.recv(100) == b"the data"
 
 
 async def test_closed_while_it_opens() -> None:

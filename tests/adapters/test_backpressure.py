@@ -17,7 +17,12 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxStateError,
 )
-from soniox_adapters.flow_control import MAX_WAITING_MESSAGES, message_memory
+from soniox_adapters.flow_control import (
+    CLOSING_MEMORY,
+    FULL_MEMORY,
+    MAX_WAITING_MESSAGES,
+    message_memory,
+)
 from tests.support import core_frames as frames
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
@@ -329,3 +334,27 @@ def test_close_is_bounded_while_the_server_neither_reads_nor_stops(kind: Kind) -
         driver.close()
         assert isinstance(sender.exception(PATIENCE), (SonioxStateError, SonioxRealtimeError))
         assert driver.outcome in {Outcome.CLOSED_LOCALLY, Outcome.LOST}
+
+
+@pytest.mark.parametrize("with_sender", [False, True], ids=["alone", "with-blocked-sender"])
+def test_memory_is_bounded_during_a_close(kind: Kind, with_sender: bool) -> None:
+    """Small messages take far more memory than their text is long."""
+
+    def floods(peer: Peer) -> None:
+        peer.start()
+        peer.wait_until_readable()
+        while True:
+            peer.send(frames.text('{"tokens":[]}') * 2000)
+
+    with narrow(kind, floods, close_timeout_sec=PATIENCE) as (driver, peer):
+        if with_sender:
+            sender = driver.start("send_byte_chunk", LARGE_CHUNK)
+            peer.wait_until_readable()
+        else:
+            driver.send(b"audio")
+        closing = driver.start("close")
+        closing.result(PATIENCE)
+        if with_sender:
+            assert isinstance(sender.exception(PATIENCE), SonioxRealtimeError)
+        flow = driver.session._flow
+        assert flow.waiting_memory <= FULL_MEMORY + 2 * CLOSING_MEMORY

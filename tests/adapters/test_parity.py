@@ -54,7 +54,8 @@ def without_async(annotation: object) -> object:
         return annotation
     return (
         annotation.replace("AsyncIterable[AudioChunk] | ", "")
-        .replace("AsyncIterator[", "Iterator[")
+        # It can be closed, as the generators of other libraries can.
+        .replace("AsyncGenerator[RealtimeEvent, None]", "Iterator[RealtimeEvent]")
         .replace("Awaitable[None]", "None")
     )
 

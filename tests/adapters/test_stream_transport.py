@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -16,11 +15,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-from typing_extensions import override
 
 import soniox_adapters.stream_transport
-from soniox_adapters.socket_stream import READ_SIZE, SocketStream
-from soniox_adapters.stream_transport import StreamTransport, _continue_handshake, _TrioSocket
+from soniox_adapters.byte_streams import TrioSocket
+from soniox_adapters.stream_transport import StreamTransport
 from tests.support.adapter_hosts import Notes, connect_options, opened_on_a_socket
 from tests.support.adapter_server import PATIENCE
 
@@ -383,118 +381,11 @@ async def test_tls_in_both_directions_at_once(
     assert notes.data == expected
 
 
-class ReluctantStream(SocketStream):
-    """Wants the other direction first, as TLS may, until the socket is ready for it."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        super().__init__(connected)
-        self.reads_refused = self.writes_refused = 0
-
-    @override
-    def read(self, size: int = READ_SIZE) -> bytes | None:
-        if self.reads_refused:
-            self.reads_refused -= 1
-            self.read_waits_for_write = True
-            return None
-        return super().read(size)
-
-    @override
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        if self.writes_refused:
-            self.writes_refused -= 1
-            self.write_waits_for_read = True
-            return 0
-        return super().write(data)
-
-
-@pytest.fixture
-def reluctant() -> Iterator[tuple[_TrioSocket, ReluctantStream, socket.socket]]:
-    """A socket for trio whose TLS is reluctant, that TLS, and the other end."""
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.settimeout(PATIENCE)
-    stream = _TrioSocket(near)
-    stream._stream = double = ReluctantStream(near)
-    yield stream, double, far
-    near.close()
-    far.close()
-
-
-Reluctant = tuple[_TrioSocket, ReluctantStream, socket.socket]
-
-
-@on_trio
-async def test_tls_read_that_has_to_write_waits_for_room(reluctant: Reluctant) -> None:
-    stream, double, far = reluctant
-    double.reads_refused = 2
-    far.sendall(b"data")
-    with anyio.fail_after(PATIENCE):
-        assert await stream.receive() == b"data"
-    assert not double.reads_refused
-
-
-@on_trio
-async def test_tls_write_that_has_to_read_waits_for_input(reluctant: Reluctant) -> None:
-    stream, double, far = reluctant
-    double.writes_refused = 1
-    with anyio.move_on_after(0.05) as scope:
-        await stream.send(b"data")
-    assert scope.cancelled_caught, "there is room, but that does not help"
-    double.writes_refused = 1
-    far.sendall(b"x")
-    with anyio.fail_after(PATIENCE):
-        await stream.send(b"data")
-    assert far.recv(100) == b"data"
-
-
-@on_trio
-async def test_two_that_wait_for_the_same(reluctant: Reluctant) -> None:
-    """A reader waits for input, and a writer whose TLS has to read does too."""
-    stream, double, far = reluctant
-    double.writes_refused = 3
-    received: list[bytes] = []
-
-    async def receive() -> None:
-        received.append(await stream.receive())
-
-    with anyio.fail_after(PATIENCE):
-        async with anyio.create_task_group() as group:
-            group.start_soon(receive)
-            await anyio.wait_all_tasks_blocked()
-            await stream.send(b"data")
-            assert received == [], "the reader waited all the while"
-            assert far.recv(100) == b"data"
-            far.sendall(b"answer")
-    assert received == [b"answer"]
-
-
-@on_trio
-async def test_two_that_wait_for_room(reluctant: Reluctant) -> None:
-    """A writer waits for room, and a reader whose TLS has to write does too."""
-    stream, double, far = reluctant
-    size = 4 << 20
-    received: list[bytes] = []
-
-    async def receive() -> None:
-        received.append(await stream.receive())
-
-    with anyio.fail_after(PATIENCE):
-        async with anyio.create_task_group() as group:
-            group.start_soon(stream.send, bytes(size))
-            await anyio.wait_all_tasks_blocked()
-            double.reads_refused = 3
-            group.start_soon(receive)
-            await anyio.sleep(0.05)
-            far.sendall(b"data")
-            assert len(await received_by(far, size)) == size
-    assert received == [b"data"]
-
-
 @on_trio
 async def test_closing_a_socket_wakes_who_waits_for_it() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
-    stream = _TrioSocket(near)
+    stream = TrioSocket(near)
     failures: list[type[Exception]] = []
 
     async def receive() -> None:
@@ -509,54 +400,3 @@ async def test_closing_a_socket_wakes_who_waits_for_it() -> None:
             await anyio.wait_all_tasks_blocked()
             await stream.close()
     assert failures == [trio.ClosedResourceError]
-
-
-class SlowHandshake:
-    """Needs several steps, some to read and some to write."""
-
-    def __init__(self, *steps: Exception) -> None:
-        self.steps = list(steps)
-
-    def do_handshake(self) -> None:
-        if self.steps:
-            raise self.steps.pop(0)
-
-
-def test_what_a_handshake_waits_for() -> None:
-    secured = cast("Any", SlowHandshake(ssl.SSLWantReadError(), ssl.SSLWantWriteError()))
-    assert [_continue_handshake(secured) for _ in range(3)] == ["read", "write", None]
-    with pytest.raises(ssl.SSLCertVerificationError):
-        _continue_handshake(cast("Any", SlowHandshake(ssl.SSLCertVerificationError())))
-
-
-@on_trio
-async def test_a_handshake_that_finds_no_room_goes_on(
-    server_tls: ssl.SSLContext,
-    client_tls: ssl.SSLContext,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Once it is told to wait for room, which there is."""
-    go_on = _continue_handshake
-    awaited: list[str | None] = []
-
-    def tell(secured: ssl.SSLSocket) -> str | None:
-        awaited.append("write" if not awaited else go_on(secured))
-        return awaited[-1]
-
-    monkeypatch.setattr(soniox_adapters.stream_transport, "_continue_handshake", tell)
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.settimeout(PATIENCE)
-
-    def serve() -> None:
-        with server_tls.wrap_socket(far, server_side=True) as secured:
-            secured.sendall(b"welcome")
-
-    stream = _TrioSocket(near)
-    async with anyio.create_task_group() as group:
-        group.start_soon(anyio.to_thread.run_sync, serve)
-        await stream.handshake(client_tls, "localhost")
-        assert await stream.receive() == b"welcome"
-    await stream.close()
-    assert awaited[0] == "write"
-    assert awaited[-1] is None

@@ -329,15 +329,23 @@ def test_serve_takes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     script = tmp_path / "script.txt"
     assert run(["serve"]) == 0
     options = ["--host", "::1", "--port", "0", "--recognizer", "scripted", "--api-key", KEY]
-    assert run(["serve", *options, "--script", str(script)]) == 0
+    assert run(["serve", *options, "--script", str(script), "--max-streams", "9"]) == 0
     assert calls == [
-        {"host": "127.0.0.1", "port": 8765, "recognizer": None, "script": None, "api_key": None},
+        {
+            "host": "127.0.0.1",
+            "port": 8765,
+            "recognizer": None,
+            "script": None,
+            "api_key": None,
+            "max_streams": None,
+        },
         {
             "host": "::1",
             "port": 0,
             "recognizer": RecognizerChoice.SCRIPTED,
             "script": script,
             "api_key": KEY,
+            "max_streams": 9,
         },
     ]
 

@@ -164,7 +164,7 @@ def test_the_program_serves_any_client_until_it_is_stopped(number: int, tmp_path
             "soniox-rt: CLIENT connected",
             "soniox-rt: CLIENT has its whole transcript",
             "soniox-rt: CLIENT connected",
-            "soniox-rt: CLIENT failed: 401 unauthenticated: Incorrect API key",
+            "soniox-rt: CLIENT failed: 401 unauthenticated: Invalid API key.",
             "soniox-rt: CLIENT left after the error",
             "soniox-rt: CLIENT connected",
             "soniox-rt: CLIENT left before its transcript was complete",

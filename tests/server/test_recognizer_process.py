@@ -7,7 +7,9 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ class Parrot:
         os.write(1, b"libraries print\n")
         if audio == b"undecodable":
             raise AudioDecodeError("not audio")
+        if audio == b"hang":
+            time.sleep(60)
         if audio == b"die":
             os._exit(3)
         if audio == b"bug":
@@ -146,6 +150,25 @@ class TestOwnProcess:
         stream.close()
         with pytest.raises(AssertionError):
             stream.feed(b"")
+
+    def test_are_all_ended_at_once(self, parrots: OwnProcess) -> None:
+        at_work, between_calls = parrots(config()), parrots(config())
+        pids = [pid_of(at_work), pid_of(between_calls)]
+        with ThreadPoolExecutor() as executor:
+            call = executor.submit(at_work.feed, b"hang")
+            parrots.kill()
+            with pytest.raises(SonioxError, match="ended unexpectedly"):
+                call.result()
+        with pytest.raises(SonioxError, match="ended unexpectedly"):
+            between_calls.feed(b"")
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+        with pytest.raises(SonioxError, match="were ended"):
+            parrots(config())
+        at_work.close()
+        between_calls.close()
+        parrots.kill()
 
     def test_that_cannot_start_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -41,6 +41,8 @@ class Kind(Enum):
     TRIO = "trio"
     ASYNCIO_STREAM = "asyncio-anyio-stream"
     """On asyncio, over a stream of anyio that the user brings."""
+    UVLOOP = "uvloop"
+    """On asyncio with another event loop, for what depends on the loop."""
 
     @property
     def asynchronous(self) -> bool:
@@ -52,7 +54,7 @@ class Kind(Enum):
         return "trio" if self is Kind.TRIO else "asyncio"
 
 
-ALL_KINDS = tuple(Kind)
+ALL_KINDS = tuple(kind for kind in Kind if kind is not Kind.UVLOOP)
 
 
 def label(event: RealtimeEvent) -> str:
@@ -242,7 +244,8 @@ def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver
         return
     if kind is Kind.ASYNCIO_STREAM:
         options = {"transport": _connect_with_anyio, **options}
-    with anyio.from_thread.start_blocking_portal(kind.backend) as portal:
+    backend_options = {"use_uvloop": True} if kind is Kind.UVLOOP else {}
+    with anyio.from_thread.start_blocking_portal(kind.backend, backend_options) as portal:
         async_driver = _AsyncDriver(portal, url, **options)
         try:
             yield async_driver

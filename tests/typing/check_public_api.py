@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 
 from typing_extensions import assert_type
 
@@ -108,9 +109,11 @@ async def asynchronous(url: str, config: RealtimeSTTConfig) -> None:
         assert_type(await session.recv_bytes(), bytes)
         assert_type(session.parse_event(b"{}"), RealtimeEvent)
         assert_type(await session.receive_event(), RealtimeEvent | None)
-        assert_type(session.receive_events(), AsyncIterator[RealtimeEvent])
+        assert_type(session.receive_events(), AsyncGenerator[RealtimeEvent, None])
         async for event in session.receive_events():
             assert_type(event, RealtimeEvent)
+        async with aclosing(session.receive_events()) as events:
+            assert_type(await anext(events), RealtimeEvent)
         await session.handle_events(handle)
         await session.close()
         await session.abort()
