@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 from typing_extensions import override
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["AnyioStream", "ByteStream", "TrioSocket", "TrioStream", "as_os_error"]
 
 READ_SIZE: Final = 64 * 1024
+
+TURNS_TO_CLOSE: Final = 5
+"""Turns in which an event loop closes a socket that was shut down, and some to spare."""
 
 
 class ByteStream(ABC):
@@ -131,8 +135,13 @@ class AnyioStream(ByteStream):
             await anyio.aclose_forcefully(self._stream)
         finally:
             # Before anyio 4.16 a socket with unsent data stays open on asyncio until its peer
-            # reads: aclose is cancelled before it comes to aborting the transport.
+            # reads: aclose is cancelled before it comes to aborting the transport. Shut down,
+            # it is closed by the event loop in one of its next turns.
             self.abandon()
+            for _ in range(TURNS_TO_CLOSE):
+                if self._socket is None or self._socket.fileno() == -1:
+                    break
+                await anyio.lowlevel.checkpoint()
 
     @override
     def abandon(self) -> None:

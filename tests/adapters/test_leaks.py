@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import anyio
@@ -23,7 +23,7 @@ from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxE
 from soniox_adapters.ticker import ticker
 from tests.adapters.test_scenarios import DeliberateError, server_of
 from tests.support.adapter_scenarios import SCENARIOS, TIMES, Scenario, User
-from tests.support.adapter_server import PATIENCE, FakeServer
+from tests.support.adapter_server import PATIENCE, FakeServer, Peer
 from tests.support.core_messages import API_KEY, CONFIG
 
 SESSIONS: Final = 1000
@@ -141,8 +141,24 @@ async def run_async(url: str, scenario: Scenario) -> None:
             pass
 
 
-def batch(size: int) -> list[Scenario]:
-    return list(itertools.islice(itertools.cycle(SCENARIOS), size))
+class Batch:
+    """Scenarios one after the other, and the server's side of the one that is under way.
+
+    Connections are not counted to find it: a session whose time to connect is short may give up
+    before it has made any.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._current = SCENARIOS[0]
+
+    def __iter__(self) -> Iterator[Scenario]:
+        for scenario in itertools.islice(itertools.cycle(SCENARIOS), self._size):
+            self._current = scenario
+            yield scenario
+
+    def server(self, peer: Peer) -> None:
+        server_of(self._current)(peer)
 
 
 @pytest.fixture(autouse=True)
@@ -164,8 +180,8 @@ def test_blocking_sessions() -> None:
     others = len(ticker._heap)
 
     def run(size: int) -> None:
-        scenarios = batch(size)
-        with FakeServer(*map(server_of, scenarios)) as server:
+        scenarios = Batch(size)
+        with FakeServer(scenarios.server) as server:
             for scenario in scenarios:
                 run_blocking(server.url, scenario)
         wait_for_the_ticker(others)
@@ -177,8 +193,8 @@ def test_blocking_sessions() -> None:
 
 
 async def run_all(size: int) -> None:
-    scenarios = batch(size)
-    with FakeServer(*map(server_of, scenarios)) as server:
+    scenarios = Batch(size)
+    with FakeServer(scenarios.server) as server:
         for scenario in scenarios:
             await run_async(server.url, scenario)
 
