@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -155,53 +156,80 @@ def send_many(session: RealtimeSTTSession) -> None:
     session.send_bytes([b"audio"] * 3, finish=False)
 
 
+CALLS: Final[list[Callable[[RealtimeSTTSession], Any]]] = [
+    receive,
+    send,
+    send_large,
+    send_many,
+    RealtimeSTTSession.finish,
+    RealtimeSTTSession.finalize,
+    RealtimeSTTSession.close,
+    RealtimeSTTSession.abort,
+]
+
+
 # What is interrupted while Python finalises it, or drops it half made, only warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize(
-    "call",
-    [
-        enter,
-        receive,
-        send,
-        send_large,
-        send_many,
-        RealtimeSTTSession.finish,
-        RealtimeSTTSession.finalize,
-        RealtimeSTTSession.close,
-        RealtimeSTTSession.abort,
-    ],
-    ids=lambda call: call.__name__.strip("_"),
-)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__.strip("_"))
 def test_interrupted_at_every_point(
     call: Callable[[RealtimeSTTSession], Any], secure: bool, server_tls: Any, client_tls: Any
 ) -> None:
     tls = server_tls if secure else None
-    # Opening has hundreds of points, most of them in the standard library.
-    step = 7 if call is enter else 3 if secure else 1
-    with FakeServer(answers, tls=tls, host="localhost") as server:
-        other = make_session(server.url, ssl_context=client_tls)
-        # Imports what is imported on first need, and keeps the ticker's thread: an interruption
-        # inside `Thread.start` can leave its thread stuck, which only another one can make up for.
-        other.enter()
-        for point in range(0, 10_000, step):
+    with FakeServer(answers, tls=tls, host="localhost" if secure else "127.0.0.1") as server:
+
+        def connected() -> RealtimeSTTSession:
             session = make_session(server.url, ssl_context=client_tls)
-            if call is not enter:
-                session.enter()
-                server.peer(server.connections - 1).wait_until_said()
-            interruptor = Interruptor(point)
-            try:
-                with interruptor.at_work():
-                    call(session)
-            except InterruptionError:
-                assert interruptor.raised
-            check_usable_or_closed(session)
-            if not interruptor.raised:
-                other.close()
-                return
-        raise AssertionError("the call never ends")
+            session.enter()
+            server.peer(server.connections - 1).wait_until_said()
+            return session
+
+        interrupt_at_every_point(connected, call, step=3 if secure else 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_interrupted_at_every_point_of_entering() -> None:
+    """With a connected socket, because Python's own opening of one can be left half done.
+
+    An exception inside `socketpair` or `wrap_socket` loses a descriptor, one inside
+    `Thread.start` leaves the thread stuck.
+    """
+    with FakeServer(answers) as server:
+
+        def connected() -> RealtimeSTTSession:
+            given.append(socket.create_connection(("127.0.0.1", server.port)))
+            return make_session(server.url, transport=given[-1])
+
+        given: list[socket.socket] = []
+        interrupt_at_every_point(connected, enter, step=1)
+        for one in given:
+            one.close()
+
+
+def interrupt_at_every_point(
+    make: Callable[[], RealtimeSTTSession], call: Callable[[RealtimeSTTSession], Any], *, step: int
+) -> None:
+    """Interrupt a call at every point of it, each time with another session, and check each."""
+    # Imports what is imported on first need, and keeps the ticker's thread.
+    other = make()
+    if other.state is SessionState.IDLE:
+        other.enter()
+    for point in range(0, 10_000, step):
+        session = make()
+        interruptor = Interruptor(point)
+        try:
+            with interruptor.at_work():
+                call(session)
+        except InterruptionError:
+            assert interruptor.raised
+        check_usable_or_closed(session)
+        if not interruptor.raised:
+            other.close()
+            return
+    raise AssertionError("the call never ends")
 
 
 def test_interrupted_at_random() -> None:
