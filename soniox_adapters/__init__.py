@@ -7,6 +7,12 @@ import typing
 
 import soniox_proto
 from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
+from soniox_adapters.audio.pacing import (
+    stream_audio,
+    stream_audio_async,
+    throttle_audio,
+    throttle_audio_async,
+)
 from soniox_adapters.audio_thread import start_audio_thread
 from soniox_adapters.blocking import RealtimeSTTSession
 from soniox_adapters.client import (
@@ -16,12 +22,6 @@ from soniox_adapters.client import (
     RealtimeAPI,
     RealtimeSTTClient,
     SonioxClient,
-)
-from soniox_adapters.pacing import (
-    stream_audio,
-    stream_audio_async,
-    throttle_audio,
-    throttle_audio_async,
 )
 from soniox_adapters.rendering import render_tokens
 from soniox_proto import (

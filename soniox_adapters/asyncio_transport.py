@@ -118,7 +118,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     async def _open(self, options: ConnectOptions) -> None:
         endpoint, given = options.endpoint, options.transport
         if endpoint.secure:
-            self._tls = TLSStream(client_context(options.ssl_context), endpoint.host)
+            self._tls = TLSStream(client_context(options.ssl_context), endpoint.server_hostname)
             self._handshake = self._loop.create_future()
         if given is None:
             connected = await connect_on_asyncio(endpoint, options.proxy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -175,7 +176,7 @@ class _STTClientBase(Generic[_Session]):
     def connect(
         self,
         *,
-        config: RealtimeSTTConfig,
+        config: RealtimeSTTConfig | Mapping[str, Any],
         api_key: str | None = None,
         connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT,
         close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT,
@@ -195,7 +196,7 @@ class _STTClientBase(Generic[_Session]):
         """Return a new session, which connects when it is entered.
 
         Args:
-            config: Configuration of the stream.
+            config: Configuration of the stream, or a mapping of its fields.
             api_key: API key; by default the client's.
             connect_timeout_sec: Seconds for name resolution, TCP, TLS and upgrade together.
             close_timeout_sec: Seconds that closing waits for the server at most.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from soniox_adapters.connecting.options import check_connect_options
 from soniox_adapters.connecting.proxy import ProxyOption, find_proxy
@@ -35,6 +35,7 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_proto.errors import fresh
 from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_CONNECT_TIMEOUT,
@@ -42,6 +43,7 @@ from soniox_proto.options import (
     DEFAULT_MAX_MESSAGE_SIZE,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
+    check_seconds,
 )
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class Inbox:
                 self._last = self._last or event.message
                 self._server_error = self._server_error or event.error
             elif type(event) is Closed:
-                self._closed = event
+                self._closed = self._closed or event
                 self.ready = True
             elif type(event) is Opened:
                 self.opened = True
@@ -156,10 +158,10 @@ class Inbox:
         closed = self._closed
         if not self._ended and closed is not None and closed.error is not None:
             if closed.outcome is not Outcome.SERVER_ERROR:
-                raise closed.error
+                raise fresh(closed.error)
             self._ended = True
         if self._server_error is not None and self._raise_on_error:
-            raise self._server_error
+            raise fresh(self._server_error)
 
 
 class SessionBase(ABC):
@@ -167,7 +169,7 @@ class SessionBase(ABC):
 
     Args:
         url: `ws://` or `wss://` URL of the service.
-        config: Configuration of the stream.
+        config: Configuration of the stream, or a mapping of its fields.
         api_key: API key; None sends none, for local servers.
         connect_timeout_sec: Seconds for name resolution, TCP, TLS and the upgrade together.
         close_timeout_sec: Seconds that `close()` waits for the server at most.
@@ -190,7 +192,8 @@ class SessionBase(ABC):
         transport: An open byte stream, or a function that opens one, instead of TCP.
 
     Raises:
-        SonioxValidationError: The URL, the key, a header or an option cannot be used.
+        SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
+            used.
     """
 
     _asynchronous: ClassVar[bool] = False
@@ -199,7 +202,7 @@ class SessionBase(ABC):
     def __init__(
         self,
         url: str,
-        config: RealtimeSTTConfig,
+        config: RealtimeSTTConfig | Mapping[str, Any],
         api_key: str | None = None,
         *,
         connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT,
@@ -225,12 +228,13 @@ class SessionBase(ABC):
             config,
             api_key=api_key,
             authentication=authentication,
-            connect_timeout=connect_timeout_sec,
-            close_timeout=close_timeout_sec,
-            keepalive_interval=keepalive_interval_sec,
-            ping_interval=ping_interval_sec,
-            ping_timeout=ping_timeout_sec,
-            finalize_timeout=finalize_timeout_sec,
+            # Checked here too, so that errors name the parameter that the user gave.
+            connect_timeout=check_seconds("connect_timeout_sec", connect_timeout_sec),
+            close_timeout=check_seconds("close_timeout_sec", close_timeout_sec),
+            keepalive_interval=check_seconds("keepalive_interval_sec", keepalive_interval_sec),
+            ping_interval=check_seconds("ping_interval_sec", ping_interval_sec),
+            ping_timeout=check_seconds("ping_timeout_sec", ping_timeout_sec),
+            finalize_timeout=check_seconds("finalize_timeout_sec", finalize_timeout_sec),
             max_message_size=max_message_size,
             additional_headers=additional_headers,
             compression=compression,
@@ -306,7 +310,10 @@ class SessionBase(ABC):
     def _require_opened(self) -> None:
         """Raise unless the session opened; one that is over by now still has its messages."""
         if not self._inbox.opened:
-            raise self._machine.error or SonioxStateError("the session was closed while connecting")
+            error = self._machine.error
+            if error is not None:
+                raise fresh(error)
+            raise SonioxStateError("the session was closed while connecting")
 
     def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
         """Abort the core, because of `cause` if there is one, and return its last events."""
@@ -353,7 +360,7 @@ class SessionBase(ABC):
         """Return what to raise to a sender whose session ended before its message was out."""
         error = self._machine.error
         if error is not None and self._machine.outcome is Outcome.LOST:
-            return error
+            return fresh(error)
         failure = SonioxStateError(
             f"the session ended before the message was sent: {error or 'it was closed'}"
         )

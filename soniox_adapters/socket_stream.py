@@ -20,10 +20,12 @@ MAX_BUFFERS: Final = 16
 class SocketStream:
     """Reads and writes without blocking. One thread at a time, but any number may `wait`."""
 
-    __slots__ = ("_socket", "read_waits_for_write", "write_waits_for_read")
+    __slots__ = ("_custom", "_socket", "read_waits_for_write", "write_waits_for_read")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # A class of the user's, whose methods may raise anything.
+        self._custom = type(connected) not in {socket.socket, ssl.SSLSocket}
         # TLS may have to write in order to read, and the other way (key updates).
         self.read_waits_for_write = False
         self.write_waits_for_read = False
@@ -33,14 +35,14 @@ class SocketStream:
         """Whether this is TLS."""
         return isinstance(self._socket, ssl.SSLSocket)
 
-    def read(self) -> bytes | None:
+    def read(self, size: int = READ_SIZE) -> bytes | None:
         """Return what has arrived, ``b""`` at the end of the stream, None if nothing has.
 
         Raises `OSError` when the connection failed.
         """
         self.read_waits_for_write = False
         try:
-            return self._socket.recv(READ_SIZE)
+            return self._socket.recv(size)
         except (BlockingIOError, ssl.SSLWantReadError, InterruptedError):
             return None
         except ssl.SSLWantWriteError:
@@ -49,12 +51,15 @@ class SocketStream:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             # Servers commonly leave out the closing alert; WebSocket has its own close frame.
             return b""
+        except Exception as error:
+            self._raise_custom(error)
+            raise
 
-    def has_more(self, data: bytes) -> bool:
-        """Return whether another read right after the one that gave `data` may give more."""
+    def has_more(self, data: bytes, size: int = READ_SIZE) -> bool:
+        """Return whether another read may give more, right after one of `size` gave `data`."""
         if isinstance(self._socket, ssl.SSLSocket):
             return self._socket.pending() > 0
-        return len(data) == READ_SIZE
+        return len(data) == size
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Write what fits and return how many bytes that was.
@@ -69,6 +74,9 @@ class SocketStream:
         except ssl.SSLWantReadError:
             self.write_waits_for_read = True
             return 0
+        except Exception as error:
+            self._raise_custom(error)
+            raise
 
     def write_buffers(self, buffers: Sequence[bytes]) -> int:
         """Do as `write` with all of the buffers, without joining them where that can be."""
@@ -80,6 +88,9 @@ class SocketStream:
             return self._socket.sendmsg(buffers[:MAX_BUFFERS])
         except (BlockingIOError, InterruptedError):
             return 0
+        except Exception as error:
+            self._raise_custom(error)
+            raise
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> bool:
         """Wait until reading or writing is worth another try, or `timeout` seconds passed.
@@ -90,8 +101,12 @@ class SocketStream:
         wait_write = (write and not self.write_waits_for_read) or (
             read and self.read_waits_for_write
         )
+        descriptor = self.fileno()
+        if descriptor < 0:
+            # Closed meanwhile, as the next read will find.
+            return read
         readable, writable = wait_for_descriptor(
-            self._socket.fileno(), read=wait_read, write=wait_write, timeout=timeout
+            descriptor, read=wait_read, write=wait_write, timeout=timeout
         )
         return read and (readable or (writable and self.read_waits_for_write))
 
@@ -104,11 +119,22 @@ class SocketStream:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        self._socket.close()
+        try:
+            self._socket.close()
+        except Exception:
+            if not self._custom:
+                raise
+            # The session is over, whatever the user's own class makes of that.
+            socket.socket.close(self._socket)
 
     def fileno(self) -> int:
-        """Return the descriptor, for a selector."""
+        """Return the descriptor, for a selector; -1 once it is closed."""
         return self._socket.fileno()
+
+    def _raise_custom(self, error: Exception) -> None:
+        """Raise whatever a class of the user's raised as a failure of the connection."""
+        if self._custom:
+            raise OSError(str(error) or repr(error)) from error
 
 
 if hasattr(select, "poll"):

@@ -135,7 +135,7 @@ class StreamTransport(AsyncTransport):
         if options.endpoint.secure and not secured:
             try:
                 await self._start_tls(
-                    stream, client_context(options.ssl_context), options.endpoint.host
+                    stream, client_context(options.ssl_context), options.endpoint.server_hostname
                 )
             except BaseException:
                 with suppress(Exception):

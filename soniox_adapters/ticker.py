@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 __all__ = ["Ticker", "ticker"]
@@ -27,33 +28,61 @@ class Ticker:
 
     The thread starts with the first object and ends after the last. Objects are held weakly: one
     that is forgotten is forgotten here too.
+
+    A signal handler may interrupt `schedule` at any point: by an exception, so the locks are of C,
+    which `with` never leaves locked, and the thread is taken for granted only while it is alive;
+    and by another `schedule`, so the lock is reentrant, and every line bears a call in between.
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        # Released to wake the thread.
+        self._bell = threading.Lock()
         self._heap: list[tuple[float, int, weakref.ref[Ticking]]] = []
         # Breaks ties, so that references are never compared.
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
     def schedule(self, ticking: Ticking, when: float) -> None:
         """Call `tick` at `when`, a time of `time.monotonic`, in seconds; later ones stay."""
-        with self._condition:
+        with self._lock:
             heapq.heappush(self._heap, (when, next(self._numbers), weakref.ref(ticking)))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="soniox-ticker", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="soniox-ticker", daemon=True)
+                self._thread = thread
+                thread.start()
             elif self._heap[0][0] == when:
-                self._condition.notify()
+                self._wake()
+
+    def forget_all(self) -> None:
+        """Forget every object; the thread ends."""
+        with self._lock:
+            self._heap.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):
+            self._bell.release()
 
     def _run(self) -> None:
-        while (due := self._next_due()) is not None:
+        while True:
+            due, delay = self._next_due()
+            if delay:
+                self._bell.acquire(timeout=min(delay, threading.TIMEOUT_MAX))
+                continue
+            if due is None:
+                return
             ticking = due()
             if ticking is not None:
                 try:
                     again = ticking.tick()
                 except Exception:
-                    # One session's failure is told, and is not the others'.
+                    # A failure of one session is reported, and the others go on.
                     again = None
                     threading.excepthook(
                         threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
@@ -63,15 +92,17 @@ class Ticker:
             # The thread keeps nothing alive while it waits.
             del ticking
 
-    def _next_due(self) -> weakref.ref[Ticking] | None:
-        with self._condition:
-            while self._heap:
-                delay = self._heap[0][0] - time.monotonic()
-                if delay <= 0:
-                    return heapq.heappop(self._heap)[2]
-                self._condition.wait(delay)
-            self._thread = None
-            return None
+    def _next_due(self) -> tuple[weakref.ref[Ticking] | None, float]:
+        """Return what is due, or else the seconds until something is; neither at the end."""
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                # One that was started by an interrupted call, and then replaced.
+                return None, 0.0
+            if not self._heap:
+                self._thread = None
+                return None, 0.0
+            delay = self._heap[0][0] - time.monotonic()
+            return (None, delay) if delay > 0 else (heapq.heappop(self._heap)[2], 0.0)
 
 
 ticker = Ticker()

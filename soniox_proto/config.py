@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -30,14 +33,15 @@ __all__ = [
     "StructuredContextTranslationTerm",
     "TranslationConfig",
     "TranslationType",
+    "checked_config",
     "describe_validation_error",
 ]
 
 MAX_CONTEXT_CHARACTERS = 10_000
 """Longest context that the service takes, all its texts together."""
 
-LanguageCode: TypeAlias = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
-"""ISO 639-1 two-letter language code, for example `en`."""
+LanguageCode: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_lower=True)]
+"""ISO 639-1 two-letter language code, for example `en`; capitals become small letters."""
 
 TranslationType: TypeAlias = Literal["one_way", "two_way"]
 """Into one language, or between two."""
@@ -73,6 +77,13 @@ RealtimeSTTRawFormat: TypeAlias = Literal[
 
 RealtimeSTTAudioFormat: TypeAlias = Literal["auto", RealtimeSTTHeaderFormat, RealtimeSTTRawFormat]
 """Every audio format of the realtime service."""
+
+_CURRENT_SPELLINGS: dict[str, str] = {
+    name.removeprefix("pcm_"): name
+    for name in get_args(RealtimeSTTRawFormat)
+    if name.startswith("pcm_")
+}
+"""The formats by their old names, `s16le` for `pcm_s16le`, which the service still takes."""
 
 _BYTES_PER_SAMPLE: dict[str, int] = {
     name: 1 if name in {"mulaw", "alaw"} else int("".join(filter(str.isdigit, name))) // 8
@@ -186,14 +197,19 @@ else:
 class RealtimeSTTConfig(_Model):
     """Configuration of one realtime transcription stream; it becomes the start message.
 
-    Raises `pydantic.ValidationError` (a `ValueError`) for values that the service would refuse.
     Fields left at None are not sent.
+
+    Values that the service would refuse raise `pydantic.ValidationError`, a `ValueError`, as with
+    the official client: it is pydantic's model. `validate_config`, and whatever takes a
+    configuration, raise `SonioxValidationError`, and so do they for one that was changed to
+    something invalid.
     """
 
     model: str
     """Model to use, for example `stt-rt-v5`."""
     audio_format: RealtimeSTTAudioFormat = "auto"
-    """Format of the audio; `auto` detects containers by their header."""
+    """Format of the audio; `auto` detects containers by their header. The old names of raw formats
+    (`s16le`) are taken too, and become the current ones (`pcm_s16le`)."""
     num_channels: Annotated[int, Field(ge=1)] | None = None
     """Number of channels; required for raw formats."""
     sample_rate: Annotated[int, Field(ge=1)] | None = None
@@ -222,6 +238,29 @@ class RealtimeSTTConfig(_Model):
     """Translation to add: a `TranslationConfig` or a dict of its fields."""
     client_reference_id: Annotated[str, Field(max_length=256)] | None = None
     """Free identifier for your own records, at most 256 characters."""
+    extra_fields: dict[str, Any] | None = None
+    """Fields of the start message that this version of the library does not know, by their names.
+    They are sent as they are, with values that JSON can hold. Any other unknown field is refused,
+    since it is nearly always a misspelt one."""
+
+    @field_validator("audio_format", mode="before")
+    @classmethod
+    def _current_spelling(cls, value: object) -> object:
+        return _CURRENT_SPELLINGS.get(value, value) if isinstance(value, str) else value
+
+    @field_validator("extra_fields")
+    @classmethod
+    def _extra_fields_are_unknown(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in fields or ():
+            if name in cls.model_fields:
+                raise ValueError(f"{name!r} is a field of its own: give it as such")
+            if name == "api_key":
+                raise ValueError("the API key is no part of the configuration")
+        try:
+            json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("the names and values must be such that JSON can hold them") from None
+        return fields
 
     @field_validator("language_hints")
     @classmethod
@@ -286,6 +325,29 @@ class RealtimeSTTConfig(_Model):
             return cls.model_validate(values)
         except ValidationError as error:
             raise SonioxValidationError(describe_validation_error(error)) from error
+
+
+def checked_config(config: object) -> RealtimeSTTConfig:
+    """Return a configuration, or a mapping of its fields, as a configuration that is valid now.
+
+    Raises `SonioxValidationError` for anything else.
+    """
+    if isinstance(config, RealtimeSTTConfig):
+        # It may have been changed since it was made.
+        try:
+            fields = config.model_dump(round_trip=True, warnings=False)
+        except ValueError:
+            raise SonioxValidationError(
+                f"invalid {type(config).__name__}: it has a value that JSON cannot hold"
+            ) from None
+        config.validate_config(fields)
+        return config
+    if isinstance(config, Mapping):
+        return RealtimeSTTConfig.validate_config(dict(cast("Mapping[str, Any]", config)))
+    raise SonioxValidationError(
+        f"config must be a RealtimeSTTConfig, or a mapping of its fields, not an object of type "
+        f"{type(config).__name__}"
+    )
 
 
 def describe_validation_error(error: ValidationError) -> str:

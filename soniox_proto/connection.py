@@ -17,7 +17,8 @@ The run-loop, for your own socket, pipe or event loop::
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from wsproto import ConnectionType
 
@@ -85,7 +86,7 @@ class RealtimeSTTConnection:
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
-        config: Configuration of the stream.
+        config: Configuration of the stream, or a mapping of its fields.
         api_key: API key, sent as `authentication` says; None sends none (local servers).
         authentication: `header` (default), `subprotocol` for temporary keys, or the deprecated
             `message`.
@@ -101,7 +102,8 @@ class RealtimeSTTConnection:
         compression: Offer permessage-deflate (RFC 7692); audio hardly compresses.
 
     Raises:
-        SonioxValidationError: The URL, the key, a header or an option cannot be used.
+        SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
+            used.
     """
 
     __slots__ = (
@@ -123,7 +125,7 @@ class RealtimeSTTConnection:
     def __init__(
         self,
         url: str,
-        config: RealtimeSTTConfig,
+        config: RealtimeSTTConfig | Mapping[str, Any],
         *,
         api_key: str | APIKey | None = None,
         authentication: str = Authentication.HEADER.value,
@@ -148,6 +150,7 @@ class RealtimeSTTConnection:
         self._protocol = RealtimeSTTProtocol(
             config,
             api_key=self._api_key if form is Authentication.MESSAGE else None,
+            hidden_key=self._api_key,
             connect_timeout=connect_timeout,
             close_timeout=close_timeout,
             keepalive_interval=keepalive_interval,
@@ -527,10 +530,10 @@ class RealtimeSTTConnection:
 
     def _redacted(self, text: str) -> str:
         """Return `text` of the server without the key: some servers echo the request."""
-        return text if self._api_key is None else self._api_key.redact(text.encode()).decode()
+        return text if self._api_key is None else self._api_key.redact(text)
 
     def _redacted_headers(self, headers: dict[str, str]) -> dict[str, str]:
-        return {name: self._redacted(value) for name, value in headers.items()}
+        return {self._redacted(name): self._redacted(value) for name, value in headers.items()}
 
 
 def _authentication(value: str) -> Authentication:

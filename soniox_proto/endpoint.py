@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import Final, NoReturn, TypeAlias, cast
-from urllib.parse import SplitResult, urlsplit
+from typing import AnyStr, Final, NoReturn, TypeAlias, cast
+from urllib.parse import SplitResult, quote, urlsplit
 
 from soniox_proto.errors import SonioxValidationError
 
@@ -52,6 +52,10 @@ _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
 # RFC 3986 section 3.2: urlsplit takes what stands before and behind the brackets as if it were not
 # there, so `[::1]evil` would be `::1`.
 _AUTHORITY = re.compile(r"(\[(?P<address>[^\[\]]*)\]|[^\[\]:]*)(:[0-9]*)?")
+
+# A key as short as this is a placeholder: the service's have 64 characters.
+_SHORT_KEY = 16
+_PLAIN_WORD = re.compile(r"[A-Za-z]+|.{1,3}")
 _HOST_LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 _RESERVED_HEADERS = frozenset(
@@ -86,12 +90,17 @@ class APIKey:
         (or a subprotocol) cannot hold.
         """
         text = value.reveal() if isinstance(value, APIKey) else value
-        allowed = _TOKEN if authentication is Authentication.SUBPROTOCOL else _HEADER_KEY
-        if not isinstance(text, str) or not allowed.fullmatch(text):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(text, str) or not _HEADER_KEY.fullmatch(text):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SonioxValidationError(
-                "the API key is empty or has characters that it cannot have when sent as "
-                f"{authentication.value}; expected visible ASCII without spaces or line ends: "
-                "was it copied with something around it?"
+                "the API key is empty or has characters that it cannot have; expected a str of "
+                "visible ASCII without spaces or line ends: was it copied with something around "
+                "it?"
+            )
+        if authentication is Authentication.SUBPROTOCOL and not _TOKEN.fullmatch(text):
+            raise SonioxValidationError(
+                "the API key has characters that it cannot have when sent as subprotocol, such as "
+                "the colon of the older temporary keys (temp:...); send it in the Authorization "
+                "header instead (authentication='header')"
             )
         return cls(text)
 
@@ -99,9 +108,26 @@ class APIKey:
         """Return the key itself."""
         return self._value
 
-    def redact(self, data: bytes) -> bytes:
-        """Return `data` without the key, for what a peer may have echoed."""
-        return data.replace(self._value.encode(), b"[API key]")
+    def redact(self, echo: AnyStr) -> AnyStr:
+        """Return `echo` without the key, for what a peer may have echoed.
+
+        Of keys shorter than 16 characters, which are placeholders such as `key-1`, only those
+        words that are the whole key are hidden; plain words such as `local` and up to three
+        characters are not. To hide them would garble what the peer had to say.
+        """
+        pattern = self._echo_pattern()
+        if isinstance(echo, str):
+            return re.sub(pattern, "[API key]", echo, flags=re.IGNORECASE)
+        return re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
+
+    def _echo_pattern(self) -> str:
+        spellings = {self._value, quote(self._value, safe="")}
+        pattern = "|".join(map(re.escape, sorted(spellings)))
+        if len(self._value) >= _SHORT_KEY:
+            return pattern
+        if _PLAIN_WORD.fullmatch(self._value):
+            return "(?!)"
+        return rf"(?<![0-9A-Za-z_-])(?:{pattern})(?![0-9A-Za-z_-])"
 
     def __repr__(self) -> str:
         return "APIKey('[hidden]')"
@@ -197,12 +223,13 @@ def check_headers(
 ) -> list[tuple[str, str]]:
     """Return additional headers as a list of pairs.
 
-    Raises `SonioxValidationError` for names and values that HTTP does not allow, and for headers
-    that the handshake sets itself. The message names no value: it may be a secret.
+    Raises `SonioxValidationError` for what is not made of pairs of str, for names and values that
+    HTTP does not allow, and for headers that the handshake sets itself. The message names no
+    value: it may be a secret.
     """
     if isinstance(headers, Mapping):
         headers = cast("Mapping[str, str]", headers).items()
-    pairs: list[tuple[str, str]] = list(headers or ())
+    pairs = [] if headers is None else _pairs(headers)
     for name, value in pairs:
         lower = name.lower()
         if not _TOKEN.fullmatch(name):
@@ -220,6 +247,30 @@ def check_headers(
                 "another form of authentication"
             )
     return pairs
+
+
+def _pairs(headers: object) -> list[tuple[str, str]]:
+    """Return headers of any kind as pairs of str; what is no such thing is refused."""
+    pairs: list[tuple[str, str]] = []
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        _refuse_headers(headers)
+    for pair in cast("Iterable[object]", headers):
+        if not isinstance(pair, (tuple, list)):
+            _refuse_headers(pair)
+        match cast("tuple[object, ...] | list[object]", pair):
+            case (str(name), str(value)):
+                pairs.append((name, value))
+            case items:
+                _refuse_headers(*items)
+    return pairs
+
+
+def _refuse_headers(*items: object) -> NoReturn:
+    kinds = " and ".join(type(item).__name__ for item in items[:3])
+    raise SonioxValidationError(
+        "additional_headers must be a mapping of str to str, or pairs of str "
+        f"(name, value); found {kinds or 'an empty pair'}"
+    )
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:

@@ -1,11 +1,21 @@
 """Every error of the library.
 
 Branch on the class, or on `SonioxServerError.error_type`; never on a message text.
+
+An error that is kept, to be raised whenever somebody asks, is raised as a `fresh` copy. Raising
+the same instance again would make its traceback longer each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final, TypeVar
+
+from soniox_proto.retrying import (
+    advice_on_close_code,
+    advice_on_error_message,
+    advice_on_status,
+)
 
 __all__ = [
     "SonioxAuthenticationError",
@@ -24,12 +34,11 @@ __all__ = [
     "SonioxStateError",
     "SonioxTimeoutError",
     "SonioxValidationError",
+    "fresh",
 ]
 
-RATE_LIMIT_DELAY = 10.0
-"""Seconds to wait after a 429: the service names no delay, and counts its limits per minute."""
-
-_RETRYABLE_STATUS_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_DESCRIPTION_LENGTH: Final = 1000
+"""Characters of the service's description that the text of an error quotes; a peer may send any."""
 
 
 class SonioxError(Exception):
@@ -63,12 +72,11 @@ class SonioxStateError(SonioxRealtimeError):
 class SonioxConnectionError(SonioxRealtimeError):
     """The connection could not be made, or was lost before the transcript was complete."""
 
-    retryable = True
-
     def __init__(
         self, message: str, *, close_code: int | None = None, reason: str | None = None
     ) -> None:
         super().__init__(message)
+        self.retryable = advice_on_close_code(close_code).retryable
         self.close_code = close_code
         """WebSocket close code (RFC 6455 section 7.4); 1006 without a close frame; None before
         the connection was open."""
@@ -94,9 +102,10 @@ class SonioxHandshakeError(SonioxConnectionError):
         """Headers of the answer, names in lower case."""
         self.body = body
         """Body of the answer, at most 64 KiB of it."""
-        self.retryable = status_code in _RETRYABLE_STATUS_CODES
+        self.retryable, self.retry_after = advice_on_status(status_code)
         if self.retryable:
-            self.retry_after = _delay_in_seconds(self.headers.get("retry-after"))
+            delay = _delay_in_seconds(self.headers.get("retry-after"))
+            self.retry_after = self.retry_after if delay is None else delay
 
 
 class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
@@ -133,6 +142,7 @@ class SonioxServerError(SonioxRealtimeError):
         more_info: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.retryable, self.retry_after = advice_on_error_message(error_code, error_type)
         self.error_code = error_code
         """Number of the error; the meaning of HTTP status codes."""
         self.error_type = error_type
@@ -154,15 +164,14 @@ class SonioxServerError(SonioxRealtimeError):
         more_info: str | None,
     ) -> SonioxServerError:
         """Return the error of the class that fits `error_type` and, failing that, `error_code`."""
-        error_class = _CLASS_OF_TYPE.get(error_type or "") or _CLASS_OF_CODE.get(
-            error_code or 0, SonioxServerError
+        error_class = _class_of(error_code, error_type)
+        name = "".join(
+            f" {_shortened(str(part))}" for part in (error_code, error_type) if part is not None
         )
-        name = " ".join(str(part) for part in (error_code, error_type) if part is not None)
-        text = (
-            f"the server ended the session with error {name}: {error_message or 'no description'}"
-        )
+        description = _shortened(error_message or "no description")
+        text = f"the server ended the session with error{name}: {description}"
         if request_id:
-            text += f" (request {request_id})"
+            text += f" (request {_shortened(request_id)})"
         return error_class(
             text,
             error_code=error_code,
@@ -188,48 +197,17 @@ class SonioxQuotaError(SonioxServerError):
 class SonioxRateLimitError(SonioxServerError):
     """Too many requests, or too many at once (429)."""
 
-    retryable = True
-    retry_after = RATE_LIMIT_DELAY
-
 
 class SonioxServerTimeoutError(SonioxServerError):
     """The start message or the audio came too late or too slowly (408)."""
 
-    retryable = True
-
 
 class SonioxServiceUnavailableError(SonioxServerError):
-    """The service failed, or asks to start the request again (500, 503)."""
-
-    retryable = True
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        error_type: str | None = None,
-        error_message: str | None = None,
-        request_id: str | None = None,
-        more_info: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            error_code=error_code,
-            error_type=error_type,
-            error_message=error_message,
-            request_id=request_id,
-            more_info=more_info,
-        )
-        if error_type == "service_unavailable" or error_code == 503:
-            self.retry_after = 0.0
+    """The service failed, or asks to start the request again (500, 503, any other 5xx)."""
 
 
 class SonioxDurationLimitError(SonioxServerError):
     """The stream reached its maximum duration; a new session can go on at once (413)."""
-
-    retryable = True
-    retry_after = 0.0
 
 
 _CLASS_OF_TYPE: dict[str, type[SonioxServerError]] = {
@@ -257,9 +235,39 @@ _CLASS_OF_CODE: dict[int, type[SonioxServerError]] = {
     408: SonioxServerTimeoutError,
     413: SonioxDurationLimitError,
     429: SonioxRateLimitError,
-    500: SonioxServiceUnavailableError,
-    503: SonioxServiceUnavailableError,
 }
+
+
+def _class_of(error_code: int | None, error_type: str | None) -> type[SonioxServerError]:
+    code = error_code or 0
+    if error_type in _CLASS_OF_TYPE:
+        return _CLASS_OF_TYPE[error_type]
+    if 500 <= code <= 599:
+        return SonioxServiceUnavailableError
+    return _CLASS_OF_CODE.get(code, SonioxServerError)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _DESCRIPTION_LENGTH else f"{text[:_DESCRIPTION_LENGTH]}..."
+
+
+_ErrorT = TypeVar("_ErrorT", bound=SonioxError)
+
+
+def fresh(error: _ErrorT) -> _ErrorT:
+    """Return an equal error to raise in place of one that is kept.
+
+    Its traceback begins with what the kept one has, and does not make that longer.
+    """
+    # Past the constructor, which may belong to a class of the user's.
+    twin = type(error).__new__(type(error), *error.args).with_traceback(error.__traceback__)
+    twin.args = error.args
+    vars(twin).update(vars(error))
+    if "__notes__" in vars(twin):
+        vars(twin)["__notes__"] = list(vars(error)["__notes__"])
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin
 
 
 def _delay_in_seconds(value: str | None) -> float | None:

@@ -71,7 +71,8 @@ class EndpointDetected:
     token_index: int
     """Where the token stands in `message.tokens`."""
     position_ms: int | None
-    """Where it stands in the audio, in ms, as far as the message tells."""
+    """When speech ended, in ms of audio: the end of the last final original token before the
+    marker, in whatever message; None if there was none. The marker's own times mean nothing."""
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Finalized:
 
 @dataclass(slots=True)
 class Finished:
-    """The finished response: the transcript is complete."""
+    """The finished response: the transcript is complete. The first end of a session decides."""
 
     message: RealtimeEvent
     """The finished response."""
@@ -98,7 +99,7 @@ class Finished:
 
 @dataclass(slots=True)
 class ServerError:
-    """An error message: the service ends the session."""
+    """An error message: the service ends the session. The first end of a session decides."""
 
     error: SonioxServerError
     """The error to raise."""

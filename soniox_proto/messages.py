@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
-from typing import Annotated, Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, Optional, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from typing_extensions import NotRequired, TypedDict
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
+from soniox_proto.endpoint import APIKey
 from soniox_proto.errors import SonioxProtocolError, SonioxValidationError
-from soniox_proto.received_model import ReceivedModel, set_fields
+from soniox_proto.received_model import ReceivedModel, behaves_like_pydantic, set_fields
 
 __all__ = [
     "END_OF_AUDIO",
@@ -27,9 +28,12 @@ __all__ = [
     "Token",
     "audio_bytes",
     "finalize_message",
+    "is_error",
     "may_hold_marker",
     "parse_event",
     "start_message",
+    "with_api_key",
+    "without_key",
 ]
 
 TOKEN_TEXT_END: Final = "<end>"
@@ -80,6 +84,8 @@ class Token(ReceivedModel):
     """Language of the text."""
     source_language: str | None = None
     """Language that a translation was made from."""
+    is_audio_event: bool | None = None
+    """Whether this is a sound other than speech; rare."""
 
 
 class RealtimeEvent(ReceivedModel):
@@ -117,29 +123,29 @@ class EventParser:
     """Parses the messages of one session, from bytes to models in one pass.
 
     Most messages have known fields only, and those are read by the fastest validator at hand.
-    Whether there are others is told by the colons: every field has one, so a message with no more
+    The colons show whether there are others: every field has one, so a message with no more
     colons than known fields has known fields only.
     """
 
-    __slots__ = ("_refusals", "_unknown_fields_seen", "_validate")
+    __slots__ = ("_refusals", "_thorough", "_validate")
 
     def __init__(self) -> None:
         self._validate, self._refusals = _known_fields_validator()
-        # The service sends some by now, so looking for known ones alone would be in vain.
-        self._unknown_fields_seen = False
+        # Once one unknown field has been seen, expect more and skip the fast path.
+        self._thorough = not _fields_alone_make_a_model()
 
     def parse(self, raw: str | bytes) -> RealtimeEvent:
         """Parse one message of the service.
 
         Raises `SonioxProtocolError` for what is not one.
         """
-        if self._unknown_fields_seen:
+        if self._thorough:
             return _parse_thoroughly(raw)
         try:
             fields = self._validate(raw)
             colons = raw.count(":") if isinstance(raw, str) else raw.count(b":")
         except self._refusals:
-            # It is for the model to judge, in its own words.
+            # Let the full model raise, so that error messages do not depend on msgspec.
             return _parse_thoroughly(raw)
         tokens = fields.get("tokens")
         if tokens is None:
@@ -148,7 +154,7 @@ class EventParser:
         known = len(fields) + sum(map(len, tokens))
         if colons != known:
             event = _parse_thoroughly(raw)
-            self._unknown_fields_seen = bool(
+            self._thorough = bool(
                 event.model_extra or any(token.model_extra for token in event.tokens)
             )
             return event
@@ -187,19 +193,25 @@ def _known_fields_validator() -> tuple[_Validate, tuple[type[Exception], ...]]:
     It is that of msgspec, if installed, which takes half the time of pydantic's. Both give the
     same for what they accept.
     """
-    token_type = _fields_type(Token)
-    tokens = Annotated[list[token_type], Field(fail_fast=True)]  # type: ignore[valid-type]
-    event_type = _fields_type(RealtimeEvent, tokens=tokens)
     try:
-        from msgspec import MsgspecError
+        from msgspec import Meta, MsgspecError
         from msgspec.json import Decoder
     except ImportError:
         from pydantic import TypeAdapter
 
+        event_type = _event_fields_type(_fields_type(Token))
         return TypeAdapter(event_type).validator.validate_json, (ValidationError,)
+    # pydantic before 2.12 takes no whole number above 64 bits for a float: let it decide.
+    number = Optional[Annotated[float, Meta(ge=-(2.0**63), lt=2.0**63)]]  # noqa: UP045
+    event_type = _event_fields_type(_fields_type(Token, confidence=number))
     # Beside its own: for text that is not UTF-8, what is nested very deeply, and what is no text.
     refusals = (MsgspecError, ValueError, RecursionError, TypeError, AttributeError)
     return Decoder(event_type).decode, refusals
+
+
+def _event_fields_type(token_type: Any) -> Any:
+    tokens = Annotated[list[token_type], Field(fail_fast=True)]
+    return _fields_type(RealtimeEvent, tokens=tokens)
 
 
 def _fields_type(model: type[BaseModel], **replaced: object) -> Any:
@@ -215,15 +227,142 @@ def _fields_type(model: type[BaseModel], **replaced: object) -> Any:
     return fields_type
 
 
+@cache
+def _fields_alone_make_a_model() -> bool:
+    """Return whether `ReceivedModel` can be relied on with the pydantic that is installed.
+
+    If not, it is withdrawn: messages are plain instances then, which takes more time and memory.
+    """
+    fields: dict[str, Any] = {"is_final": True, "text": " a", "end_ms": 7}
+
+    def token() -> Token:
+        made = _new(Token)
+        set_fields(made, dict(fields))
+        return made
+
+    def event() -> RealtimeEvent:
+        made = _new(RealtimeEvent)
+        set_fields(made, {"total_audio_proc_ms": 9, "tokens": [token(), token()]})
+        return made
+
+    token_json = to_json(fields)
+    event_json = b'{"total_audio_proc_ms":9,"tokens":[%b,%b]}' % (token_json, token_json)
+    validate = _model_validator()
+    reliable = behaves_like_pydantic(event, lambda: validate(event_json)) and behaves_like_pydantic(
+        token, lambda: validate(event_json).tokens[0]
+    )
+    if not reliable:
+        ReceivedModel.withdraw()
+    return reliable
+
+
 def _parse_thoroughly(raw: str | bytes) -> RealtimeEvent:
     try:
         return cast("RealtimeEvent", _model_validator()(raw))
     except ValidationError as error:
+        event = _read_leniently(raw)
+        if event is not None:
+            return event
         raise SonioxProtocolError(
             f"the server sent what is not a message of the protocol: "
             f"{describe_validation_error(error)}",
             close_code=1007,
         ) from error
+
+
+def without_key(
+    message: RealtimeEvent, raw: str | bytes, key: APIKey
+) -> tuple[RealtimeEvent, str | bytes]:
+    """Return a message, and its text, without a key that the service may have repeated in it."""
+    fields = message.model_dump(exclude_unset=True)
+    hidden = _redacted(fields, key)
+    if hidden == fields:
+        return message, raw
+    message = RealtimeEvent.model_validate(hidden)
+    text = message.model_dump_json(exclude_unset=True)
+    return message, text if isinstance(raw, str) else text.encode()
+
+
+def _redacted(value: Any, key: APIKey) -> Any:
+    if isinstance(value, str):
+        return key.redact(value)
+    if isinstance(value, list):
+        return [_redacted(item, key) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {key.redact(name): _redacted(field, key) for name, field in fields.items()}
+    return value
+
+
+_LONGEST_WORDS: Final = 2000
+"""Characters that an error message keeps of a value of an unexpected kind."""
+
+
+def is_error(fields: Mapping[str, object]) -> bool:
+    """Return whether a message with these fields is an error message."""
+    return (
+        fields.get("error_code") is not None
+        or fields.get("error_type") is not None
+        or fields.get("error_message") is not None
+    )
+
+
+def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
+    """Return what can be read of a message with fields of unexpected kinds, or None.
+
+    Null for the tokens means that there are none. What has a field of an error is an error, and
+    is worth more than the complaint that another field of it is not as it should be: of that only
+    the fields that can be read are taken, and the others are told in the error's message.
+    """
+    try:
+        fields: Any = from_json(raw)
+    except (ValueError, TypeError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    received = cast("dict[str, Any]", fields)
+    if received.get("tokens", ()) is None:
+        del received["tokens"]
+    validate = RealtimeEvent.__pydantic_validator__.validate_python
+    if is_error(received):
+        received = _readable(received, validate)
+    try:
+        return cast("RealtimeEvent", validate(received))
+    except ValidationError:
+        return None
+
+
+def _readable(fields: dict[str, Any], validate: Callable[[object], Any]) -> dict[str, Any]:
+    """Return the fields of an error message that can be read, the others within its message."""
+    readable: dict[str, Any] = {}
+    lost: list[str] = []
+    for name, value in fields.items():
+        if _is_valid({name: value}, validate):
+            readable[name] = value
+        elif name in {"request_id", "more_info"} and isinstance(value, (int, float)):
+            readable[name] = str(value)
+        elif name == "error_message":
+            readable[name] = _words(value)
+        elif name in {"error_code", "error_type", "request_id", "more_info"}:
+            lost.append(f"{name}: {_words(value)}")
+    if lost:
+        message = readable.get("error_message")
+        readable["error_message"] = f"{message or 'no description'} ({', '.join(lost)})"
+    return readable
+
+
+def _is_valid(fields: dict[str, Any], validate: Callable[[object], Any]) -> bool:
+    try:
+        validate(fields)
+    except ValidationError:
+        return False
+    return True
+
+
+def _words(value: object) -> str:
+    """Return a value of an error message as text, of bounded length."""
+    text = value if isinstance(value, str) else to_json(value).decode()
+    return text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]}..."
 
 
 def may_hold_marker(raw: str | bytes) -> bool:
@@ -241,9 +380,20 @@ def start_message(config: RealtimeSTTConfig, *, api_key: str | None = None) -> s
 
     Sending the key in the message is refused by the service from 15 January 2027.
     """
-    if api_key is None:
-        return config.model_dump_json(exclude_none=True)
-    return to_json({"api_key": api_key, **config.model_dump(exclude_none=True)}).decode()
+    message = config.model_dump_json(exclude_none=True, exclude={"extra_fields"})
+    for name, value in (config.extra_fields or {}).items():
+        message = _with_field(message, name, value)
+    return message if api_key is None else with_api_key(message, api_key)
+
+
+def with_api_key(message: str, api_key: str) -> str:
+    """Return a start message with the key in it, which is the deprecated form."""
+    return _with_field(message, "api_key", api_key)
+
+
+def _with_field(message: str, name: str, value: object) -> str:
+    """Return a JSON object, which has fields already, with one more."""
+    return f"{message[:-1]},{to_json(name).decode()}:{to_json(value).decode()}}}"
 
 
 def finalize_message(trailing_silence_ms: int | None = None) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_MAX_PENDING_AUDIO",
     "DEFAULT_PING_INTERVAL",
     "DEFAULT_PING_TIMEOUT",
+    "MAX_SECONDS",
     "check_seconds",
     "check_size",
 ]
@@ -33,28 +34,46 @@ DEFAULT_MAX_PENDING_AUDIO: Final = 1024 * 1024
 DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """Bytes: far above any real result, far below a machine's memory."""
 
-_FOREVER: Final = 1e9
-"""Seconds, 31 years: no limit at all. Waiting calls overflow not far above."""
+MAX_SECONDS: Final = 1_000_000
+"""Seconds, eleven days: longer than any session. The waiting calls of some systems overflow at
+twice that."""
+
+_SHOWN_LENGTH: Final = 60
+"""Characters of a refused value that an error quotes."""
 
 
 def check_seconds(name: str, value: float | None) -> float | None:
     """Return a time option, None for no limit.
 
-    Raises `SonioxValidationError` unless it is None or a number greater than zero.
+    Raises `SonioxValidationError` unless it is None or a number above 0, at most `MAX_SECONDS`.
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))  # pyright: ignore[reportUnnecessaryIsInstance]
+        or not 0 < value <= MAX_SECONDS
+    ):
         raise SonioxValidationError(
-            f"{name} must be a number of seconds greater than zero, or None for none, not {value!r}"
+            f"{name} must be a number of seconds above 0 and at most {MAX_SECONDS:,}, "
+            f"or None for no limit, not {_shown(value)}"
         )
-    return None if value >= _FOREVER else value
+    return value
 
 
 def check_size(name: str, value: int) -> int:
     """Return a size option; raises `SonioxValidationError` unless it is a whole number from 1."""
     if type(value) is not int or value < 1:
         raise SonioxValidationError(
-            f"{name} must be a whole number of bytes, at least 1, not {value!r}"
+            f"{name} must be a whole number of bytes, at least 1, not {_shown(value)}"
         )
     return value
+
+
+def _shown(value: object) -> str:
+    """Return what an error quotes of a value, which may be anything at all."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"one of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."

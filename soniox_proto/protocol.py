@@ -8,10 +8,10 @@ it: feed every message, send what `messages_to_send` returns, call `handle_timeo
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
-from soniox_proto.config import RealtimeSTTConfig
+from soniox_proto.config import RealtimeSTTConfig, checked_config
 from soniox_proto.endpoint import APIKey, Authentication
 from soniox_proto.errors import (
     SonioxConnectionError,
@@ -42,8 +42,11 @@ from soniox_proto.messages import (
     RealtimeEvent,
     audio_bytes,
     finalize_message,
+    is_error,
     may_hold_marker,
     start_message,
+    with_api_key,
+    without_key,
 )
 from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
@@ -53,6 +56,7 @@ from soniox_proto.options import (
     check_seconds,
     check_size,
 )
+from soniox_proto.received_model import fields_of
 from soniox_proto.state import TRANSITIONS, SessionInput, SessionState
 from soniox_proto.timers import Timer, TimerTable
 
@@ -92,9 +96,12 @@ class RealtimeSTTProtocol:
     what the peer did, they return events, the last of which is always one `Closed`.
 
     Args:
-        config: Configuration of the stream, sent by `start`.
+        config: Configuration of the stream, or a mapping of its fields. It is checked and written
+            out now; `start` sends it. Later changes to it have no effect.
         api_key: Only for the deprecated form of authentication that puts the key into the start
             message; otherwise the key belongs to the WebSocket's upgrade request.
+        hidden_key: A key that travels outside the messages, to be hidden where the service
+            repeats it in an error message or a close reason.
         connect_timeout: Seconds from `connect` to `start`, or None for no limit.
         close_timeout: Seconds from the beginning of the end to its forced end, or None.
         keepalive_interval: Seconds without audio after which a keepalive goes out, paused or
@@ -103,10 +110,10 @@ class RealtimeSTTProtocol:
         max_pending_audio: Bytes of audio held before `start`.
 
     Raises:
-        SonioxValidationError: A number is out of its range, or the key is unusable.
+        SonioxValidationError: The configuration, the key or an option cannot be used.
     """
 
-    # Many sessions are as fast as what they touch is small.
+    # Slots: with thousands of sessions cache misses dominate.
     __slots__ = (
         "__weakref__",
         "_api_key",
@@ -118,8 +125,10 @@ class RealtimeSTTProtocol:
         "_end_of_audio",
         "_error",
         "_events",
+        "_final_ms",
         "_final_outcome",
         "_finalize_timeout",
+        "_hidden_key",
         "_keepalive_from",
         "_keepalive_interval",
         "_last_message",
@@ -132,6 +141,8 @@ class RealtimeSTTProtocol:
         "_pending_audio",
         "_pending_finalizes",
         "_server_error",
+        "_speech_end_ms",
+        "_start_message",
         "_state",
         "_stats",
         "_timers",
@@ -139,19 +150,25 @@ class RealtimeSTTProtocol:
 
     def __init__(
         self,
-        config: RealtimeSTTConfig,
+        config: RealtimeSTTConfig | Mapping[str, Any],
         *,
         api_key: str | APIKey | None = None,
+        hidden_key: str | APIKey | None = None,
         connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
         close_timeout: float | None = DEFAULT_CLOSE_TIMEOUT,
         keepalive_interval: float | None = DEFAULT_KEEPALIVE_INTERVAL,
         finalize_timeout: float | None = None,
         max_pending_audio: int = DEFAULT_MAX_PENDING_AUDIO,
     ) -> None:
-        self._config = config
+        self._config = checked_config(config)
+        self._start_message = start_message(self._config)
+        self._hidden_key = (
+            None if hidden_key is None else APIKey.checked(hidden_key, Authentication.HEADER)
+        )
         self._api_key: APIKey | None = None
         if api_key is not None:
             self._api_key = APIKey.checked(api_key, Authentication.MESSAGE)
+            self._hidden_key = self._hidden_key or self._api_key
             warnings.warn(
                 "sending the API key in the start message is deprecated and refused by Soniox "
                 "from 15 January 2027; use authentication='header' or 'subprotocol'",
@@ -184,6 +201,9 @@ class RealtimeSTTProtocol:
         self._outcome: Outcome | None = None
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
+        # Where speech ended, so far, and the `final_audio_proc_ms` that this is known for.
+        self._speech_end_ms: int | None = None
+        self._final_ms: int | None = None
         self._stats = SessionStats()
         self._parser = EventParser()
 
@@ -274,8 +294,7 @@ class RealtimeSTTProtocol:
                 self._close_code = self._close_code or 1000
                 self._end(Outcome.LOST, code=1006)
             else:
-                operation = "connect" if timer is Timer.CONNECT else "finalize"
-                self._fail(_timeout_error(operation), close_code=1011)
+                self._fail(self._timeout_error(timer), close_code=1011)
         return self._take_events()
 
     # Calls by the user
@@ -299,8 +318,10 @@ class RealtimeSTTProtocol:
         now = self._advance(now)
         self._enter(SessionInput.START)
         self._timers.stop(Timer.CONNECT)
-        key = None if self._api_key is None else self._api_key.reveal()
-        self._outbox.insert(0, start_message(self._config, api_key=key))
+        message = self._start_message
+        if self._api_key is not None:
+            message = with_api_key(message, self._api_key.reveal())
+        self._outbox.insert(0, message)
         self._keepalive_from = now
         # A finalize is under way from here on, not from when it was asked for.
         self._pending_finalizes = [
@@ -391,9 +412,10 @@ class RealtimeSTTProtocol:
     def finish(self, now: float) -> None:
         """Queue end-of-audio, once: the service sends the rest and the finished response.
 
-        Raises `SonioxStateError` if the session is not connected or closed.
+        Once that is done, to do it again has no effect, however the session goes on. Raises
+        `SonioxStateError` if the session is not connected, or ended without end-of-audio.
         """
-        self._require(SessionInput.FINISH)
+        self._require(SessionInput.FINISH_AGAIN if self._end_of_audio else SessionInput.FINISH)
         self._advance(now)
         if not self._end_of_audio:
             self._queue_end_of_audio()
@@ -502,15 +524,21 @@ class RealtimeSTTProtocol:
             try:
                 message = parse(data)
             except SonioxProtocolError as error:
-                self._fail(error, close_code=error.close_code)
+                # Kept, and the frames of the traceback would be with it.
+                self._fail(error.with_traceback(None), close_code=error.close_code)
             else:
                 stats.received_messages += 1
+                fields = fields_of(message)
+                failed = is_error(fields)
+                if failed and self._hidden_key is not None:
+                    message, data = without_key(message, data, self._hidden_key)
                 self._last_message = message
                 events.append(Result(message, data))
                 if may_hold_marker(data):
                     self._find_markers(message, now)
-                fields = vars(message)
-                if fields.get("error_code") is not None or fields.get("error_type") is not None:
+                else:
+                    self._follow_speech(message, fields.get("final_audio_proc_ms"))
+                if failed:
                     self._receive_error(message, now)
                 elif fields.get("finished"):
                     self._receive_finished(message, now)
@@ -524,6 +552,8 @@ class RealtimeSTTProtocol:
         if self._state is SessionState.IDLE:
             return []
         code = 1005 if code is None else code
+        if self._hidden_key is not None:
+            reason = self._hidden_key.redact(reason)
         if code in {1000, 1001}:
             self._end(Outcome.CLOSED_BY_SERVER, code=code, reason=reason)
         else:
@@ -598,12 +628,50 @@ class RealtimeSTTProtocol:
             unread = timers.time_at_rest(self._now) - first.rested
             timers.start(Timer.FINALIZE, first.asked_at + unread, self._finalize_timeout)
 
+    def _timeout_error(self, timer: Timer) -> SonioxTimeoutError:
+        # Without the name of the option: sessions have names of their own for them.
+        if timer is Timer.CONNECT:
+            return SonioxTimeoutError(
+                f"the server did not accept the WebSocket upgrade within {self._connect_timeout} s",
+                operation="connect",
+            )
+        return SonioxTimeoutError(
+            f"the service did not answer a finalize within {self._finalize_timeout} s",
+            operation="finalize",
+        )
+
     def _find_markers(self, message: RealtimeEvent, now: float) -> None:
         for index, token in enumerate(message.tokens):
-            if token.text == TOKEN_TEXT_END and token.is_final:
-                self._events.append(_endpoint(message, index))
-            elif token.text == TOKEN_TEXT_FIN and token.is_final:
+            if not token.is_final:
+                continue
+            if token.text == TOKEN_TEXT_END:
+                self._events.append(EndpointDetected(message, index, self._speech_end_ms))
+            elif token.text == TOKEN_TEXT_FIN:
                 self._events.append(self._finalized(message, index, now))
+            elif _is_timed_original(fields_of(token)):
+                self._speech_end_ms = token.end_ms
+        self._final_ms = message.final_audio_proc_ms
+
+    def _follow_speech(self, message: RealtimeEvent, final_ms: int | None) -> None:
+        """Note where speech ended, for an endpoint that a later message may hold."""
+        tokens = message.tokens
+        if not tokens:
+            return
+        # Most messages only repeat what is not final yet. Their position stands still, and they
+        # need no closer look: that would take a tenth of the time of parsing them.
+        if (
+            final_ms is not None
+            and final_ms == self._final_ms
+            and not tokens[0].is_final
+            and not tokens[-1].is_final
+        ):
+            return
+        self._final_ms = final_ms
+        for token in reversed(tokens):
+            fields = fields_of(token)
+            if fields.get("is_final") and _is_timed_original(fields):
+                self._speech_end_ms = fields["end_ms"]
+                return
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
         if not self._pending_finalizes:
@@ -620,15 +688,17 @@ class RealtimeSTTProtocol:
             request_id=message.request_id,
             more_info=message.more_info,
         )
-        if self._final_outcome in {None, Outcome.CLOSED_LOCALLY}:
-            self._final_outcome = Outcome.SERVER_ERROR
-            self._server_error = error
+        if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
+            return
+        self._final_outcome = Outcome.SERVER_ERROR
+        self._server_error = error
         self._events.append(ServerError(error, message))
         self._begin_closing(SessionInput.SERVER_ERROR, now)
 
     def _receive_finished(self, message: RealtimeEvent, now: float) -> None:
-        if self._final_outcome in {None, Outcome.CLOSED_LOCALLY}:
-            self._final_outcome = Outcome.FINISHED
+        if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
+            return
+        self._final_outcome = Outcome.FINISHED
         self._events.append(Finished(message))
         self._begin_closing(SessionInput.FINISHED, now)
 
@@ -663,12 +733,14 @@ class RealtimeSTTProtocol:
         """Close, once. What the session has come to before decides, then how the end came."""
         if self._state is SessionState.CLOSED:
             return
+        # Before the state: an exception from a signal handler can come between any two of these,
+        # and a closed session must have an outcome.
+        self._outcome = self._final_outcome or outcome
+        self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
         self._timers.stop_all()
         self._pending_finalizes.clear()
         self._outbox.clear()
-        self._outcome = self._final_outcome or outcome
-        self._error = self._server_error if self._final_outcome else error
         self._events.append(Closed(self._outcome, code, reason, self._error))
 
 
@@ -682,16 +754,5 @@ _ENDED_BY_END_OF_AUDIO = frozenset(
 )
 
 
-def _endpoint(message: RealtimeEvent, index: int) -> EndpointDetected:
-    end_ms = message.tokens[index].end_ms
-    return EndpointDetected(
-        message, index, message.final_audio_proc_ms if end_ms is None else end_ms
-    )
-
-
-def _timeout_error(operation: str) -> SonioxTimeoutError:
-    if operation == "connect":
-        text = "the server did not accept the WebSocket upgrade in time (connect_timeout)"
-    else:
-        text = "the service did not answer a finalize in time (finalize_timeout)"
-    return SonioxTimeoutError(text, operation=operation)
+def _is_timed_original(token: Mapping[str, Any]) -> bool:
+    return token.get("end_ms") is not None and token.get("translation_status") != "translation"

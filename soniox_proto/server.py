@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 from wsproto import ConnectionType
@@ -25,6 +24,22 @@ from soniox_proto.options import (
     DEFAULT_MAX_MESSAGE_SIZE,
     check_seconds,
     check_size,
+)
+from soniox_proto.server_events import (
+    AudioReceived,
+    ClientClosed,
+    EndOfAudioReceived,
+    FinalizeReceived,
+    KeepAliveReceived,
+    RequestRefused,
+    ServerEvent,
+    StartReceived,
+    UpgradeReceived,
+)
+from soniox_proto.start_request import (
+    MAX_START_REQUEST_CHARACTERS,
+    START_REQUEST_MALFORMED,
+    read_start_request,
 )
 from soniox_proto.state import SERVER_TRANSITIONS, ServerInput, ServerState
 from soniox_proto.timers import Timer, TimerTable
@@ -54,90 +69,11 @@ __all__ = [
 DEFAULT_IDLE_TIMEOUT: Final = 20.0
 """Seconds without audio or keepalive after which the service gives up."""
 
+_MAX_CONTROL_CHARACTERS: Final = 4096
+"""Many times the longest control message; what is longer is not worth parsing."""
 
-@dataclass(slots=True)
-class UpgradeReceived:
-    """A client asks for the WebSocket; `accept` or `reject` answers."""
-
-    target: str
-    """Path and query of the request."""
-    headers: dict[str, str]
-    """Headers of the request, names in lower case; the key is taken out."""
-    subprotocols: list[str]
-    """Subprotocols that the client offers; the key is taken out."""
-    api_key: APIKey | None
-    """The key that came with the request, in a header or as a subprotocol."""
-
-
-@dataclass(slots=True)
-class StartReceived:
-    """The start message: the stream begins."""
-
-    config: RealtimeSTTConfig
-    """The checked configuration."""
-    api_key: APIKey | None
-    """The key in the message (deprecated), or else the one of the upgrade request."""
-
-
-@dataclass(slots=True)
-class AudioReceived:
-    """A chunk of audio, never empty."""
-
-    data: bytes
-    """The audio, in the declared format."""
-
-
-@dataclass(slots=True)
-class KeepAliveReceived:
-    """A keepalive."""
-
-
-@dataclass(slots=True)
-class FinalizeReceived:
-    """A finalize; a final `<fin>` token answers it."""
-
-    trailing_silence_ms: int | None
-    """Silence that the client already sent after the speech, in ms."""
-
-
-@dataclass(slots=True)
-class EndOfAudioReceived:
-    """End of the audio; the rest of the results and `finish` answer it."""
-
-
-@dataclass(slots=True)
-class RequestRefused:
-    """The client did something wrong or too late; `send_error` answers. Its input is over."""
-
-    error_code: int
-    """Number of the error."""
-    error_type: str
-    """Stable name of the error."""
-    error_message: str
-    """Description for a person."""
-
-
-@dataclass(slots=True)
-class ClientClosed:
-    """The connection is over. Comes exactly once, last."""
-
-    code: int
-    """Close code of the client; 1006 if it left without a close frame or broke the protocol."""
-    reason: str
-    """Reason of the close frame, or a description of what went wrong."""
-
-
-ServerEvent: TypeAlias = (
-    UpgradeReceived
-    | StartReceived
-    | AudioReceived
-    | KeepAliveReceived
-    | FinalizeReceived
-    | EndOfAudioReceived
-    | RequestRefused
-    | ClientClosed
-)
-"""Everything that the feeding calls of the server's core return."""
+_MAX_SILENCE_MS: Final = 24 * 60 * 60 * 1000
+"""Longer than any stream: a number beyond is a mistake."""
 
 
 class RealtimeSTTServerConnection:
@@ -176,7 +112,7 @@ class RealtimeSTTServerConnection:
         self._now = float("-inf")
         self._timers = TimerTable()
         self._api_key: APIKey | None = None
-        self._key_sent_twice = False
+        self._refusal: RequestRefused | None = None
         self._subprotocol: str | None = None
         self._config: RealtimeSTTConfig | None = None
         self._received_audio_bytes = 0
@@ -222,13 +158,12 @@ class RealtimeSTTServerConnection:
             if timer is Timer.START:
                 events.append(self._refused(408, "request_timeout", "Start request timeout"))
             elif timer is Timer.IDLE:
-                events.append(
-                    self._refused(
-                        408,
-                        "request_timeout",
-                        f"No audio and no keepalive within {self._idle_timeout:g} s",
-                    )
+                problem = (
+                    "Request timeout."
+                    if self._received_audio_bytes
+                    else "Timed out while waiting for the first audio chunk"
                 )
+                events.append(self._refused(408, "request_timeout", problem))
             else:
                 events += self._end(1006, "the client took too long")
         return events
@@ -302,7 +237,7 @@ class RealtimeSTTServerConnection:
         error = RealtimeEvent(
             error_code=error_code,
             error_type=error_type,
-            error_message=error_message,
+            error_message=_sendable(error_message),
             request_id=request_id,
             more_info=more_info,
         )
@@ -425,63 +360,86 @@ class RealtimeSTTServerConnection:
             self._subprotocol = SUBPROTOCOL
             position = subprotocols.index(SUBPROTOCOL) + 1
             if position < len(subprotocols):
-                self._key_sent_twice = bool(key)
+                if key:
+                    self._refusal = RequestRefused(400, "invalid_request", _KEY_SENT_TWICE)
                 key = subprotocols.pop(position)
         self._api_key = APIKey(key) if key else None
-        return UpgradeReceived(event.target, headers, subprotocols, self._api_key)
+        return UpgradeReceived(event.target, headers, subprotocols, self._api_key, self._refusal)
 
     def _receive_message(self, message: str | bytes, now: float) -> list[ServerEvent]:
         if self._state is ServerState.STARTING:
             return self._receive_start(message, now)
         if self._state is not ServerState.STREAMING:
             return []
-        if not message:
-            if not self._received_audio_bytes:
-                return self._bad_request("No audio received")
-            self._enter(ServerInput.END_OF_AUDIO)
-            self._timers.stop(Timer.IDLE)
-            return [EndOfAudioReceived()]
         if isinstance(message, bytes):
-            self._enter(ServerInput.AUDIO)
-            self._received_audio_bytes += len(message)
-            self._timers.start(Timer.IDLE, now, self._idle_timeout)
-            return [AudioReceived(message)]
-        return self._receive_control(_parse_object(message), now)
+            return self._receive_audio(message, now)
+        if message:
+            return self._receive_control(message, now)
+        if not self._received_audio_bytes:
+            return self._bad_request("No audio received.")
+        self._enter(ServerInput.END_OF_AUDIO)
+        self._timers.stop(Timer.IDLE)
+        return [EndOfAudioReceived()]
+
+    def _receive_audio(self, chunk: bytes, now: float) -> list[ServerEvent]:
+        if not chunk:
+            # No audio, so no sign of life either: a client that means the end runs into 408.
+            return []
+        self._enter(ServerInput.AUDIO)
+        self._received_audio_bytes += len(chunk)
+        self._timers.start(Timer.IDLE, now, self._idle_timeout)
+        return [AudioReceived(chunk)]
 
     def _receive_start(self, message: str | bytes, now: float) -> list[ServerEvent]:
-        fields = _parse_object(message) if isinstance(message, str) else None
+        if self._refusal is not None:
+            return self._bad_request(self._refusal.error_message)
+        if isinstance(message, bytes):
+            return self._bad_request("Start request must be a text message.")
+        if len(message) > MAX_START_REQUEST_CHARACTERS:
+            return self._bad_request(
+                f"Start request is too long (max length {MAX_START_REQUEST_CHARACTERS})."
+            )
+        fields = _parse_object(message)
         if fields is None:
-            return self._bad_request("The first message must be a start request, a JSON object")
-        if fields == {"type": "keepalive"}:
+            return self._bad_request(START_REQUEST_MALFORMED)
+        if fields.get("type") == "keepalive":
             self._enter(ServerInput.KEEP_ALIVE)
             self._timers.start(Timer.START, now, self._start_timeout)
             return [KeepAliveReceived()]
         key = fields.pop("api_key", None)
-        if self._key_sent_twice or (key is not None and self._api_key is not None):
-            return self._bad_request("The API key was sent in two places")
+        if key is not None and self._api_key is not None:
+            return self._bad_request(_KEY_SENT_TWICE)
         if key is not None and not isinstance(key, str):
-            return self._bad_request("api_key must be a string")
+            return self._bad_request(f"{START_REQUEST_MALFORMED} (api_key must be a string)")
         try:
-            self._config = RealtimeSTTConfig.validate_config(fields)
+            self._config, unknown_fields = read_start_request(fields)
         except SonioxValidationError as error:
             return self._bad_request(str(error))
         self._enter(ServerInput.START)
         self._timers.stop(Timer.START)
         self._timers.start(Timer.IDLE, now, self._idle_timeout)
-        return [StartReceived(self._config, APIKey(key) if key else self._api_key)]
+        return [StartReceived(self._config, APIKey(key) if key else self._api_key, unknown_fields)]
 
-    def _receive_control(self, fields: dict[str, object] | None, now: float) -> list[ServerEvent]:
+    def _receive_control(self, message: str, now: float) -> list[ServerEvent]:
+        fields = _parse_object(message) if len(message) <= _MAX_CONTROL_CHARACTERS else None
         kind = None if fields is None else fields.get("type")
+        if fields is None or not isinstance(kind, str):
+            return self._bad_request(_CONTROL_REQUEST_MALFORMED)
         if kind == "keepalive":
             self._enter(ServerInput.KEEP_ALIVE)
             self._timers.start(Timer.IDLE, now, self._idle_timeout)
             return [KeepAliveReceived()]
-        if fields is not None and kind == "finalize":
-            silence = fields.get("trailing_silence_ms")
-            if silence is None or (type(silence) is int and silence >= 0):
-                self._enter(ServerInput.FINALIZE)
-                return [FinalizeReceived(silence)]
-        return self._bad_request("Malformed control message")
+        if kind != "finalize":
+            return self._bad_request("Control request invalid type.")
+        silence = fields.get("trailing_silence_ms")
+        if silence is None or (type(silence) is int and 0 <= silence <= _MAX_SILENCE_MS):
+            self._enter(ServerInput.FINALIZE)
+            return [FinalizeReceived(silence)]
+        return self._bad_request(_CONTROL_REQUEST_MALFORMED)
+
+
+_KEY_SENT_TWICE: Final = "The API key was sent in two places"
+_CONTROL_REQUEST_MALFORMED: Final = "Control request is malformed."
 
 
 def _parse_object(message: str) -> dict[str, object] | None:
@@ -492,9 +450,14 @@ def _parse_object(message: str) -> dict[str, object] | None:
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
+def _sendable(text: str) -> str:
+    """Return a text that may quote a client with what UTF-8 cannot encode replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _encode(message: RealtimeEvent | Mapping[str, Any]) -> str:
     if isinstance(message, RealtimeEvent):
-        # The service tells of the end only where it is.
+        # The service sends `finished` only where it is true.
         left_out = None if message.finished else {"finished"}
         return message.model_dump_json(exclude_none=True, exclude=left_out)
     return json.dumps(message, ensure_ascii=False)

@@ -50,6 +50,9 @@ class SessionInput(Enum):
     PAUSE = auto()
     RESUME = auto()
     FINISH = auto()
+    """End-of-audio, for the first time."""
+    FINISH_AGAIN = auto()
+    """End-of-audio when it was queued or sent before: no effect."""
     CLOSE = auto()
     ABORT = auto()
     # By the peer, the network and the timers
@@ -88,6 +91,7 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
             _I.RESUME,
             # Held with the rest: the transition to FINISHING is made when it goes out.
             _I.FINISH,
+            _I.FINISH_AGAIN,
         ),
         _I.START: _S.OPEN,
         # No WebSocket yet, so no close handshake either.
@@ -113,7 +117,7 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
         _I.ENDED: _S.CLOSED,
     },
     _S.FINISHING: {
-        **_stay(_S.FINISHING, _I.RESUME, _I.FINISH, _I.RESULT),
+        **_stay(_S.FINISHING, _I.RESUME, _I.FINISH_AGAIN, _I.RESULT),
         _I.FINISHED: _S.CLOSING,
         _I.SERVER_ERROR: _S.CLOSING,
         _I.CLOSE: _S.CLOSING,
@@ -122,12 +126,13 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
     },
     _S.CLOSING: {
         # What the server sent before it saw our close still counts.
-        **_stay(_S.CLOSING, _I.RESULT, _I.FINISHED, _I.SERVER_ERROR, _I.CLOSE),
+        **_stay(_S.CLOSING, _I.FINISH_AGAIN, _I.RESULT, _I.FINISHED, _I.SERVER_ERROR, _I.CLOSE),
         _I.ABORT: _S.CLOSED,
         _I.ENDED: _S.CLOSED,
     },
     _S.CLOSED: _stay(
         _S.CLOSED,
+        _I.FINISH_AGAIN,
         _I.CLOSE,
         _I.ABORT,
         _I.RESULT,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import readme
 from soniox_adapters import client as client_module
 from soniox_adapters.server import LocalServer, run_in_thread
-from tests.support.outcome_table import table, written_table
+from tests.support import outcome_table, retry_table
 
 README = Path(__file__).parent.parent / "README.md"
 SAMPLE = Path(client_module.__file__).parent / "server" / "samples" / "meeting.wav"
@@ -41,7 +41,15 @@ def test_example(
 
 
 def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
-    assert written_table() == table(), "run: python -m tests.support.outcome_table"
+    assert outcome_table.written_table() == outcome_table.table(), (
+        "run: python -m tests.support.outcome_table"
+    )
+
+
+def test_the_table_of_what_is_worth_retrying_is_the_one_that_the_core_goes_by() -> None:
+    assert retry_table.written_table() == retry_table.table(), (
+        "run: python -m tests.support.retry_table"
+    )
 
 
 def test_the_table_of_costs_is_the_latest_that_was_measured() -> None:

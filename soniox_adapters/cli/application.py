@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import signal
-import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +14,11 @@ from soniox_adapters.cli import options
 from soniox_adapters.cli.configuration import build_config, read_context
 from soniox_adapters.cli.demo import run_demo
 from soniox_adapters.cli.help_page import GroupedHelpCommand
+from soniox_adapters.cli.output import PROGRAM, conclude_output, prepare_streams, say
 from soniox_adapters.cli.serve import RecognizerChoice, run_serve
 from soniox_adapters.cli.streaming import Pace, StreamEnd
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
-from soniox_adapters.cli.wording import describe_error, one_line
+from soniox_adapters.cli.wording import describe_error
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
@@ -31,8 +30,10 @@ from soniox_proto import (
 
 __all__ = ["app", "run"]
 
-PROGRAM: Final = "soniox-rt"
 _COMMANDS: Final = {"demo", "transcribe", "serve"}
+
+_SLOWEST: Final = 0.01
+_FASTEST: Final = 1000.0
 
 # Without typer's own tracebacks, which show the values of variables: one of them is the key.
 app = typer.Typer(
@@ -46,14 +47,24 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # No transcript is to fail because a terminal lacks one of its letters.
-            stream.reconfigure(errors="replace")
+    prepare_streams()
+    try:
+        status = _run(arguments)
+        written = conclude_output()
+    except OSError as error:
+        # Any other than that of writing the output has become a `SonioxError`.
+        status, written = 1, conclude_output(error)
+    return status if written else status or 1
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         status = app(args=list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
+    except SystemExit as stop:
+        # typer ends the program so where the reader of its output has gone away.
+        return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
         # The class of usage errors has no name that all versions of typer share.
         message = getattr(error, "format_message", None)
@@ -61,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         command = next((name for name in arguments if name in _COMMANDS), None)
         page = " ".join(filter(None, (PROGRAM, command, "--help")))
-        _say_error(f"{message()} (see: {page})")
+        say(f"{message()} (see: {page})")
         return 2
     return status if isinstance(status, int) else 0
 
@@ -117,7 +128,7 @@ def demo(
     _check_speed(speed)
     with _errors_reported():
         end = run_demo(path=file, speed=speed, blocking=sync)
-        _exit(end)
+        _exit(end, advise=False)
 
 
 @app.command(cls=GroupedHelpCommand)
@@ -162,6 +173,8 @@ def transcribe(
     _check_speed(speed)
     if region is not None and url is not None:
         raise typer.BadParameter("give --region or --url, not both")
+    if url is not None and not url.strip():
+        raise typer.BadParameter("--url is empty")
     if context is not None and context_file is not None:
         raise typer.BadParameter("give --context or --context-file, not both")
     if translate_to is not None and translate_between is not None:
@@ -172,7 +185,7 @@ def transcribe(
     elif translate_between is not None:
         first, second = translate_between
         translation = {"type": "two_way", "language_a": first, "language_b": second}
-    with _errors_reported():
+    with _errors_reported(advise=True):
         fields: dict[str, object] = {
             "model": model,
             "audio_format": audio_format,
@@ -205,7 +218,7 @@ def transcribe(
             blocking=sync,
             output=output,
         )
-        _exit(run_transcribe(request))
+        _exit(run_transcribe(request), advise=True)
 
 
 @app.command()
@@ -248,6 +261,17 @@ def serve(
             help="Key that clients must send; without it, everyone is let in.",
         ),
     ] = None,
+    max_streams: Annotated[
+        int | None,
+        typer.Option(
+            "--max-streams",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Streams at once, others are refused; by default 4 with pocketsphinx, which needs "
+            "130 MB for each, else any number.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the protocol of Soniox on this machine.
 
@@ -258,29 +282,31 @@ def serve(
         raise typer.BadParameter("--script needs the scripted recognizer, not pocketsphinx")
     with _errors_reported():
         run_serve(
-            host=host, port=port, recognizer=recognizer, script=script, api_key=api_key or None
+            host=host,
+            port=port,
+            recognizer=recognizer,
+            script=script,
+            api_key=api_key or None,
+            max_streams=max_streams,
         )
 
 
 def _check_speed(speed: float) -> None:
-    if not 0 < speed < float("inf"):
-        raise typer.BadParameter("--speed must be greater than zero")
+    if not _SLOWEST <= speed <= _FASTEST:
+        raise typer.BadParameter(f"--speed must be between {_SLOWEST:g} and {_FASTEST:g}")
 
 
-def _exit(end: StreamEnd) -> None:
+def _exit(end: StreamEnd, *, advise: bool) -> None:
     if end.problem is not None:
-        _say_error(describe_error(end.problem))
+        say(describe_error(end.problem, advise=advise))
     raise typer.Exit(end.exit_status)
 
 
 @contextmanager
-def _errors_reported() -> Generator[None, None, None]:
+def _errors_reported(*, advise: bool = False) -> Generator[None, None, None]:
+    """Report errors; `advise` adds what to do where the server is one that the user chose."""
     try:
         yield
     except SonioxError as error:
-        _say_error(describe_error(error))
+        say(describe_error(error, advise=advise))
         raise typer.Exit(1) from error
-
-
-def _say_error(text: str) -> None:
-    typer.echo(f"{PROGRAM}: {one_line(text)}", err=True)

@@ -8,7 +8,6 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import Final
 
-import typer
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
+from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.cli.transcript import Transcript, Utterance
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
@@ -32,12 +32,19 @@ _STOPPING: Final = "finishing; Ctrl-C again stops at once"
 
 def output_console() -> Console:
     """Return a console on standard output: plain text unless that is a terminal."""
-    return Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
+    return _Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Called in the handler of the exception. rich would end the program, which no task of an
+        # event loop should; where nobody reads, the exception ends the stream in good order.
+        raise
 
 
 def announce_stop() -> None:
-    """Tell, where no captions are shown, that the rest of the text is waited for."""
-    typer.echo(_STOPPING, err=True)
+    """Say, where no captions are shown, that the rest of the text is waited for."""
+    say(_STOPPING)
 
 
 class Captions:

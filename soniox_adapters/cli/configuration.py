@@ -43,7 +43,13 @@ def build_config(
         raise SonioxValidationError(
             f"unknown audio format {audio_format!r}; choose one of {', '.join(AUDIO_FORMATS)}"
         )
-    return RealtimeSTTConfig.validate_config(values)
+    try:
+        return RealtimeSTTConfig.validate_config(values)
+    except SonioxValidationError as error:
+        # Names of classes mean nothing here.
+        text = str(error).replace(RealtimeSTTConfig.__name__, "configuration")
+        text = text.replace("Value error, ", "")
+        raise SonioxValidationError(text) from error
 
 
 def read_context(path: Path) -> Any:
@@ -69,6 +75,8 @@ def _parse_json(text: str, path: Path) -> object:
         return cast("object", json.loads(text))
     except ValueError as error:
         raise SonioxValidationError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise SonioxValidationError(f"{path} is nested too deeply") from error
 
 
 def _read_text(path: Path) -> str:

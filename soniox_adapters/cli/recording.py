@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import wave
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -15,6 +14,8 @@ from typing import BinaryIO, Final, cast
 
 from typing_extensions import Self
 
+from soniox_adapters.audio.source import open_source
+from soniox_adapters.audio.wav import NotWavError, WavReader
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
 __all__ = ["Recording", "open_recording", "recording_of_bytes"]
@@ -22,9 +23,6 @@ __all__ = ["Recording", "open_recording", "recording_of_bytes"]
 _READ_SIZE: Final = 64 * 1024
 _READ_AHEAD: Final = 1024 * 1024
 """Bytes kept for a reader that is slower than the source."""
-
-_HEADER_SIZE: Final = 44
-"""Bytes of a plain WAV header, which tells the pace: a pipe may bring it in pieces."""
 
 _DEFAULT_CHUNK_SIZE: Final = 4096
 
@@ -40,8 +38,10 @@ class Recording:
         """What to call it."""
         self.size = size
         """Its bytes, if that is known."""
-        self.bytes_per_second: float | None = None
+        self.bytes_per_second: int | None = None
         """How many bytes a second of it takes, if that is known."""
+        self.duration: float | None = None
+        """Its length in seconds, if that is known."""
         self.position = 0
         """Bytes of it that were read so far."""
         self._file = file
@@ -52,13 +52,6 @@ class Recording:
         self._thread: threading.Thread | None = None
         # Reentrant: `stop` is called by a signal handler, which may interrupt another `stop`.
         self._changed = threading.Condition(threading.RLock())
-
-    @property
-    def duration(self) -> float | None:
-        """Its length in seconds, if that is known."""
-        if self.size is None or self.bytes_per_second is None:
-            return None
-        return self.size / self.bytes_per_second
 
     @property
     def played(self) -> float:
@@ -82,8 +75,7 @@ class Recording:
                     target=self._fill, name="soniox-recording", daemon=True
                 )
                 self._thread.start()
-            enough = 1 if self.position else _HEADER_SIZE
-            self._changed.wait_for(lambda: len(self._buffer) >= enough or self._ended)
+            self._changed.wait_for(lambda: self._buffer or self._ended)
             if not self._buffer and self._error is not None:
                 raise self._error
             data = bytes(self._buffer[:size])
@@ -117,8 +109,8 @@ class Recording:
 
     def _fill(self) -> None:
         try:
-            with self._file:
-                while data := self._file.read(_READ_SIZE):
+            with self._file, open_source(self._file) as source:
+                while data := source.read(_READ_SIZE):
                     with self._changed:
                         if self._ended:
                             return
@@ -142,6 +134,8 @@ def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Record
     """
     if path == "-":
         return Recording(_standard_input(), "standard input")
+    if not path:
+        raise SonioxValidationError("the name of the audio file is empty")
     try:
         # Unbuffered: a pipe's audio is to go on as it comes.
         file = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115
@@ -154,16 +148,21 @@ def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Record
         file.close()
         raise SonioxValidationError(f"{path} is empty; there is nothing to transcribe")
     recording = Recording(file, Path(path).name, size=status.st_size)
-    declared = None if config is None else config.bytes_per_second
-    recording.bytes_per_second = declared or _wav_bytes_per_second(file)
-    file.seek(0)
+    try:
+        _measure(recording, file, None if config is None else config.bytes_per_second)
+    except OSError as error:
+        file.close()
+        raise SonioxValidationError(f"cannot read {path}: {error.strerror}") from error
+    except SonioxValidationError:
+        file.close()
+        raise
     return recording
 
 
 def recording_of_bytes(data: bytes, name: str) -> Recording:
     """Return the content of a file as a recording."""
     recording = Recording(BytesIO(data), name, size=len(data))
-    recording.bytes_per_second = _wav_bytes_per_second(BytesIO(data))
+    _measure(recording, BytesIO(data), None)
     return recording
 
 
@@ -177,9 +176,29 @@ def _standard_input() -> BinaryIO:
     return cast("BinaryIO", open(os.dup(sys.stdin.fileno()), "rb", buffering=0))
 
 
-def _wav_bytes_per_second(file: BinaryIO) -> float | None:
+def _measure(recording: Recording, file: BinaryIO, declared: int | None) -> None:
+    """Find out how long a second of the recording is, and all of it, from its beginning."""
+    assert recording.size is not None, "only what lies on a disk or in memory is measured"
+    audio_bytes = recording.size
+    recording.bytes_per_second = declared
+    if declared is None:
+        wav = _read_header(file, recording.name)
+        file.seek(0)
+        if wav.format is not None:
+            recording.bytes_per_second = wav.format.bytes_per_second
+        if wav.header_bytes is not None:
+            audio_bytes -= wav.header_bytes
+        if wav.data_bytes is not None:
+            audio_bytes = min(audio_bytes, wav.data_bytes)
+    if recording.bytes_per_second is not None:
+        recording.duration = audio_bytes / recording.bytes_per_second
+
+
+def _read_header(file: BinaryIO, name: str) -> WavReader:
+    wav = WavReader(name)
     try:
-        with wave.open(file) as header:
-            return float(header.getframerate() * header.getnchannels() * header.getsampwidth())
-    except (wave.Error, EOFError):
-        return None
+        while wav.header_bytes is None and (data := file.read(_READ_SIZE)):
+            wav.feed(data)
+    except NotWavError:
+        return WavReader(name)
+    return wav

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
 import typer
 
 from soniox_adapters.cli.interruption import signals_handled
+from soniox_adapters.cli.output import say
 from soniox_adapters.server import LocalServer, load_script, pocketsphinx_installed, scripted
 
 __all__ = ["RecognizerChoice", "run_serve"]
@@ -31,6 +36,7 @@ def run_serve(
     recognizer: RecognizerChoice | None = None,
     script: Path | None = None,
     api_key: str | None = None,
+    max_streams: int | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
@@ -40,21 +46,53 @@ def run_serve(
         recognizer: What turns audio into text; None for pocketsphinx where it is installed.
         script: What a scripted recognizer plays, which is then used whatever `recognizer` is.
         api_key: Key that clients must send; None lets everyone in.
+        max_streams: Streams at once; None for the default of the server.
 
     Raises `SonioxError` if an argument cannot be used, or the server cannot listen.
     """
+    make_server = functools.partial(
+        LocalServer, host=host, port=port, api_key=api_key, max_streams=max_streams or "auto"
+    )
     if script is not None:
-        server = LocalServer(
-            recognizer=scripted(load_script(script)), host=host, port=port, api_key=api_key
-        )
+        server = make_server(recognizer=scripted(load_script(script)))
         name = f"script {script.name}"
     else:
         if recognizer is None:
             installed = pocketsphinx_installed()
             recognizer = RecognizerChoice.POCKETSPHINX if installed else RecognizerChoice.SCRIPTED
-        server = LocalServer(recognizer=recognizer.value, host=host, port=port, api_key=api_key)
+        server = make_server(recognizer=recognizer.value)
         name = recognizer.value
-    asyncio.run(_serve(server, name))
+    with _clients_reported():
+        asyncio.run(_serve(server, name))
+
+
+class _LinesOnStandardError(logging.Handler):
+    """Writes each record as one line, with the error that is behind it, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        say(record.getMessage() if error is None else f"{record.getMessage()}: {error!r}")
+
+
+@contextmanager
+def _clients_reported() -> Generator[None, None, None]:
+    """Say on standard error when clients connect, fail or end."""
+    logger = logging.getLogger("soniox_adapters.server")
+    handler, level, propagate = _LinesOnStandardError(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def announce(line: str) -> None:
+    """Write where the server listens."""
+    typer.echo(line)
 
 
 async def _serve(server: LocalServer, name: str) -> None:
@@ -64,5 +102,5 @@ async def _serve(server: LocalServer, name: str) -> None:
         lambda: loop.call_soon_threadsafe(stopping.set), signal.SIGINT, signal.SIGTERM
     ):
         async with server:
-            typer.echo(f"Listening on {server.url} with {name}; Ctrl-C stops it")
+            announce(f"Listening on {server.url} with {name}; Ctrl-C stops it")
             await stopping.wait()

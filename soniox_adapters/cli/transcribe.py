@@ -14,6 +14,7 @@ import typer
 from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
 from soniox_adapters.blocking import RealtimeSTTSession
 from soniox_adapters.cli.captions import Captions, announce_stop, output_console
+from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording, open_recording
 from soniox_adapters.cli.streaming import (
     Listener,
@@ -30,6 +31,7 @@ from soniox_proto import (
     RealtimeSTTConfig,
     SonioxError,
     SonioxServerError,
+    Token,
 )
 
 __all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
@@ -73,7 +75,7 @@ class TranscribeRequest:
 
 
 def run_transcribe(request: TranscribeRequest) -> StreamEnd:
-    """Transcribe, write the transcript to standard output, and tell how the stream ended.
+    """Transcribe, write the transcript to standard output, and return how the stream ended.
 
     Raises `SonioxError` if the recording cannot be opened, or an argument cannot be used.
     """
@@ -90,6 +92,7 @@ class _Transcription:
 
     def __init__(self, request: TranscribeRequest, recording: Recording) -> None:
         self._output = request.output
+        self._config = request.config
         self._recording = recording
         pause_ms = None if request.config.enable_endpoint_detection else _PAUSE_MS
         self._transcript = Transcript(pause_ms=pause_ms)
@@ -112,7 +115,7 @@ class _Transcription:
             typer.echo(raw.decode().replace("\n", " ").replace("\r", " "))
 
     def stopping(self) -> None:
-        """Tell that the rest is waited for."""
+        """Say that the rest is waited for."""
         if self.captions is not None:
             self.captions.announce_stop()
         else:
@@ -126,6 +129,28 @@ class _Transcription:
         if self._output is OutputFormat.JSON:
             document = _document(self._transcript, end)
             typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        for wish in _wishes_not_met(self._config, self._transcript.tokens):
+            say(f"the server did not {wish}; its recognizer cannot do that")
+
+
+def _wishes_not_met(config: RealtimeSTTConfig, tokens: list[Token]) -> list[str]:
+    """Return what was asked for of which no token shows any trace."""
+    if not tokens:
+        return []
+    wishes = (
+        (config.enable_speaker_diarization, "speaker", "tell speakers apart (--diarization)"),
+        (
+            config.enable_language_identification,
+            "language",
+            "tell which language is spoken (--language-identification)",
+        ),
+        (config.translation, "translation_status", "translate"),
+    )
+    return [
+        wish
+        for wanted, field, wish in wishes
+        if wanted and all(getattr(token, field) is None for token in tokens)
+    ]
 
 
 def _stream(request: TranscribeRequest, recording: Recording, listener: Listener) -> StreamEnd:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
 from soniox_proto import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
 
 __all__ = ["Transcript", "Utterance"]
-
-_MARKERS: Final = {TOKEN_TEXT_END, TOKEN_TEXT_FIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,9 @@ class Transcript:
     """Everything said so far: utterances that are complete, and the one under way.
 
     An utterance ends at an `<end>` token and where the speaker changes; with `pause_ms`, for
-    streams without endpoint detection, also at a pause of so many ms.
+    streams without endpoint detection, also at a pause of that many ms. The service translates
+    clause by clause, and sends a translation in the message after its original, so usually after
+    the `<end>` too: an utterance that is owed its translation is complete when that has come.
     """
 
     def __init__(self, *, pause_ms: int | None = None) -> None:
@@ -85,7 +85,9 @@ class Transcript:
         self.current: tuple[tuple[Token, ...], tuple[Token, ...]] = ((), ())
         """The utterance under way: its final tokens, and those that may still change."""
         self._pause_ms = pause_ms
-        self._settled_at: float | None = None
+        self._open = _Draft()
+        self._owed: _Draft | None = None
+        self._completed: list[Utterance] = []
 
     @property
     def text(self) -> str:
@@ -98,41 +100,78 @@ class Transcript:
         return [token for utterance in self.utterances for token in utterance.tokens]
 
     def add(self, event: RealtimeEvent, at: float) -> list[Utterance]:
-        """Take a message that came `at` so many seconds; return the utterances it completes."""
-        completed: list[Utterance] = []
-        final = list(self.current[0])
+        """Take a message that came `at` so many seconds; return the utterances it completes.
+
+        A translation that comes when its utterance is complete is returned as one of its own, and
+        is part of the other in `utterances`.
+        """
         tail: list[Token] = []
+        late: list[Token] = []
         for token in event.tokens:
-            if token.text == TOKEN_TEXT_END or (token.is_final and self._begins_anew(final, token)):
-                completed += self._utterance(final, self._settled_at)
-                final = []
-            if token.text in _MARKERS:
+            if token.text == TOKEN_TEXT_END:
+                self._end_utterance()
+            elif token.text == TOKEN_TEXT_FIN:
                 continue
-            if token.is_final:
-                final.append(token)
-                self._settled_at = at
-            else:
+            elif not token.is_final:
                 tail.append(token)
+            elif not _is_translation(token):
+                self._add_original(token, at)
+            elif self._is_late(token):
+                late.append(token)
+            else:
+                owner = self._owed or self._open
+                owner.add(token, at)
+                owner.translated = True
+        if self._owed is not None and self._owed.translated:
+            self._complete_owed()
+        if late:
+            before = self.utterances[-1]
+            self.utterances[-1] = Utterance((*before.tokens, *late), before.settled_at)
+            self._completed.append(Utterance(tuple(late)))
         if event.error_code is not None:
             # An error brings no tokens, but takes none back either.
             tail = list(self.current[1])
-        self.utterances += completed
+        owed = () if self._owed is None else self._owed.tokens
         # In one step: the display reads it from another thread.
-        self.current = (tuple(final), tuple(tail))
+        self.current = ((*owed, *self._open.tokens), tuple(tail))
+        completed, self._completed = self._completed, []
         return completed
 
     def complete(self) -> list[Utterance]:
-        """End the utterance under way where the stream ended, and return it, if there is one."""
-        final, tail = self.current
+        """End the utterance under way where the stream ended; return what that completes."""
+        _, tail = self.current
         self.current = ((), ())
-        completed = self._utterance([*final, *tail], None if tail else self._settled_at)
-        self.utterances += completed
+        self._complete_owed()
+        if tail:
+            self._open.tokens += tail
+            self._open.settled_at = None
+        self._complete(self._open)
+        self._open = _Draft()
+        completed, self._completed = self._completed, []
         return completed
 
-    def _begins_anew(self, final: list[Token], token: Token) -> bool:
-        if not final:
+    def _add_original(self, token: Token, at: float) -> None:
+        if self._owed is not None and self._owed.translated:
+            self._complete_owed()
+        if self._begins_anew(token):
+            self._end_utterance()
+        self._open.add(token, at)
+        # Its clause is still to be translated.
+        self._open.translated = token.translation_status != "original"
+
+    def _is_late(self, token: Token) -> bool:
+        """Return whether the utterance that this translates is complete already."""
+        if self._owed is not None or not self.utterances:
             return False
-        before = Utterance(tuple(final))
+        if not self._open.tokens:
+            return True
+        speaker = self._open.speaker
+        return token.speaker is not None and speaker is not None and token.speaker != speaker
+
+    def _begins_anew(self, token: Token) -> bool:
+        if not self._open.tokens:
+            return False
+        before = Utterance(tuple(self._open.tokens))
         if token.speaker is not None and before.speaker not in {None, token.speaker}:
             return True
         if self._pause_ms is None or token.start_ms is None:
@@ -140,11 +179,44 @@ class Transcript:
         end_ms = before.end_ms
         return end_ms is not None and token.start_ms - end_ms >= self._pause_ms
 
-    @staticmethod
-    def _utterance(tokens: list[Token], settled_at: float | None) -> list[Utterance]:
-        if not any(token.text.strip() for token in tokens):
-            return []
-        return [Utterance(tuple(tokens), settled_at)]
+    def _end_utterance(self) -> None:
+        if not self._open.tokens:
+            return
+        self._complete_owed()
+        ended, self._open = self._open, _Draft()
+        if ended.translated:
+            self._complete(ended)
+        else:
+            self._owed = ended
+
+    def _complete_owed(self) -> None:
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            self._complete(owed)
+
+    def _complete(self, draft: _Draft) -> None:
+        if any(token.text.strip() for token in draft.tokens):
+            utterance = Utterance(tuple(draft.tokens), draft.settled_at)
+            self.utterances.append(utterance)
+            self._completed.append(utterance)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An utterance that is not complete."""
+
+    tokens: list[Token] = field(default_factory=lambda: list[Token]())
+    settled_at: float | None = None
+    translated: bool = True
+    """Whether it has the translation of everything that is translated."""
+
+    @property
+    def speaker(self) -> str | None:
+        return next((token.speaker for token in self.tokens if token.speaker is not None), None)
+
+    def add(self, token: Token, at: float) -> None:
+        self.tokens.append(token)
+        self.settled_at = at
 
 
 def _is_translation(token: Token) -> bool:

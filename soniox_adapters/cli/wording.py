@@ -21,6 +21,7 @@ from soniox_proto import (
     SonioxServerTimeoutError,
     SonioxServiceUnavailableError,
     SonioxTimeoutError,
+    SonioxValidationError,
 )
 
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
@@ -43,13 +44,16 @@ _ADVICE: Final[tuple[tuple[type[SonioxError], str], ...]] = (
 )
 
 
-def describe_error(error: SonioxError) -> str:
-    """Return one line: the kind of error, what happened, and what to do about it."""
+def describe_error(error: SonioxError, *, advise: bool = True) -> str:
+    """Return one line: what happened and, with `advise`, what to do about it."""
     cause = error.__cause__
     if type(error) is SonioxRealtimeError and isinstance(cause, OSError):
         return one_line(f"cannot read the audio: {cause.strerror or cause}")
-    advice = _advice(error)
-    return one_line(f"{type(error).__name__}: {error}" + (f"; {advice}" if advice else ""))
+    if type(error) is SonioxRealtimeError and isinstance(cause, SonioxValidationError):
+        # What is wrong with the audio, noticed on its way.
+        return one_line(str(cause))
+    advice = _advice(error) if advise else ""
+    return one_line(f"{error}; {advice}" if advice else str(error))
 
 
 def one_line(text: str) -> str:

@@ -105,7 +105,7 @@ class Connecting:
                     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
                     context = client_context(ssl_context)
-                    connected = self._secure(connected, context, endpoint.host)
+                    connected = self._secure(connected, context, endpoint.server_hostname)
                 self._check()
             except BaseException:
                 connected.close()
@@ -311,11 +311,7 @@ class Connecting:
             target=contextvars.copy_context().run, args=(run,), name="soniox-connect", daemon=True
         )
         thread.start()
-        try:
-            outcome = self._outcomes.get(timeout=self._time_left())
-        except queue.Empty:
-            self._check()
-            raise
+        outcome = self._next_outcome()
         if outcome is None:
             raise ConnectCancelledError
         # It has nothing left to do.
@@ -324,6 +320,12 @@ class Connecting:
         if error is not None:
             raise error
         return cast("_T", result)
+
+    def _next_outcome(self) -> tuple[Any, BaseException | None] | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._outcomes.get(timeout=self._time_left())
+            self._check()
 
     def _discard_outcomes(self) -> None:
         # The thread and this one may both do so; each outcome is taken by one of them.

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
-from soniox_adapters.server.recognizer import AudioDecodeError, import_local_package
+from soniox_adapters.audio import wav
+from soniox_adapters.server.container import (
+    DECODABLE,
+    SIGNATURE_BYTES,
+    ContainerReader,
+    container_of,
+)
+from soniox_adapters.server.recognizer import (
+    AudioDecodeError,
+    HeaderAwaitedError,
+    import_local_package,
+)
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
 if TYPE_CHECKING:
@@ -25,14 +35,14 @@ OUTPUT_SAMPLE_RATE = 16_000
 _SAMPLE_RATES = range(1_000, 768_001)
 """Beyond these a sample rate is a mistake, and resampling from it would need absurd filters."""
 
+_CHANNELS = range(1, 33)
+"""Beyond these a number of channels is a mistake, and a block of audio would take gigabytes."""
+
+_MAX_CONTAINER_SECONDS = 30 * 60
+"""Audio of a container, which is recognized in one go. A small file may hold days of silence."""
+
 _BLOCKS_PER_SECOND = 100
 """Audio is converted in blocks of 10 ms: single samples would drown in the cost of each call."""
-
-_MAX_FORMAT_CHUNK_BYTES = 1024
-"""A `fmt ` chunk has 16 to 40 bytes; a longer one is not worth holding in memory."""
-
-_UNKNOWN_DATA_SIZES = {0, 0xFFFF_FFFF}
-"""What programs that write a WAV file into a pipe put where they cannot know the size."""
 
 Encoding: TypeAlias = Literal["signed", "unsigned", "float", "mulaw", "alaw"]
 """How one sample is written."""
@@ -67,7 +77,7 @@ class AudioLayout:
     def of_config(cls, config: RealtimeSTTConfig) -> AudioLayout | None:
         """Return the layout that a configuration declares; None for containers and `auto`.
 
-        Raises `SonioxValidationError` for a sample rate that no audio has.
+        Raises `SonioxValidationError` for a sample rate or channels that no audio has.
         """
         if config.sample_rate is None or config.num_channels is None:
             return None
@@ -79,8 +89,7 @@ class AudioLayout:
                 return None
             encoding = {"s": "signed", "u": "unsigned", "f": "float"}[match[1]]
             sample_bytes, big_endian = int(match[2]) // 8, match[3] == "be"
-        if config.sample_rate not in _SAMPLE_RATES:
-            raise SonioxValidationError(_bad_sample_rate(config.sample_rate))
+        _check_dimensions(config.sample_rate, config.num_channels)
         return cls(
             cast("Encoding", encoding),
             sample_bytes,
@@ -93,58 +102,120 @@ class AudioLayout:
 class AudioDecoder:
     """Turns declared audio into 16 kHz, mono, signed 16-bit little-endian PCM, piece by piece.
 
-    Decodes every raw format of the protocol, `wav`, and `auto` if the audio has a WAV header.
-    Several channels are mixed to one by their mean. The audio may be cut anywhere; the cuts do
-    not change the output, which lags behind by the resampler's delay (about 0.1 s at most).
+    Decodes every raw format of the protocol and `wav` as they arrive, and `aiff`, `flac`, `mp3` and
+    `ogg` once they are complete; `auto` finds out which it is. Several channels are mixed to one by
+    their mean. The audio may be cut anywhere; the cuts do not change the output, which lags behind
+    by the resampler's delay (about 0.1 s at most).
 
-    Raises `SonioxValidationError` for another container or an absurd sample rate, and, if the
-    audio has to be converted, when the packages of the `local` extra are not installed.
+    Raises `SonioxValidationError` for another container, for a sample rate or channels that no
+    audio has, and, if the audio has to be converted, when the packages of the `local` extra are not
+    installed.
     """
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
         self._wav: WavReader | None = None
+        self._container: ContainerReader | None = None
         self._converter: _Converter | None = None
+        # With `auto`: what has come until it is enough to tell the format.
+        self._start: bytes | None = None
         self._pending = bytearray()
         layout = AudioLayout.of_config(config)
         if layout is not None:
             self._converter = _Converter(layout)
-        elif config.audio_format in {"wav", "auto"}:
-            self._wav = WavReader(config.audio_format)
+        elif config.audio_format == "auto":
+            self._start = b""
         else:
-            raise SonioxValidationError(
-                f"audio_format {config.audio_format!r} cannot be decoded offline; send 'wav', "
-                "'auto' with audio that has a WAV header, or a raw format such as 'pcm_s16le'"
-            )
+            self._begin(config.audio_format)
 
     def decode(self, audio: bytes) -> bytes:
         """Take the next piece of audio and return what can be decoded by now.
 
-        Raises `AudioDecodeError` if the audio is not what was declared, or if the format that a
-        WAV header announces cannot be decoded here.
+        Raises `AudioDecodeError` if the audio is not what was declared, or cannot be decoded here.
         """
+        if self._start is not None:
+            self._start += audio
+            if len(self._start) < SIGNATURE_BYTES:
+                return b""
+            audio = self._detect(self._start)
+        if self._container is not None:
+            self._container.feed(audio)
+            return b""
         if self._wav is not None:
             audio = self._wav.feed(audio)
-            if self._converter is None:
-                self._converter = self._converter_of_header(self._wav)
+            if self._converter is None and self._wav.layout is not None:
+                self._converter = _converter_of_header(self._wav.layout)
         if self._converter is None:
             return b""
         self._pending += audio
         return self._convert_pending(self._converter.block_bytes)
 
-    def flush(self) -> bytes:
-        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+    def settle(self) -> bytes:
+        """Return everything that can be decoded of the audio so far, without the resampler's delay.
 
-        Raises `AudioDecodeError` if the audio ended inside its WAV header. To be called once.
+        More audio may follow; it is decoded as if it began a recording.
         """
         if self._converter is None:
-            if self._wav is not None and self._wav.received_bytes > 0:
-                raise AudioDecodeError(
-                    f"the audio ended after {self._wav.received_bytes} bytes, before its WAV "
-                    "header was complete"
-                )
             return b""
         rest = self._convert_pending(self._converter.layout.bytes_per_frame)
         return rest + self._converter.flush()
+
+    def flush(self) -> bytes:
+        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+
+        Raises `AudioDecodeError` if the audio ended inside its header, or is a container that
+        cannot be decoded. To be called once.
+        """
+        if self._container is not None:
+            return self._decode_container(self._container)
+        if self._converter is None:
+            received = len(self._start or b"") if self._wav is None else self._wav.received_bytes
+            if received:
+                raise AudioDecodeError(
+                    f"Audio decode error (the audio ended after {received} bytes, before its "
+                    "header was complete)"
+                )
+            return b""
+        return self.settle()
+
+    def _detect(self, start: bytes) -> bytes:
+        """Begin to decode audio whose container its start tells, and return that start."""
+        container = container_of(start)
+        if container is None:
+            raise HeaderAwaitedError(start[:SIGNATURE_BYTES])
+        self._start = None
+        try:
+            self._begin(container)
+        except SonioxValidationError as error:
+            # A factory's error came too late here: the format is known only once audio flows.
+            raise AudioDecodeError(str(error)) from error
+        return start
+
+    def _begin(self, container: str) -> None:
+        if container == "wav":
+            self._wav = WavReader()
+        elif container in DECODABLE:
+            self._container = ContainerReader(container)
+        else:
+            raise SonioxValidationError(
+                f"Invalid audio data format: {container} (this server decodes wav, "
+                f"{', '.join(DECODABLE)} and raw formats such as pcm_s16le)"
+            )
+
+    def _decode_container(self, container: ContainerReader) -> bytes:
+        if not container.received_bytes:
+            return b""
+        converter: _Converter | None = None
+        output = bytearray()
+        for sample_rate, channels, frames in container.blocks():
+            if converter is None:
+                layout = AudioLayout("float", 4, False, sample_rate, channels)
+                converter = _converter_of_header(layout)
+            output += converter.convert(frames)
+            if len(output) > _MAX_CONTAINER_SECONDS * OUTPUT_SAMPLE_RATE * 2:
+                raise AudioDecodeError("Audio is too long.")
+        if converter is not None:
+            output += converter.flush()
+        return bytes(output)
 
     def _convert_pending(self, unit_bytes: int) -> bytes:
         assert self._converter is not None, "the layout is known once there is pending audio"
@@ -155,36 +226,23 @@ class AudioDecoder:
         del self._pending[:usable]
         return self._converter.convert(frames)
 
-    @staticmethod
-    def _converter_of_header(wav: WavReader) -> _Converter | None:
-        if wav.layout is None:
-            return None
-        try:
-            return _Converter(wav.layout)
-        except SonioxValidationError as error:
-            # A factory's error came too late here: the header is known only once audio flows.
-            raise AudioDecodeError(str(error)) from error
+
+def _converter_of_header(layout: AudioLayout) -> _Converter:
+    try:
+        return _Converter(layout)
+    except SonioxValidationError as error:
+        raise AudioDecodeError(str(error)) from error
 
 
-class WavReader:
-    """Reads a WAV file as it arrives: finds the layout, then hands out the samples' bytes.
-
-    Chunks other than `fmt ` and `data` are skipped, before and after the samples. A data size of
-    0 or 0xFFFFFFFF means that the samples go on to the end of the stream.
-    """
+class WavReader(wav.WavReader):
+    """The reader of WAV files, for a server: a file that cannot be used is the client's fault."""
 
     def __init__(self, declared: str = "wav") -> None:
         """`declared` is the audio format to name in error texts."""
+        super().__init__()
         self.layout: AudioLayout | None = None
         """Layout of the samples, once the `fmt ` chunk has arrived."""
-        self.received_bytes = 0
-        """Bytes of the file taken so far, header included."""
         self._declared = declared
-        self._header = bytearray()
-        self._signature_seen = False
-        self._bytes_to_skip = 0
-        self._in_data = False
-        self._data_bytes_left: int | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the file and return those among them that are samples.
@@ -192,68 +250,19 @@ class WavReader:
         Raises `AudioDecodeError` if this is not a WAV file, or one with a codec other than linear
         PCM, IEEE float, mu-law and A-law.
         """
-        self.received_bytes += len(data)
-        if self._in_data:
-            return self._samples_among(data)
-        self._header += data
-        while not self._in_data:
-            skipped = min(self._bytes_to_skip, len(self._header))
-            del self._header[:skipped]
-            self._bytes_to_skip -= skipped
-            if self._bytes_to_skip or not self._read_header_part():
-                return b""
-        rest = bytes(self._header)
-        self._header.clear()
-        return self._samples_among(rest)
-
-    def _samples_among(self, data: bytes) -> bytes:
-        if self._data_bytes_left is None:
-            return data
-        samples = data[: self._data_bytes_left]
-        self._data_bytes_left -= len(samples)
-        return samples
-
-    def _read_header_part(self) -> bool:
-        """Read the signature or one chunk; False if more bytes are needed for it."""
-        header = self._header
-        if not self._signature_seen:
-            self._check_signature()
-            self._signature_seen = len(header) >= 12
-            self._bytes_to_skip = 12 if self._signature_seen else 0
-            return self._signature_seen
-        if len(header) < 8:
-            return False
-        name: bytes
-        size: int
-        name, size = struct.unpack_from("<4sI", header)
-        if name == b"data":
-            if self.layout is None:
-                raise AudioDecodeError("bad WAV header: the data chunk comes before the fmt chunk")
-            self._in_data = True
-            self._data_bytes_left = None if size in _UNKNOWN_DATA_SIZES else size
-            del header[:8]
-            return True
-        if name == b"fmt ":
-            if not 16 <= size <= _MAX_FORMAT_CHUNK_BYTES:
-                raise AudioDecodeError(f"bad WAV header: a fmt chunk of {size} bytes")
-            if len(header) < 8 + size:
-                return False
-            self.layout = _layout_of_format_chunk(bytes(header[8 : 8 + size]))
-        self._bytes_to_skip = 8 + size + size % 2
-        return True
-
-    def _check_signature(self) -> None:
-        start = bytes(self._header[:12])
-        riff, wave = start[:4], start[8:12]
-        # RF64 is the WAV of more than 4 GiB; what differs is the size, which is not needed.
-        if not (b"RIFF".startswith(riff) or b"RF64".startswith(riff)) or not (
-            b"WAVE".startswith(wave)
-        ):
+        try:
+            samples = super().feed(data)
+        except wav.NotWavError as error:
             raise AudioDecodeError(
                 f"audio_format {self._declared!r} needs audio with a WAV header (RIFF, WAVE) "
-                f"here, but the audio starts with {start!r}; declare a raw format such as "
-                "'pcm_s16le' with its sample_rate and num_channels, or send a WAV file"
-            )
+                f"here, but {error}; declare a raw format such as 'pcm_s16le' with its "
+                "sample_rate and num_channels, or send a WAV file"
+            ) from error
+        except SonioxValidationError as error:
+            raise AudioDecodeError(str(error)) from error
+        if self.layout is None and self.format is not None:
+            self.layout = _layout_of_wav(self.format)
+        return samples
 
 
 class _Resampler(Protocol):
@@ -264,6 +273,7 @@ class _Converter:
     """Whole frames of one layout to 16 kHz mono s16le."""
 
     def __init__(self, layout: AudioLayout) -> None:
+        _check_dimensions(layout.sample_rate, layout.channels)
         self.layout = layout
         self.block_bytes = layout.bytes_per_frame * (layout.sample_rate // _BLOCKS_PER_SECOND)
         self._numpy: Any = None
@@ -272,11 +282,7 @@ class _Converter:
         if layout == AudioLayout("signed", 2, False, OUTPUT_SAMPLE_RATE, 1):
             return
         self._numpy = import_local_package("numpy")
-        if layout.sample_rate != OUTPUT_SAMPLE_RATE:
-            soxr = import_local_package("soxr")
-            self._resampler = soxr.ResampleStream(
-                layout.sample_rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32"
-            )
+        self._resampler = self._new_resampler()
         if layout.encoding in {"mulaw", "alaw"}:
             self._samples_of_codes = _samples_of_codes(layout.encoding)
 
@@ -292,7 +298,17 @@ class _Converter:
         if self._resampler is None:
             return b""
         nothing = self._numpy.zeros(0, dtype="float32")
-        return self._as_16_bit(self._resampler.resample_chunk(nothing, last=True))
+        rest = self._resampler.resample_chunk(nothing, last=True)
+        self._resampler = self._new_resampler()
+        return self._as_16_bit(rest)
+
+    def _new_resampler(self) -> _Resampler | None:
+        rate = self.layout.sample_rate
+        if rate == OUTPUT_SAMPLE_RATE:
+            return None
+        soxr = import_local_package("soxr")
+        resampler: _Resampler = soxr.ResampleStream(rate, OUTPUT_SAMPLE_RATE, 1, dtype="float32")
+        return resampler
 
     def _mixed_to_mono(self, frames: bytes) -> _Samples:
         samples = self._samples(frames).reshape(-1, self.layout.channels)
@@ -344,17 +360,8 @@ def _samples_of_codes(encoding: Encoding) -> _Samples:
     return cast("_Samples", samples)
 
 
-def _layout_of_format_chunk(chunk: bytes) -> AudioLayout:
-    codec: int
-    channels: int
-    sample_rate: int
-    block_bytes: int
-    bits: int
-    codec, channels, sample_rate, _, block_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
-    if codec == 0xFFFE and len(chunk) >= 26:
-        # WAVE_FORMAT_EXTENSIBLE: the codec is the start of a GUID further on.
-        (codec,) = struct.unpack_from("<H", chunk, 24)
-    sample_bytes = -(-bits // 8)
+def _layout_of_wav(declared: wav.WavFormat) -> AudioLayout:
+    sample_bytes = -(-declared.bits // 8)
     encodings: dict[tuple[int, int], Encoding] = {
         (1, 1): "unsigned",
         (1, 2): "signed",
@@ -365,20 +372,31 @@ def _layout_of_format_chunk(chunk: bytes) -> AudioLayout:
         (6, 1): "alaw",
         (7, 1): "mulaw",
     }
-    encoding = encodings.get((codec, sample_bytes))
+    encoding = encodings.get((declared.codec, sample_bytes))
     if encoding is None:
         raise AudioDecodeError(
-            f"WAV audio with codec {codec:#06x} and {bits} bits per sample cannot be decoded here; "
-            "expected linear PCM (8, 16, 24 or 32 bits), IEEE float (32 or 64), mu-law or A-law"
+            f"WAV audio with codec {declared.codec:#06x} and {declared.bits} bits per sample "
+            "cannot be decoded here; expected linear PCM (8, 16, 24 or 32 bits), IEEE float "
+            "(32 or 64), mu-law or A-law"
         )
-    if channels < 1 or block_bytes != channels * sample_bytes:
+    if declared.channels < 1 or declared.block_bytes != declared.channels * sample_bytes:
         raise AudioDecodeError(
-            f"bad WAV header: {channels} channels of {sample_bytes} bytes do not make frames of "
-            f"{block_bytes} bytes"
+            f"bad WAV header: {declared.channels} channels of {sample_bytes} bytes do not make "
+            f"frames of {declared.block_bytes} bytes"
         )
+    if declared.sample_rate not in _SAMPLE_RATES:
+        raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(declared.sample_rate)}")
+    return AudioLayout(encoding, sample_bytes, False, declared.sample_rate, declared.channels)
+
+
+def _check_dimensions(sample_rate: int, channels: int) -> None:
     if sample_rate not in _SAMPLE_RATES:
-        raise AudioDecodeError(f"bad WAV header: {_bad_sample_rate(sample_rate)}")
-    return AudioLayout(encoding, sample_bytes, False, sample_rate, channels)
+        raise SonioxValidationError(_bad_sample_rate(sample_rate))
+    if channels not in _CHANNELS:
+        raise SonioxValidationError(
+            f"num_channels {channels} is not a usable number; expected "
+            f"{_CHANNELS.start} to {_CHANNELS.stop - 1}"
+        )
 
 
 def _bad_sample_rate(sample_rate: int) -> str:

@@ -7,26 +7,22 @@ and `_pump` writes what the core has to send and arms the timer that it asks for
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import math
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Final, cast
+from concurrent.futures import Future
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from soniox_adapters.server.recognition import Recognition, Work
-from soniox_adapters.server.recognizer import AudioDecodeError, RecognizerFactory
+from soniox_adapters.server.recognizer import AudioDecodeError, HeaderAwaitedError
+from soniox_adapters.server.server_context import ServerContext
 from soniox_proto import (
-    APIKey,
     AudioReceived,
     ClientClosed,
     EndOfAudioReceived,
     FinalizeReceived,
     KeepAliveReceived,
     RealtimeEvent,
-    RealtimeSTTServerConnection,
     RequestRefused,
     ServerEvent,
     ServerState,
@@ -35,11 +31,9 @@ from soniox_proto import (
     UpgradeReceived,
 )
 
-__all__ = ["ClientSession", "ServerContext"]
+__all__ = ["ClientSession"]
 
 logger = logging.getLogger(__name__)
-
-_READ_BUFFER_BYTES: Final = 64 * 1024
 
 _FLUSH_TIMEOUT: Final = 5.0
 """Seconds that a client may take to read the last bytes after its session is over."""
@@ -50,40 +44,6 @@ moment to look at a key, too; the official client loses an error that is there b
 message is sent."""
 
 _MORE_INFO: Final = "https://soniox.com/docs/api-reference/errors#"
-
-
-def _new_read_buffer() -> memoryview:
-    return memoryview(bytearray(_READ_BUFFER_BYTES))
-
-
-@dataclass(slots=True, eq=False)
-class ServerContext:
-    """What the sessions of one server share: its options, its threads, its books."""
-
-    new_connection: Callable[[], RealtimeSTTServerConnection]
-    """Makes the core of a new session."""
-    recognizer: RecognizerFactory
-    """Makes the recognizer of a new stream."""
-    executor: Executor
-    """Threads for the recognizers."""
-    api_key: APIKey | None
-    """The key to ask for; None lets everyone in."""
-    idle_timeout: float | None
-    """Seconds that a client may stay silent, or not read its results, or None."""
-    max_connections: int | None
-    """Sessions at once, or None."""
-    max_duration_seconds: float
-    """Audio of one stream, in seconds."""
-    max_queued_audio: int
-    """Bytes that may wait for one recognizer before its client is made to wait."""
-    stopping: bool = False
-    """Whether newcomers are turned away."""
-    sessions: set[ClientSession] = field(default_factory=lambda: set[ClientSession]())
-    """Sessions whose connection or recognizer is still open."""
-    sessions_served: int = 0
-    """Sessions that got their finished response."""
-    read_buffer: memoryview = field(default_factory=_new_read_buffer)
-    """Where every session's bytes arrive: each takes its own out before the next one reads."""
 
 
 class ClientSession(asyncio.BufferedProtocol):
@@ -97,7 +57,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._transport_closing = False
         self._transport_lost = False
         self._client_may_send_more = False
-        self._refusal: tuple[int, str, str] | None = None
+        self._refusal: RequestRefused | None = None
         self._refusal_timer: asyncio.TimerHandle | None = None
         self._recognition: Recognition | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,6 +67,8 @@ class ClientSession(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._unread_results_timer: asyncio.TimerHandle | None = None
+        self._name = "a client"
+        self._ending = "left before its transcript was complete"
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is gone and the recognizer closed."""
 
@@ -118,9 +80,14 @@ class ClientSession(asyncio.BufferedProtocol):
         return self._refusal is None and self._connection.state in _ACTIVE_STATES
 
     @property
-    def busy(self) -> bool:
-        """Whether a call of the recognizer is running in a thread."""
-        return self._recognition is not None and self._recognition.busy
+    def streaming(self) -> bool:
+        """Whether this session counts against the limit of streams at once."""
+        return self._recognition is not None and not self._over
+
+    @property
+    def running_call(self) -> Future[Any] | None:
+        """The call of the recognizer that is running in a thread, if there is one."""
+        return None if self._recognition is None else self._recognition.running_call
 
     def say_goodbye(self) -> None:
         """Begin to close because the server stops."""
@@ -138,6 +105,8 @@ class ClientSession(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the time for the upgrade request runs from here."""
         self._transport = cast("asyncio.Transport", transport)
+        self._name = _name_of_peer(transport)
+        logger.info("%s connected", self._name)
         self._context.sessions.add(self)
         if self._context.stopping:
             self._transport.abort()
@@ -293,7 +262,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 case StartReceived():
                     self._start(event)
                 case RequestRefused():
-                    self._refuse(event.error_code, event.error_type, event.error_message)
+                    self._answer(event)
 
     def _put(self, work: Work) -> None:
         assert self._recognition is not None, "the core lets nothing come before the start"
@@ -302,28 +271,19 @@ class ClientSession(asyncio.BufferedProtocol):
     def _welcome(self, request: UpgradeReceived) -> None:
         # As the service does: what is wrong with a client is no reason to refuse the upgrade.
         self._connection.accept(self._loop.time())
-        if request.api_key is not None and not self._is_right(request.api_key):
-            self._refusal = (401, "unauthenticated", "Incorrect API key")
-        elif self._is_one_too_many():
-            self._refusal = (
-                429,
-                "max_concurrent_connections_reached",
-                f"The server takes {self._context.max_connections} connections at once",
-            )
+        self._refusal = self._context.refusal_of_request(request)
         if self._refusal is not None:
             self._refusal_timer = self._loop.call_later(_REFUSAL_DELAY, self._refuse_newcomer)
 
     def _refuse_newcomer(self) -> None:
         if self._refusal is not None and not self._over:
-            self._refuse(*self._refusal)
+            self._answer(self._refusal)
             self._pump()
 
     def _start(self, start: StartReceived) -> None:
-        if self._refusal is not None:
-            self._refuse(*self._refusal)
-        elif not self._is_right(start.api_key):
-            problem = "Missing" if start.api_key is None else "Incorrect"
-            self._refuse(401, "unauthenticated", f"{problem} API key")
+        refusal = self._refusal or self._context.refusal_of_start(start)
+        if refusal is not None:
+            self._answer(refusal)
         else:
             self._recognition = Recognition(
                 self._context.recognizer, start.config, self._context.executor
@@ -331,19 +291,14 @@ class ClientSession(asyncio.BufferedProtocol):
             self._task = self._loop.create_task(self._serve(self._recognition))
             self._task.add_done_callback(lambda _: self._check_ended())
 
-    def _is_one_too_many(self) -> bool:
-        limit = self._context.max_connections
-        return limit is not None and sum(s.active for s in self._context.sessions) > limit
-
-    def _is_right(self, key: APIKey | None) -> bool:
-        expected = self._context.api_key
-        if expected is None:
-            return True
-        return key is not None and hmac.compare_digest(_key_bytes(key), _key_bytes(expected))
+    def _answer(self, refusal: RequestRefused) -> None:
+        self._refuse(refusal.error_code, refusal.error_type, refusal.error_message)
 
     def _refuse(
         self, error_code: int, error_type: str, message: str, *, request_id: str | None = None
     ) -> None:
+        self._ending = "left after the error"
+        logger.info("%s failed: %d %s: %s", self._name, error_code, error_type, message)
         self._connection.send_error(
             error_code,
             error_type,
@@ -357,8 +312,18 @@ class ClientSession(asyncio.BufferedProtocol):
 
     async def _serve(self, recognition: Recognition) -> None:
         """Recognize until the stream ends, and say how it ended."""
+        # Recognizers of streams that are over may take a moment to close, and each may hold a
+        # process: a newcomer waits for its turn, so that clients in a hurry cannot pile them up.
+        async with self._context.recognizer_slots:
+            if not recognition.stopped:
+                await self._recognize(recognition)
+
+    async def _recognize(self, recognition: Recognition) -> None:
         try:
             await self._send_all_results(recognition)
+        except HeaderAwaitedError as error:
+            if not recognition.stopped:
+                self._refuse(408, "request_timeout", str(error))
         except (AudioDecodeError, SonioxValidationError) as error:
             if not recognition.stopped:
                 self._refuse(400, "invalid_request", str(error))
@@ -382,7 +347,7 @@ class ClientSession(asyncio.BufferedProtocol):
         while (results := await recognition.next_results()) is not None:
             for result in results:
                 connection.send_result(result, loop.time())
-            if recognition.total_audio_proc_ms > max_duration_ms:
+            if recognition.audio_ms > max_duration_ms:
                 self._refuse(
                     413,
                     "max_duration_reached",
@@ -399,6 +364,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 total_audio_proc_ms=recognition.total_audio_proc_ms,
             )
             self._context.sessions_served += 1
+            self._ending = "has its whole transcript"
             connection.finish(rest, loop.time())
 
     def _check_ended(self) -> None:
@@ -406,6 +372,7 @@ class ClientSession(asyncio.BufferedProtocol):
             self._context.sessions.discard(self)
             if not self.ended.done():
                 self.ended.set_result(None)
+                logger.info("%s %s", self._name, self._ending)
 
 
 _ACTIVE_STATES: Final = {
@@ -416,6 +383,9 @@ _ACTIVE_STATES: Final = {
 }
 
 
-def _key_bytes(key: APIKey) -> bytes:
-    # JSON may hold half of a surrogate pair, which plain UTF-8 does not.
-    return key.reveal().encode("utf-8", "surrogatepass")
+def _name_of_peer(transport: asyncio.BaseTransport) -> str:
+    address: object = transport.get_extra_info("peername")
+    if not isinstance(address, tuple):
+        return "a client"
+    host, port, *_ = cast("tuple[object, ...]", address)
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -12,6 +12,7 @@ In an event loop, or in a thread of its own for code without one::
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import ssl
@@ -24,7 +25,7 @@ from typing import Final, Literal
 from anyio.from_thread import start_blocking_portal
 from typing_extensions import Self
 
-from soniox_adapters.server.client_session import ClientSession, ServerContext
+from soniox_adapters.server.client_session import ClientSession
 from soniox_adapters.server.pocketsphinx_recognizer import (
     PocketsphinxRecognizer,
     pocketsphinx_installed,
@@ -32,6 +33,7 @@ from soniox_adapters.server.pocketsphinx_recognizer import (
 from soniox_adapters.server.recognizer import RecognizerFactory
 from soniox_adapters.server.recognizer_process import OwnProcess
 from soniox_adapters.server.scripted_recognizer import scripted
+from soniox_adapters.server.server_context import ServerContext
 from soniox_proto import (
     APIKey,
     Authentication,
@@ -59,6 +61,9 @@ _DEFAULT_MAX_QUEUED_AUDIO: Final = 1024 * 1024
 
 _DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """Bytes: minutes of audio in one message."""
+
+_DEFAULT_MAX_PROCESSES: Final = 4
+"""Half a gigabyte of pocketsphinx."""
 
 _LISTEN_BACKLOG: Final = 1024
 """Clients that may wait to be let in when very many come at once."""
@@ -93,6 +98,8 @@ class LocalServer:
             no results for as long is dropped.
         close_timeout: Seconds that a client may take to answer a close frame, or None.
         max_connections: Sessions at once (beyond: 429), or None for no limit.
+        max_streams: Streams being recognized at once (beyond: 429), or None for no limit. `"auto"`
+            means 4 where each has a process of its own, as with pocketsphinx, else no limit.
         max_duration_seconds: Audio that one stream may have, as its recognizer counts it (beyond:
             413), in seconds.
         max_message_size: Bytes of the largest message taken.
@@ -118,6 +125,7 @@ class LocalServer:
         idle_timeout: float | None = 20.0,
         close_timeout: float | None = 5.0,
         max_connections: int | None = None,
+        max_streams: int | Literal["auto"] | None = "auto",
         max_duration_seconds: float = _DEFAULT_MAX_DURATION,
         max_message_size: int = _DEFAULT_MAX_MESSAGE_SIZE,
         max_queued_audio: int = _DEFAULT_MAX_QUEUED_AUDIO,
@@ -127,6 +135,7 @@ class LocalServer:
             raise SonioxValidationError(f"port must be 0 to 65535, not {port!r}")
         at_least_1 = {
             "max_connections": max_connections,
+            "max_streams": None if max_streams == "auto" else max_streams,
             "max_queued_audio": max_queued_audio,
             "recognizer_threads": recognizer_threads,
         }
@@ -160,6 +169,8 @@ class LocalServer:
         if isinstance(factory, OwnProcess) and factory is not recognizer:
             # One that the caller made would be the caller's to preload and close.
             self._own_process = factory
+        if max_streams == "auto":
+            max_streams = _DEFAULT_MAX_PROCESSES if isinstance(factory, OwnProcess) else None
         self._context = ServerContext(
             new_connection=new_connection,
             recognizer=factory,
@@ -167,6 +178,7 @@ class LocalServer:
             api_key=None if api_key is None else APIKey.checked(api_key, Authentication.HEADER),
             idle_timeout=idle_timeout,
             max_connections=max_connections,
+            max_streams=max_streams,
             max_duration_seconds=max_duration_seconds,
             max_queued_audio=max_queued_audio,
         )
@@ -234,8 +246,9 @@ class LocalServer:
     async def stop(self) -> None:
         """Close every session with code 1001, and free everything. Safe to call again.
 
-        Clients have `close_timeout` to answer; then they are dropped. A recognizer that does not
-        return by then is left behind, in its thread, until it does.
+        Clients have `close_timeout` to answer; then they are dropped. The server's own processes
+        end, whatever they are doing. A recognizer in a thread that does not return by then is left
+        behind, in its thread, until it does.
         """
         listener, self._listener = self._listener, None
         if listener is None:
@@ -260,10 +273,10 @@ class LocalServer:
                 session.abort()
             await _wait_until_ended(left, _ABORT_TIMEOUT)
             if self._own_process is not None:
-                call = self._executor.submit(self._own_process.close)
-                await asyncio.wait([asyncio.wrap_future(call)], timeout=_ABORT_TIMEOUT)
+                self._own_process.kill()
+                await _wait_for_calls(left, _ABORT_TIMEOUT)
         finally:
-            busy = sum(session.busy for session in sessions)
+            busy = sum(session.running_call is not None for session in sessions)
             if busy:
                 logger.warning("%d recognizers did not return; their threads are left", busy)
             self._executor.shutdown(wait=not busy, cancel_futures=True)
@@ -306,6 +319,14 @@ async def _wait_until_ended(sessions: Iterable[ClientSession], timeout: float) -
     ended = [session.ended for session in sessions]
     if ended:
         await asyncio.wait(ended, timeout=timeout)
+
+
+async def _wait_for_calls(sessions: Iterable[ClientSession], timeout: float) -> None:
+    calls = [call for session in sessions if (call := session.running_call) is not None]
+    if calls:
+        waiting = asyncio.gather(*map(asyncio.wrap_future, calls), return_exceptions=True)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(waiting, timeout)
 
 
 def _ports(listener: asyncio.Server) -> list[int]:

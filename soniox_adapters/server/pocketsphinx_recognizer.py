@@ -10,16 +10,20 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from soniox_adapters.server.audio import OUTPUT_SAMPLE_RATE, AudioDecoder
-from soniox_adapters.server.recognizer import import_local_package
+from soniox_adapters.server.recognizer import import_local_package, refuse_unsupported
 from soniox_proto import (
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
     RealtimeEvent,
     RealtimeSTTConfig,
+    SonioxValidationError,
     Token,
 )
 
 __all__ = ["PocketsphinxRecognizer", "load_pocketsphinx", "pocketsphinx_installed"]
+
+_LANGUAGE: Final = "en"
+"""The language of the model."""
 
 _BYTES_PER_MS: Final = OUTPUT_SAMPLE_RATE * 2 // 1000
 
@@ -138,8 +142,9 @@ class PocketsphinxRecognizer:
     tokens tells the progress every second of audio. All of this goes by the audio received, not by
     a clock.
 
-    Not understood, and ignored: other languages, speakers, translation, context and the finer
-    settings of endpoint detection.
+    Refused: translation, speaker diarization, and a strict choice of languages without English.
+    Ignored: other language hints, context and the finer settings of endpoint detection. Containers
+    other than WAV are recognized when their audio ends.
 
     pocketsphinx holds the interpreter's lock while it works: a few milliseconds at a time, but
     0.1 s and more to load the model and to settle an utterance. Where other threads must not wait,
@@ -149,9 +154,15 @@ class PocketsphinxRecognizer:
     def __init__(self, config: RealtimeSTTConfig) -> None:
         """Prepare for one stream; the model is loaded unless an idle one is there.
 
-        Raises `SonioxValidationError` for an audio format that cannot be decoded offline, and if
-        the packages of the `local` extra are not installed.
+        Raises `SonioxValidationError` for what cannot be done or decoded offline, and if the
+        packages of the `local` extra are not installed.
         """
+        refuse_unsupported(config)
+        hints = config.language_hints
+        if config.language_hints_strict and hints and _LANGUAGE not in hints:
+            raise SonioxValidationError(
+                f"Invalid language hint. (this recognizer knows {_LANGUAGE!r} only)"
+            )
         self._audio = AudioDecoder(config)
         pocketsphinx = import_local_package("pocketsphinx")
         self._endpointer: _Endpointer = pocketsphinx.Endpointer(
@@ -163,7 +174,7 @@ class PocketsphinxRecognizer:
         self._frame_bytes = self._endpointer.frame_bytes
         self._frame_ms: int = self._frame_bytes // _BYTES_PER_MS
         self._decoder: _Decoder | None = _pool.borrow()
-        self._language = "en" if config.enable_language_identification else None
+        self._language = _LANGUAGE if config.enable_language_identification else None
         self._marks_endpoints = bool(config.enable_endpoint_detection)
         pause_ms = (config.max_endpoint_delay_ms or _DEFAULT_ENDPOINT_DELAY_MS) // 4
         self._pause_ms = max(_WINDOW_MS, pause_ms)
@@ -204,27 +215,25 @@ class PocketsphinxRecognizer:
 
         `trailing_silence_ms` is ignored. See `Recognizer.finalize`.
         """
+        self._unread += self._audio.settle()
+        messages = self._recognize()
+        self._hear_incomplete_frame()
         tokens = self._final_tokens(self._end_utterance()) if self._in_utterance else []
         self._words_since_marker = False
         if self._quiet_ms >= self._undecoded_ms:
             self._undecoded.clear()
         self._settle_until(self.total_audio_proc_ms - self._undecoded_ms)
-        return [self._message([*tokens, Token(text=TOKEN_TEXT_FIN, is_final=True)])]
+        fin = Token(text=TOKEN_TEXT_FIN, is_final=True)
+        return [*messages, self._message([*tokens, fin])]
 
     def finish(self) -> list[RealtimeEvent]:
         """Settle everything at the end of the audio; see `Recognizer.finish`."""
         self._unread += self._audio.flush()
         messages = self._recognize()
-        rest = bytes(self._unread)
-        self._unread.clear()
-        self._heard_bytes += len(rest)
-        if self._in_utterance:
-            self._decode(rest)
-            tokens = self._final_tokens(self._end_utterance())
-            self._settle_until(self.total_audio_proc_ms)
-            return [*messages, self._message(tokens)]
+        self._hear_incomplete_frame()
+        tokens = self._final_tokens(self._end_utterance()) if self._in_utterance else None
         self._settle_until(self.total_audio_proc_ms)
-        return messages
+        return messages if tokens is None else [*messages, self._message(tokens)]
 
     def close(self) -> None:
         """Give the model back for other streams; safe to call again."""
@@ -266,6 +275,15 @@ class PocketsphinxRecognizer:
         if length_ms >= _LONGEST_UTTERANCE_MS:
             return self._cut()
         return self._partial()
+
+    def _hear_incomplete_frame(self) -> None:
+        rest = bytes(self._unread)
+        self._unread.clear()
+        self._heard_bytes += len(rest)
+        if self._in_utterance:
+            self._decode(rest)
+        elif rest:
+            self._undecoded.append(rest)
 
     def _start_utterance(self) -> None:
         self._open_utterance(self.total_audio_proc_ms - self._undecoded_ms)
@@ -377,7 +395,7 @@ class PocketsphinxRecognizer:
 
     @property
     def _undecoded_ms(self) -> int:
-        return len(self._undecoded) * self._frame_ms
+        return sum(map(len, self._undecoded)) // _BYTES_PER_MS
 
     @property
     def _progress_is_due(self) -> bool:

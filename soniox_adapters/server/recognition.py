@@ -13,6 +13,7 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 from soniox_adapters.server.recognizer import Recognizer, RecognizerFactory
 from soniox_adapters.server.scripted_recognizer import ScriptedRecognizer
 from soniox_proto import EndOfAudioReceived, FinalizeReceived, RealtimeEvent, RealtimeSTTConfig
+from soniox_proto.server_clock import ServerClock
 
 __all__ = ["Recognition", "Work"]
 
@@ -36,7 +37,8 @@ class Recognition:
     """One stream's queue of work, and the recognizer that does it.
 
     Belongs to the event loop that is running; the recognizer's own calls are made in threads of
-    `executor`, one at a time and in the order of the work.
+    `executor`, one at a time and in the order of the work. Its results come with their times on the
+    clock of the service.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Recognition:
         self._factory = factory
         self._config = config
         self._executor = executor
+        self._clock = ServerClock()
         self._waiting: deque[Work] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
@@ -67,19 +70,25 @@ class Recognition:
         return self._stopped
 
     @property
-    def busy(self) -> bool:
-        """Whether a call of the recognizer is running in a thread."""
-        return self._call_in_thread is not None and not self._call_in_thread.done()
+    def running_call(self) -> Future[Any] | None:
+        """The call of the recognizer that is running in a thread, if there is one."""
+        call = self._call_in_thread
+        return None if call is None or call.done() else call
+
+    @property
+    def audio_ms(self) -> int:
+        """Audio that the recognizer has taken, in ms; only between calls of `next_results`."""
+        return self._opened.total_audio_proc_ms
 
     @property
     def final_audio_proc_ms(self) -> int:
-        """The recognizer's `final_audio_proc_ms`; only between calls of `next_results`."""
-        return self._opened.final_audio_proc_ms
+        """Position on the service's clock; only between calls of `next_results`."""
+        return self._clock.position(self._opened.final_audio_proc_ms)
 
     @property
     def total_audio_proc_ms(self) -> int:
-        """The recognizer's `total_audio_proc_ms`; only between calls of `next_results`."""
-        return self._opened.total_audio_proc_ms
+        """Position on the service's clock; only between calls of `next_results`."""
+        return self._clock.position(self._opened.total_audio_proc_ms)
 
     # Work in
 
@@ -119,14 +128,22 @@ class Recognition:
             self._arrived.clear()
             await self._arrived.wait()
         work = self._take()
+        answers: list[RealtimeEvent] = []
         if isinstance(work, bytes):
             results = await self._call(self._opened.feed, self._with_audio_behind(work))
         elif isinstance(work, FinalizeReceived):
             results = await self._call(self._opened.finalize, work.trailing_silence_ms)
+            results, answers = results[:-1], results[-1:]
         else:
             self._finished = True
             results = await self._call(self._opened.finish)
-        return None if self._stopped else results
+        if self._stopped:
+            return None
+        clock, audio_ms = self._clock, self.audio_ms
+        return [
+            *map(clock.message, results),
+            *(clock.finalized_message(answer, audio_ms) for answer in answers),
+        ]
 
     async def close(self) -> None:
         """Close the recognizer, if there is one; to be called once, and not during a call."""

@@ -10,9 +10,11 @@ from soniox_proto import RealtimeEvent, RealtimeSTTConfig, SonioxError, SonioxVa
 
 __all__ = [
     "AudioDecodeError",
+    "HeaderAwaitedError",
     "Recognizer",
     "RecognizerFactory",
     "import_local_package",
+    "refuse_unsupported",
 ]
 
 
@@ -22,6 +24,25 @@ class AudioDecodeError(SonioxError):
     The text says what was found and what was expected; it is meant for the client, as the
     message of a 400 `invalid_request` error.
     """
+
+
+class HeaderAwaitedError(AudioDecodeError):
+    """The audio format is to be detected, and the audio begins like none of the containers.
+
+    The service waits for a header then, until it gives up with a 408 `request_timeout` error. The
+    local server answers so at once, because no header can come any more.
+    """
+
+    def __init__(self, start: bytes) -> None:
+        super().__init__(
+            f"Audio data decode timeout (audio_format 'auto' needs a container, and no container "
+            f"starts with {start!r}; declare raw audio as such, for example as 'pcm_s16le')"
+        )
+        self.start = start
+
+    def __reduce__(self) -> tuple[type[HeaderAwaitedError], tuple[bytes]]:
+        # It may have to travel from another process.
+        return type(self), (self.start,)
 
 
 class Recognizer(Protocol):
@@ -63,8 +84,11 @@ class Recognizer(Protocol):
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
         """Settle everything outstanding, and return at least one message.
 
-        The tokens of the last message end with the final token `<fin>`. `trailing_silence_ms` is
-        how much silence, in ms, the client says it already sent after the speech.
+        The last message is the answer: the pending tokens, all final, then the final token `<fin>`.
+        All audio fed so far is taken now, so `total_audio_proc_ms` is its whole length. The server
+        moves the answer, and every later message, onto the padded clock of the service.
+        `trailing_silence_ms` is how much silence, in ms, the client says it already sent after the
+        speech.
 
         Raises `AudioDecodeError` as `feed` does.
         """
@@ -91,6 +115,17 @@ Raises `SonioxValidationError` if it cannot serve the configuration, for example
 it cannot decode; the text is meant for the client, as the message of a 400 `invalid_request`
 error. May take long (models are loaded from disk), so an event loop calls it in a worker thread.
 """
+
+
+def refuse_unsupported(config: RealtimeSTTConfig) -> None:
+    """Refuse what a recognizer of speech alone cannot do, so that nobody waits for it in vain.
+
+    Raises `SonioxValidationError` for translation and for speaker diarization.
+    """
+    if config.translation is not None:
+        raise SonioxValidationError("Model does not support translations.")
+    if config.enable_speaker_diarization:
+        raise SonioxValidationError("Model does not support speaker diarization.")
 
 
 def import_local_package(name: str) -> Any:

@@ -45,6 +45,8 @@ class OwnProcess:
         self._factory_name = f"{module}:{name}"
         self._max_idle_processes = max_idle_processes
         self._idle: list[_Worker] = []
+        self._lent: set[_Worker] = set()
+        self._killed = False
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -56,6 +58,12 @@ class OwnProcess:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         worker = worker or _Worker(self._factory_name)
+        with self._lock:
+            self._lent.add(worker)
+            killed = self._killed
+        if killed:
+            self._give_back(worker)
+            raise SonioxError("the processes of the recognizers were ended")
         try:
             return _RemoteRecognizer(worker, config, self._give_back)
         except SonioxError:
@@ -77,8 +85,18 @@ class OwnProcess:
         for worker in idle:
             worker.stop()
 
+    def kill(self) -> None:
+        """End all processes at once, those of open streams too: what they are asked, fails."""
+        self.close()
+        with self._lock:
+            self._killed = True
+            lent = list(self._lent)
+        for worker in lent:
+            worker.stop()
+
     def _give_back(self, worker: _Worker) -> None:
         with self._lock:
+            self._lent.discard(worker)
             if worker.running and len(self._idle) < self._max_idle_processes:
                 self._idle.append(worker)
                 return
@@ -194,7 +212,8 @@ def serve_parent_process(factory_name: str) -> None:
     """Run the far end of an `OwnProcess`; its program calls this and nobody else does."""
     requests = sys.stdin.buffer
     # Whatever a library prints must not get between the answers.
-    with os.fdopen(os.dup(1), "wb") as answers:
+    # A parent that is gone, or has stopped, wants no answer to what it asked last.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         _serve(factory_name, requests, answers)
 
@@ -206,7 +225,8 @@ def _serve(factory_name: str, requests: BinaryIO, answers: BinaryIO) -> None:
     while True:
         try:
             method, arguments = pickle.load(requests)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
+            # The parent is gone, perhaps in the middle of a request.
             return
         answer: _Answer | SonioxError
         try:

@@ -12,7 +12,13 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from pydantic import ValidationError
 
 from soniox_adapters.server.audio import AudioLayout, WavReader
-from soniox_adapters.server.recognizer import AudioDecodeError, Recognizer, RecognizerFactory
+from soniox_adapters.server.container import SIGNATURE_BYTES, container_of
+from soniox_adapters.server.recognizer import (
+    HeaderAwaitedError,
+    Recognizer,
+    RecognizerFactory,
+    refuse_unsupported,
+)
 from soniox_proto import (
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
@@ -71,7 +77,8 @@ def scripted(
 
     The time is that of the audio received, so any pace of sending plays the same script. It is
     exact for raw formats and WAV; other containers count as `assumed_bytes_per_second`. The audio
-    is not listened to.
+    is not listened to. A plain text knows no speakers and no translation, so its factory refuses
+    configurations that ask for them; messages may hold both.
 
     Raises `SonioxValidationError` for a message that is not one of the protocol, and for a pace
     below 1.
@@ -92,6 +99,8 @@ def scripted(
     )
 
     def make_recognizer(config: RealtimeSTTConfig) -> Recognizer:
+        if isinstance(script, str):
+            refuse_unsupported(config)
         cues = cues_of_messages or _cues_of_text(text, config, ms_per_word)
         return ScriptedRecognizer(config, cues, assumed_bytes_per_second=assumed_bytes_per_second)
 
@@ -119,6 +128,8 @@ def load_script(path: str | os.PathLike[str]) -> Script:
             return text
     except ValueError as error:
         raise SonioxValidationError(f"the script {file} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise SonioxValidationError(f"the script {file} is nested too deeply") from error
     if not isinstance(messages, list):
         raise SonioxValidationError(
             f"the script {file} must be a list of result messages, not {type(messages).__name__}"
@@ -154,14 +165,15 @@ class ScriptedRecognizer:
         self._next_cue = 0
         self._bytes_received = 0
         self._wav: WavReader | None = None
-        self._wav_is_declared = config.audio_format == "wav"
+        # With `auto`: what has come until it is enough to tell the container.
+        self._start: bytes | None = b"" if config.audio_format == "auto" else None
         layout = AudioLayout.of_config(config)
         if layout is not None:
             self._bytes_per_second = layout.bytes_per_second
         else:
             self._bytes_per_second = assumed_bytes_per_second
-            if config.audio_format in {"wav", "auto"}:
-                self._wav = WavReader(config.audio_format)
+            if config.audio_format == "wav":
+                self._wav = WavReader()
         self._tail: list[Token] = []
         # Tokens that finalize settled although the script has yet to come to them.
         self._settled_early = 0
@@ -181,7 +193,8 @@ class ScriptedRecognizer:
     def feed(self, audio: bytes) -> list[RealtimeEvent]:
         """Count the audio and return the messages that are due by now; see `Recognizer.feed`.
 
-        Raises `AudioDecodeError` if `wav` was declared and the audio is not a WAV file.
+        Raises `AudioDecodeError` if `wav` was declared and the audio is not a WAV file, or if the
+        format is to be detected and the audio is in no container.
         """
         self._count(audio)
         messages: list[RealtimeEvent] = []
@@ -223,17 +236,20 @@ class ScriptedRecognizer:
         return self._bytes_received * 1000 // self._bytes_per_second
 
     def _count(self, audio: bytes) -> None:
+        if self._start is not None:
+            self._start += audio
+            if len(self._start) < SIGNATURE_BYTES:
+                return
+            audio, self._start = self._start, None
+            container = container_of(audio)
+            if container is None:
+                raise HeaderAwaitedError(audio[:SIGNATURE_BYTES])
+            if container == "wav":
+                self._wav = WavReader()
         if self._wav is None:
             self._bytes_received += len(audio)
             return
-        try:
-            self._bytes_received += len(self._wav.feed(audio))
-        except AudioDecodeError:
-            if self._wav_is_declared:
-                raise
-            self._bytes_received = self._wav.received_bytes
-            self._wav = None
-            return
+        self._bytes_received += len(self._wav.feed(audio))
         if self._wav.layout is not None:
             self._bytes_per_second = self._wav.layout.bytes_per_second
 

@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trustme
 
+from tests.support.adapter_leaks import open_sockets, running_threads
 from tests.support.adapter_sessions import ALL_KINDS, Kind
-
-# Threads that stay for a while on purpose: the ticker, and idle workers of trio and anyio.
-_LASTING_THREADS = ("soniox-ticker", "Trio thread", "AnyIO worker", "asyncio_")
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +21,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """Fail a test that leaves a socket or a thread behind."""
-    sockets, threads = _open_sockets(), _own_threads()
+    sockets, threads = open_sockets(), running_threads()
     yield
-    assert _own_threads() <= threads, "a thread was left running"
-    assert len(_open_sockets()) <= len(sockets), "a socket was left open"
-
-
-def _own_threads() -> set[threading.Thread]:
-    return {
-        thread for thread in threading.enumerate() if not thread.name.startswith(_LASTING_THREADS)
-    }
-
-
-def _open_sockets() -> set[str]:
-    if sys.platform != "linux":
-        return set()
-    found: set[str] = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except FileNotFoundError:
-            continue  # The descriptor of the listing itself.
-        if target.startswith("socket:"):
-            found.add(target)
-    return found
+    assert running_threads() <= threads, "a thread was left running"
+    assert len(open_sockets()) <= len(sockets), "a socket was left open"
 
 
 @pytest.fixture(params=ALL_KINDS, ids=lambda kind: kind.value)

@@ -107,27 +107,28 @@ def test_name_without_addresses(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> 
         driver.enter()
 
 
-def test_address_of_an_unknown_family(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No socket can be made for it: as good as an address that refuses."""
+def test_address_that_the_system_refuses_at_once(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with FakeServer(obliging) as server:
-        resolver = FakeResolver(monkeypatch, 1, server.port)
-        make = socket.socket
-
-        class Picky(make):  # type: ignore[misc,valid-type]
-            def connect_ex(self, address: object) -> int:
-                if address == ("127.0.0.1", 1):
-                    raise OSError("no way to that address")
-                return int(super().connect_ex(address))
-
-            def connect(self, address: object) -> None:
-                if address == ("127.0.0.1", 1):
-                    raise OSError("no way to that address")
-                super().connect(address)
-
-        monkeypatch.setattr(socket, "socket", Picky)
-        assert resolver.addresses
+        resolver = FakeResolver(monkeypatch, server.port)
+        resolver.addresses.insert(0, ("255.255.255.255", 80))
         with open_session(kind, f"ws://{NAME}", **TIMES) as driver, driver.connected():
             pass
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_addresses_of_an_unknown_family(
+    kind: Kind, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No socket can be made for them, which is as good as a refusal."""
+    resolver = FakeResolver(monkeypatch, *range(1, count + 1))
+    resolver.family = 255
+    with (
+        open_session(kind, f"ws://{NAME}", **TIMES) as driver,
+        pytest.raises(SonioxConnectionError, match="family not supported"),
+    ):
+        driver.enter()
 
 
 # Cancelled at any point

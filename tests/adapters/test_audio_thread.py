@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from soniox_adapters import (
+    AsyncRealtimeSTTSession,
     Outcome,
     RealtimeSTTSession,
     SonioxConnectionError,
     SonioxRealtimeError,
     SonioxStateError,
     start_audio_thread,
+    stream_audio_async,
 )
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
 from tests.support.adapter_sessions import label
@@ -114,7 +117,8 @@ def test_error_of_this_library_in_the_source_reaches_the_receiver_as_it_is() -> 
         thread = start_audio_thread(session, chunks())
         with pytest.raises(SonioxConnectionError) as raised:
             list(session.receive_events())
-        assert raised.value is fault
+        assert (str(raised.value), vars(raised.value)) == (str(fault), vars(fault))
+        assert raised.traceback[-1].path == raised.traceback[0].path, "it comes from the source"
         wait_for(thread)
 
 
@@ -153,6 +157,37 @@ def test_lost_connection_is_told_once_and_to_the_receiver() -> None:
             list(session.receive_events())
         wait_for(thread)
         assert session.outcome is Outcome.LOST
+
+
+def test_generator_is_closed_when_the_session_ends_while_its_error_is_kept() -> None:
+    closed = threading.Event()
+
+    def microphone() -> Iterator[bytes]:
+        try:
+            while True:
+                yield bytes(100)
+        finally:
+            closed.set()
+
+    chunks = microphone()
+    with FakeServer(silent) as server, make_session(server) as session:
+        thread = start_audio_thread(session, chunks)
+        session.close()
+        wait_for(thread)
+        assert closed.is_set()
+
+
+def test_async_session_is_refused_at_once() -> None:
+    session: Any = AsyncRealtimeSTTSession("ws://127.0.0.1:1/", CONFIG, API_KEY)
+    with pytest.raises(TypeError, match="blocking RealtimeSTTSession, not AsyncRealtimeSTTSession"):
+        start_audio_thread(session, [b"one"])
+
+
+@pytest.mark.parametrize("chunks", ["text", stream_audio_async(b"")])
+def test_what_is_not_audio_is_refused_at_once(chunks: Any) -> None:
+    session = RealtimeSTTSession("ws://127.0.0.1:1/", CONFIG, API_KEY)
+    with pytest.raises(TypeError, match=f"plain iterable of bytes, not {type(chunks).__name__}"):
+        start_audio_thread(session, chunks)
 
 
 def test_session_that_was_not_entered() -> None:

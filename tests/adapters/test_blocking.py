@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import select
+import socket
 import threading
 import time
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import soniox_adapters.blocking
+import soniox_adapters.blocking_io
 from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
@@ -54,16 +56,15 @@ class LateClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateClock]:
     """The sessions' clock; their ticker is one of the test's own, which ends with it."""
     clock, ticker = LateClock(), Ticker()
-    monkeypatch.setattr(soniox_adapters.blocking, "_clock", clock)
-    monkeypatch.setattr(soniox_adapters.blocking, "ticker", ticker)
+    for module in (soniox_adapters.blocking, soniox_adapters.blocking_io):
+        monkeypatch.setattr(module, "_clock", clock)
+    monkeypatch.setattr(soniox_adapters.blocking_io, "ticker", ticker)
     yield clock
-    thread = ticker._thread
-    with ticker._condition:
-        ticker._heap.clear()
-        ticker._condition.notify()
-    if thread is not None:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+    ticker.forget_all()
+    deadline = time.monotonic() + PATIENCE
+    while ticker.running:
+        assert time.monotonic() < deadline, "the thread of the ticker does not end"
+        time.sleep(0.001)
 
 
 def idle_threads() -> set[str]:
@@ -270,3 +271,132 @@ def test_end_of_the_receiver_while_another_thread_sends() -> None:
             session.receive_event()
         sender.join(PATIENCE)
         assert isinstance(errors[0], (SonioxConnectionError, SonioxStateError))
+
+
+# What the user brings
+
+
+class GenerousIterator:
+    """Chunks without end from an iterator that is no generator; it is not ours to close."""
+
+    closed = False
+
+    def __iter__(self) -> GenerousIterator:
+        return self
+
+    def __next__(self) -> bytes:
+        return bytes(4096)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_generator_is_closed_when_it_is_given_up() -> None:
+    """A microphone behind it must not go on recording."""
+    closed = threading.Event()
+
+    def microphone() -> Iterator[bytes]:
+        try:
+            while True:
+                yield bytes(4096)
+        finally:
+            closed.set()
+
+    class Microphone:
+        def __iter__(self) -> Iterator[bytes]:
+            return microphone()
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.read()
+        peer.close(1011)
+
+    for source in (microphone(), Microphone()):
+        closed.clear()
+        with FakeServer(script) as server, make_session(server.url) as session:
+            with pytest.raises((SonioxConnectionError, SonioxStateError)) as lost:
+                session.send_bytes(source)
+            # The traceback holds the frame that holds the generator, so nothing else closed it.
+            assert lost.value.__traceback__ is not None
+            assert closed.is_set()
+
+
+def test_generator_is_closed_when_a_chunk_is_refused() -> None:
+    closed = threading.Event()
+
+    def chunks() -> Iterator[Any]:
+        try:
+            yield "text"
+        finally:
+            closed.set()
+
+    with entered(silent) as (session, _):
+        generator = chunks()
+        with pytest.raises(TypeError, match="not str"):
+            session.send_bytes(generator)
+        assert closed.is_set()
+
+
+def test_other_iterators_are_left_open() -> None:
+    source = GenerousIterator()
+    with entered(silent) as (session, _):
+        threading.Timer(0.05, session.abort).start()
+        with pytest.raises(SonioxStateError):
+            session.send_bytes(source)
+    assert not source.closed
+
+
+class BrokenSocket(socket.socket):
+    """A user's own class, one method of which raises what no socket raises."""
+
+    broken = ""
+
+    def recv(self, *arguments: Any) -> bytes:
+        self._break("recv")
+        return super().recv(*arguments)
+
+    def send(self, *arguments: Any) -> int:
+        self._break("send")
+        return super().send(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self._break("sendmsg")
+        return super().sendmsg(*arguments)
+
+    def close(self) -> None:
+        self._break("close")
+        super().close()
+
+    def _break(self, method: str) -> None:
+        if self.broken == method:
+            raise LookupError(f"deliberate: {method}")
+
+
+@pytest.mark.parametrize("method", ["recv", "send", "sendmsg", "close"])
+@pytest.mark.parametrize("attended", [True, False], ids=["attended", "unattended"])
+def test_socket_of_the_user_that_raises(method: str, attended: bool) -> None:
+    """The session ends with an error that says so; another one goes on."""
+    with FakeServer(silent, receive_buffer=32 * 1024) as server:
+        broken = BrokenSocket()
+        broken.connect(("127.0.0.1", server.port))
+        session = make_session(server.url, transport=broken, keepalive_interval_sec=0.05)
+        other = make_session(server.url, keepalive_interval_sec=0.05)
+        with other, session:
+            broken.broken = method
+            if method == "sendmsg":
+                with pytest.raises(SonioxConnectionError, match="deliberate"):
+                    session.send_byte_chunk(bytes(256 * 1024))
+            elif method == "close":
+                session.close()
+            elif attended:
+                with pytest.raises(SonioxConnectionError, match="deliberate") as lost:
+                    session.receive_event(timeout=PATIENCE)
+                assert isinstance(lost.value.__cause__, OSError)
+                assert isinstance(lost.value.__cause__.__cause__, LookupError)
+            deadline = time.monotonic() + PATIENCE
+            while session.outcome is None or session.fileno() != -1:
+                assert time.monotonic() < deadline, "nobody notices"
+                time.sleep(0.001)
+            peer = server.peer(1)
+            seen = peer.count(KEEPALIVE)
+            peer.wait_for(lambda: peer.count(KEEPALIVE) > seen)

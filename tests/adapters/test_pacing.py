@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-import soniox_adapters.pacing
+import soniox_adapters.audio.pacing
 from soniox_adapters import (
     RealtimeSTTConfig,
     SonioxValidationError,
@@ -24,6 +24,7 @@ from soniox_adapters import (
     throttle_audio,
     throttle_audio_async,
 )
+from tests.support.wav_files import chunk_of, format_chunk, riff
 
 AUDIO = bytes(range(256)) * 40
 PCM = RealtimeSTTConfig(
@@ -56,7 +57,7 @@ class SlowClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SlowClock:
     clock = SlowClock()
-    monkeypatch.setattr(soniox_adapters.pacing, "time", clock)
+    monkeypatch.setattr(soniox_adapters.audio.pacing, "time", clock)
     return clock
 
 
@@ -91,7 +92,7 @@ async def timed(
 
 
 def throttle_blocking(*arguments: Any, **options: Any) -> list[tuple[float, bytes]]:
-    clock = vars(soniox_adapters.pacing)["time"]
+    clock = vars(soniox_adapters.audio.pacing)["time"]
     start = clock.monotonic()
     return [(clock.monotonic() - start, chunk) for chunk in throttle_audio(*arguments, **options)]
 
@@ -323,8 +324,61 @@ def test_clock_starts_with_the_first_chunk(clock: SlowClock) -> None:
     assert clock.now - before == pytest.approx(1)
 
 
+@pytest.mark.parametrize("signature", [b"RIFF", b"RF64"])
+@pytest.mark.parametrize("byte_rate", [0, 1, 2**32 - 1])
+@pytest.mark.parametrize("before", [b"", chunk_of(b"bext", bytes(603)), chunk_of(b"LIST", b"odd")])
+def test_pace_of_wav_goes_by_its_samples_alone(
+    throttle: Throttle, signature: bytes, byte_rate: int, before: bytes
+) -> None:
+    samples = chunk_of(b"data", bytes(32_000), 0xFFFF_FFFF)
+    file = riff(before, format_chunk(byte_rate=byte_rate), samples, signature=signature)
+    chunks = throttle(file, chunk_size_bytes=1000)
+    assert b"".join(chunk for _, chunk in chunks) == file
+    assert chunks[-1][0] == pytest.approx(1.0, abs=1000 / BYTES_PER_SECOND)
+
+
+def test_metadata_takes_no_time(throttle: Throttle) -> None:
+    picture = chunk_of(b"LIST", bytes(100_000))
+    file = riff(picture, format_chunk(), chunk_of(b"data", bytes(32_000)), picture)
+    chunks = throttle(file, chunk_size_bytes=1000)
+    assert chunks[90][0] == 0.0
+    assert chunks[-1][0] == pytest.approx(1.0)
+
+
+def test_packed_samples_are_not_delayed(throttle: Throttle) -> None:
+    adpcm = format_chunk(0x11, 1, 8_000, 4, block_bytes=256, byte_rate=4_000)
+    chunks = throttle(riff(adpcm, chunk_of(b"data", bytes(8_000))), chunk_size_bytes=1000)
+    assert {time for time, _ in chunks} == {0.0}
+
+
+@pytest.mark.parametrize("zero", [{"sample_rate": 0}, {"block_bytes": 0}])
+def test_wav_without_a_rate_is_an_error_that_names_the_file(
+    throttle: Throttle, zero: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.wav"
+    path.write_bytes(riff(format_chunk(**zero), chunk_of(b"data", bytes(100))))  # type: ignore[arg-type]
+    with pytest.raises(SonioxValidationError, match=r"talk\.wav has a bad WAV header: .* 0"):
+        throttle(path)
+
+
+def test_long_delays_are_slept(clock: SlowClock) -> None:
+    chunks = throttle_audio(b"ab", chunk_size_bytes=1, delay_seconds=1e300)
+    assert next(chunks) == b"a"
+    assert next(chunks) == b"b"
+    assert clock.slept == [0.0, 1e9]
+
+
 @pytest.mark.parametrize(
-    "options", [{"delay_seconds": -0.1}, {"delay_seconds": float("nan")}, {"speed": 0}]
+    "options",
+    [
+        {"delay_seconds": -0.1},
+        {"delay_seconds": float("nan")},
+        {"delay_seconds": float("inf")},
+        {"speed": 0},
+        {"speed": -1},
+        {"speed": float("nan")},
+        {"speed": float("inf")},
+    ],
 )
 def test_wrong_pace(options: dict[str, float]) -> None:
     with pytest.raises(SonioxValidationError, match=next(iter(options))):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from soniox_adapters import (
+    AsyncRealtimeSTTSession,
     Closed,
     EndpointDetected,
     Event,
@@ -18,6 +21,7 @@ from soniox_adapters import (
     Opened,
     Outcome,
     RealtimeEvent,
+    RealtimeSTTConfig,
     RealtimeSTTSession,
     Result,
     ServerError,
@@ -26,6 +30,7 @@ from soniox_adapters import (
     SonioxServerError,
     SonioxStateError,
     SonioxTimeoutError,
+    SonioxValidationError,
 )
 from soniox_adapters.flow_control import FlowControl, message_memory
 from soniox_adapters.session import Inbox
@@ -64,6 +69,28 @@ def taken(inbox: Inbox, count: int) -> list[str | None]:
 @pytest.fixture
 def inbox() -> Inbox:
     return Inbox(FlowControl(FakeCore()), raise_on_error=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("connect_timeout_sec", "close_timeout_sec", "keepalive_interval_sec"),
+        *("ping_interval_sec", "ping_timeout_sec", "finalize_timeout_sec"),
+    ],
+)
+@pytest.mark.parametrize("session_type", [RealtimeSTTSession, AsyncRealtimeSTTSession])
+def test_an_error_names_the_option_that_was_given(
+    session_type: Callable[..., object], name: str
+) -> None:
+    for value in (0, float("inf"), "5", True):
+        with pytest.raises(SonioxValidationError, match=f"^{name} must be a number"):
+            session_type("ws://localhost/", CONFIG, **{name: value})
+
+
+def test_a_mapping_is_a_configuration() -> None:
+    assert RealtimeSTTSession("ws://localhost/", {"model": "m"}).config == RealtimeSTTConfig(
+        model="m"
+    )
 
 
 def test_messages_come_in_order(inbox: Inbox) -> None:
@@ -134,7 +161,7 @@ def test_error_that_closed_the_session_is_raised_whatever_else_is_missing(inbox:
     inbox.put([ServerError(failure, event), closed(Outcome.SERVER_ERROR, failure)])
     with pytest.raises(SonioxServerError) as raised:
         inbox.take()
-    assert raised.value is failure
+    assert vars(raised.value) == vars(failure)
 
 
 def test_error_message_that_is_not_to_be_raised_is_the_end() -> None:
@@ -149,9 +176,20 @@ def test_lost_connection_is_raised_behind_all_messages(raise_on_error: bool) -> 
     inbox.put([message("one"), closed(Outcome.LOST, LOST)])
     assert taken(inbox, 1) == ["one"]
     for _ in range(2):
+        with pytest.raises(SonioxConnectionError, match=r"^lost$") as raised:
+            inbox.take()
+        assert vars(raised.value) == vars(LOST)
+
+
+def test_an_error_raised_again_and_again_has_the_same_traceback(inbox: Inbox) -> None:
+    inbox.put([closed(Outcome.LOST, LOST)])
+    lengths: set[int] = set()
+    for _ in range(5):
         with pytest.raises(SonioxConnectionError) as raised:
             inbox.take()
-        assert raised.value is LOST
+        lengths.add(len(traceback.extract_tb(raised.value.__traceback__)))
+        assert raised.value.__context__ is None
+    assert len(lengths) == 1
 
 
 @pytest.mark.parametrize(

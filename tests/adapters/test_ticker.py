@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import heapq
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -63,9 +65,10 @@ def own() -> Iterator[Ticker]:
     """A ticker of the test's own, whose thread must have ended at the end."""
     own = Ticker()
     yield own
-    if own._thread is not None:
-        wait_until_ended(own._thread)
-    assert own._thread is None
+    deadline = now() + PATIENCE
+    while own.running:
+        assert now() < deadline, "the thread does not end"
+        time.sleep(0.001)
 
 
 def test_ticks_at_the_time(own: Ticker) -> None:
@@ -134,6 +137,50 @@ def test_failure_of_one_does_not_stop_the_others(own: Ticker) -> None:
     other.wait()
 
 
+# Signal handlers
+
+
+def test_schedule_that_is_interrupted_by_another(
+    own: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a handler that uses another session."""
+    first, second = Ticking(), Ticking()
+
+    def interrupted(push: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            monkeypatch.undo()
+            own.schedule(second, now())
+            push(*arguments)
+
+        return call
+
+    monkeypatch.setattr(heapq, "heappush", interrupted(heapq.heappush))
+    own.schedule(first, now())
+    first.wait()
+    second.wait()
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_thread_whose_start_was_interrupted_is_replaced(
+    own: Ticker, started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Ticking(), Ticking()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if started:
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        own.schedule(first, now())
+    monkeypatch.undo()
+    own.schedule(second, now())
+    first.wait()
+    second.wait()
+
+
 # The ticker of the process
 
 
@@ -152,7 +199,7 @@ def test_thread_of_the_process_ends_when_no_session_needs_it() -> None:
         for session in sessions:
             session.close()
         wait_until_ended(thread)
-        assert ticker._thread is None
+        assert not ticker.running
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -20,6 +20,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
 )
 from soniox_adapters.connecting.tls import client_context
+from soniox_proto import Endpoint
 from tests.support.adapter_scenarios import ONE, RESTART, TIMES, TWO
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
 from tests.support.adapter_sessions import Kind, label, open_session
@@ -84,6 +85,19 @@ def test_address_in_the_certificate_is_accepted(
         open_session(kind, server.url, **TIMES, ssl_context=client_tls) as driver,
     ):
         driver.enter()
+
+
+def test_trailing_dot_of_a_host_is_not_part_of_its_name(
+    kind: Kind, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    with tls_server(server_tls, obliging) as server:
+        # Not every resolver knows this name, so the connection is made here.
+        url = server.url.replace("localhost", "localhost.")
+        endpoint = Endpoint.parse(url)
+        connected = socket.create_connection(("localhost", endpoint.port))
+        options = {"transport": connected, "ssl_context": client_tls}
+        with open_session(kind, url, **TIMES, **options) as driver:
+            driver.enter()
 
 
 def test_client_certificate(kind: Kind, authority: trustme.CA) -> None:

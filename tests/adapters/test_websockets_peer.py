@@ -22,6 +22,7 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxHandshakeError,
 )
+from tests.support.adapter_leaks import join_threads, running_threads
 from tests.support.adapter_server import PATIENCE
 from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
 from tests.support.core_messages import (
@@ -75,8 +76,11 @@ def listens(connection: ServerConnection, record: Record) -> None:
 def serving(
     handler: Callable[[ServerConnection, Record], None] = transcribes, **options: Any
 ) -> Iterator[tuple[str, Record]]:
-    """Serve one handler; yield the URL and what becomes of the first client."""
-    record = Record()
+    """Serve one handler; yield the URL and what becomes of the first client.
+
+    Leaving waits for the threads of all connections, which the server itself need not do.
+    """
+    record, others = Record(), running_threads()
 
     def handle(connection: ServerConnection) -> None:
         record.request = connection.request
@@ -98,7 +102,7 @@ def serving(
             yield f"ws://127.0.0.1:{port}/transcribe-websocket", record
         finally:
             server.shutdown()
-            thread.join()
+            join_threads(others, PATIENCE)
 
 
 def labels(driver: SessionDriver) -> list[str]:

@@ -46,7 +46,9 @@ class RecordingFactory:
 
     def __init__(self) -> None:
         self.configs: list[RealtimeSTTConfig] = []
-        self._factory: RecognizerFactory = scripted("one two")
+        self._factory: RecognizerFactory = scripted(
+            [{"tokens": [{"text": "one two", "is_final": True}]}]
+        )
 
     def __call__(self, config: RealtimeSTTConfig) -> Recognizer:
         self.configs.append(config)

@@ -203,9 +203,13 @@ def test_the_rest_of_the_options(requests: list[TranscribeRequest]) -> None:
             ["transcribe", "x", "--translate-to", "en", "--translate-between", "en", "de"],
             "--translate-to or --translate-between, not both",
         ),
-        (["transcribe", "x", "--speed", "0"], "--speed must be greater than zero"),
+        *(
+            (["transcribe", "x", "--speed", speed], "--speed must be between 0.01 and 1000")
+            for speed in ("0", "-1", "nan", "inf", "1e308", "1e-308")
+        ),
+        (["transcribe", "x", "--url", ""], "--url is empty"),
         (["transcribe", "x", "--output", "xml"], "--output"),
-        (["demo", "--speed", "-1"], "--speed must be greater than zero"),
+        (["demo", "--speed", "-1"], "--speed must be between 0.01 and 1000"),
         (["serve", "--port", "70000"], "--port"),
         (["serve", "--script", "x", "--recognizer", "pocketsphinx"], "needs the scripted"),
     ],
@@ -226,11 +230,16 @@ def test_usage_errors(
     [
         (["x.wav"], "no API key: set the environment variable SONIOX_API_KEY"),
         (["x.wav", "--api-key", KEY, "--region", "moon"], "unknown region 'moon'"),
-        (["x.wav", "--api-key", KEY, "--sample-rate", "0"], "sample_rate: "),
+        (["x.wav", "--api-key", KEY, "--sample-rate", "0"], "invalid configuration: sample_rate: "),
         (["x.wav", "--api-key", KEY, "--audio-format", "mp5"], "unknown audio format 'mp5'"),
         (["x.wav", "--api-key", KEY, "--config", "no.json"], "cannot read no.json"),
         (["x.wav", "--api-key", KEY, "--context-file", "no.txt"], "cannot read no.txt"),
         (["no.wav", "--api-key", KEY], "cannot read no.wav"),
+        (["", "--api-key", KEY], "the name of the audio file is empty"),
+        (
+            ["x.wav", "--api-key", KEY, "--audio-format", "mulaw"],
+            "invalid configuration: audio_format 'mulaw' has no header",
+        ),
     ],
 )
 def test_errors_are_one_line(
@@ -239,10 +248,41 @@ def test_errors_are_one_line(
     assert run(["transcribe", *arguments]) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("soniox-rt: SonioxValidationError: ")
+    assert output.err.startswith(f"soniox-rt: {problem}")
     assert output.err.count("\n") == 1
-    assert problem in output.err
     assert KEY not in output.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["transcribe", "x.wav", "--url", "ws://x/", "--config"],
+        ["transcribe", "x.wav", "--url", "ws://x/", "--context-file"],
+        ["serve", "--script"],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe\0", "deep.json"),
+        (b"{", "is not valid JSON"),
+    ],
+)
+def test_files_that_cannot_be_used(
+    arguments: list[str],
+    content: bytes,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "deep.json"
+    path.write_bytes(content)
+    assert run([*arguments, str(path)]) == 1
+    error = capsys.readouterr().err
+    assert problem in error
+    assert error.count("\n") == 1
 
 
 def test_a_key_in_the_configuration_file_does_not_show(
@@ -264,7 +304,7 @@ def test_the_end_of_the_stream_decides_the_status(
     result = CliRunner().invoke(app, ["transcribe", "x", "--url", "ws://x/"])
     assert result.exit_code == 1
     assert run(["transcribe", "x", "--url", "ws://x/"]) == 1
-    assert capsys.readouterr().err == "soniox-rt: SonioxRealtimeError: gone wrong\n"
+    assert capsys.readouterr().err == "soniox-rt: gone wrong\n"
 
 
 def test_the_demo_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,15 +329,23 @@ def test_serve_takes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     script = tmp_path / "script.txt"
     assert run(["serve"]) == 0
     options = ["--host", "::1", "--port", "0", "--recognizer", "scripted", "--api-key", KEY]
-    assert run(["serve", *options, "--script", str(script)]) == 0
+    assert run(["serve", *options, "--script", str(script), "--max-streams", "9"]) == 0
     assert calls == [
-        {"host": "127.0.0.1", "port": 8765, "recognizer": None, "script": None, "api_key": None},
+        {
+            "host": "127.0.0.1",
+            "port": 8765,
+            "recognizer": None,
+            "script": None,
+            "api_key": None,
+            "max_streams": None,
+        },
         {
             "host": "::1",
             "port": 0,
             "recognizer": RecognizerChoice.SCRIPTED,
             "script": script,
             "api_key": KEY,
+            "max_streams": 9,
         },
     ]
 
@@ -328,4 +376,4 @@ def test_errors_before_a_stream(
 ) -> None:
     monkeypatch.setattr(application, "run_demo", raising(SonioxValidationError("no such thing")))
     assert run(["demo"]) == 1
-    assert capsys.readouterr().err == "soniox-rt: SonioxValidationError: no such thing\n"
+    assert capsys.readouterr().err == "soniox-rt: no such thing\n"

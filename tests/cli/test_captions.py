@@ -38,9 +38,10 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def audio(size: int = 100, *, bytes_per_second: float | None = None) -> Recording:
+def audio(size: int = 100, *, bytes_per_second: int | None = None) -> Recording:
     recording = recording_of_bytes(bytes(size), "x")
-    recording.bytes_per_second = bytes_per_second
+    if bytes_per_second is not None:
+        recording.duration = size / bytes_per_second
     return recording
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from soniox_adapters.cli.recording import Recording, open_recording, recording_of_bytes
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from tests.support.wav_files import chunk_of, format_chunk, riff
 
 from .servers import MEETING
 
@@ -69,6 +70,54 @@ def test_other_audio_has_none(tmp_path: Path, content: bytes) -> None:
         assert everything(recording, 4096) == content
 
 
+def test_a_wav_file_goes_by_its_samples_alone(tmp_path: Path) -> None:
+    file = tmp_path / "speech.wav"
+    picture = chunk_of(b"LIST", bytes(100_000))
+    data = chunk_of(b"data", bytes(32_000))
+    file.write_bytes(riff(picture, format_chunk(byte_rate=1), data, picture))
+    with open_recording(str(file)) as recording:
+        assert (recording.bytes_per_second, recording.duration) == (32_000, 1.0)
+        assert everything(recording, 4096) == file.read_bytes()
+    # Cut off, or written into a pipe: what is there counts.
+    for size in (64_000, 0, 0xFFFF_FFFF):
+        file.write_bytes(riff(format_chunk(), chunk_of(b"data", bytes(16_000), size)))
+        with open_recording(str(file)) as recording:
+            assert recording.duration == 0.5
+
+
+def test_a_wav_file_without_a_rate_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "speech.wav"
+    file.write_bytes(riff(format_chunk(sample_rate=0)))
+    with pytest.raises(SonioxValidationError, match=r"speech\.wav has a bad WAV header"):
+        open_recording(str(file))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that cannot be read")
+def test_a_file_whose_beginning_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It has no size to be seen, as a file on a disk that fails has.
+    class Status:
+        st_mode = 0o100_644
+        st_size = 1
+
+    monkeypatch.setattr(os, "fstat", lambda descriptor: Status())
+    with pytest.raises(SonioxValidationError, match="cannot read /proc/self/mem: Input/output"):
+        open_recording("/proc/self/mem")
+
+
+def test_a_pipe_in_non_blocking_mode_is_read_to_its_end(
+    pipe: tuple[Recording, BinaryIO],
+) -> None:
+    recording, sink = pipe
+    os.set_blocking(sink.fileno(), True)
+    os.set_blocking(vars(recording)["_file"].fileno(), False)
+    timers = [threading.Timer(0.05, sink.write, [b"first"]), threading.Timer(0.1, sink.close)]
+    for timer in timers:
+        timer.start()
+    assert everything(recording, 4096) == b"first"
+    for timer in timers:
+        timer.join()
+
+
 def test_bytes_are_a_recording_too() -> None:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as writer:
@@ -90,13 +139,11 @@ def test_a_pipe_is_read_as_it_comes(pipe: tuple[Recording, BinaryIO]) -> None:
     assert recording.duration is None
 
 
-def test_a_header_that_comes_in_pieces_is_read_whole(pipe: tuple[Recording, BinaryIO]) -> None:
+def test_pieces_of_a_pipe_are_passed_on_as_they_come(pipe: tuple[Recording, BinaryIO]) -> None:
     recording, sink = pipe
-    sink.write(b"RIFF")
-    reader = threading.Thread(target=lambda: sink.write(bytes(40)))
-    reader.start()
-    assert recording.read(4096) == b"RIFF" + bytes(40)
-    reader.join()
+    for piece in (b"RIFF", bytes(40)):
+        sink.write(piece)
+        assert recording.read(4096) == piece
 
 
 def test_stop_ends_a_read_that_waits(pipe: tuple[Recording, BinaryIO]) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from soniox_adapters import (
     RealtimeSTTConfig,
     RealtimeSTTSession,
     SonioxAuthenticationError,
     SonioxConnectionError,
+    SonioxServerError,
     render_tokens,
 )
 from soniox_adapters.cli import serve
+from soniox_adapters.cli.application import run
 from soniox_adapters.cli.serve import RecognizerChoice, run_serve
-from soniox_adapters.server import LocalServer
+from soniox_adapters.server import LocalServer, Recognizer
 
 from .program import ESCAPE, line_of, started_program
 from .servers import SECOND
@@ -49,7 +52,7 @@ class Announcement:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGTERM) -> None:
         self.line = ""
         self._signal = number
-        monkeypatch.setattr(typer, "echo", self)
+        monkeypatch.setattr(serve, "announce", self)
 
     def __call__(self, line: str) -> None:
         assert not self.line
@@ -94,11 +97,44 @@ def test_a_script_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert " with script talk.txt;" in announcement.line
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SonioxConnectionError, match="cannot listen"):
             run_serve(host="127.0.0.1", port=port, recognizer=RecognizerChoice.SCRIPTED)
+        arguments = ["serve", "--port", str(port), "--recognizer", "scripted"]
+        assert run(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("soniox-rt: cannot listen on host '127.0.0.1'")
+    assert error.endswith("a port that is free (0 picks one)\n")
+
+
+def test_a_recognizer_that_fails_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(config: RealtimeSTTConfig) -> Recognizer:
+        raise OSError("no\nmodel")
+
+    def transcribe_and_stop(line: str) -> None:
+        thread = threading.Thread(target=attempt, args=(url_in(line),))
+        thread.start()
+
+    def attempt(url: str) -> None:
+        with pytest.raises(SonioxServerError):
+            transcribed(url)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    original = LocalServer
+    monkeypatch.setattr(
+        serve, "LocalServer", lambda *, recognizer, **rest: original(recognizer=broken, **rest)
+    )
+    monkeypatch.setattr(serve, "announce", transcribe_and_stop)
+    run_serve(host="127.0.0.1", port=0, recognizer=RecognizerChoice.SCRIPTED)
+    error = capsys.readouterr().err
+    assert re.search(r"^soniox-rt: request \S+: the recognizer failed: OSError\('no", error, re.M)
+    assert "Traceback" not in error
+    assert error.count("\n") == 4
+    assert logging.getLogger("soniox_adapters.server").handlers == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -119,6 +155,19 @@ def test_the_program_serves_any_client_until_it_is_stopped(number: int, tmp_path
             assert process.wait() == 0
         assert process.stdout is not None
         assert process.stderr is not None
-        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+        assert process.stdout.read() == b""
+        told = [
+            re.sub(r"127\.0\.0\.1:\d+", "CLIENT", line)
+            for line in process.stderr.read().decode().splitlines()
+        ]
+        assert told == [
+            "soniox-rt: CLIENT connected",
+            "soniox-rt: CLIENT has its whole transcript",
+            "soniox-rt: CLIENT connected",
+            "soniox-rt: CLIENT failed: 401 unauthenticated: Invalid API key.",
+            "soniox-rt: CLIENT left after the error",
+            "soniox-rt: CLIENT connected",
+            "soniox-rt: CLIENT left before its transcript was complete",
+        ]
         assert KEY not in line
         assert ESCAPE not in line.encode()

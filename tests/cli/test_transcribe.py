@@ -153,6 +153,76 @@ def test_an_unfinished_utterance_is_written_too(
     assert capsys.readouterr().out == "so far\n"
 
 
+@pytest.mark.parametrize(
+    ("wish", "token", "complaint"),
+    [
+        ({"enable_speaker_diarization": True}, {}, "tell speakers apart (--diarization)"),
+        ({"enable_speaker_diarization": True}, {"speaker": "1"}, None),
+        (
+            {"enable_language_identification": True},
+            {},
+            "tell which language is spoken (--language-identification)",
+        ),
+        ({"enable_language_identification": True}, {"language": "en"}, None),
+        ({"translation": {"type": "one_way", "target_language": "es"}}, {}, "translate"),
+        (
+            {"translation": {"type": "one_way", "target_language": "es"}},
+            {"translation_status": "none"},
+            None,
+        ),
+    ],
+)
+def test_what_the_recognizer_cannot_do_is_told_once(
+    wish: dict[str, Any],
+    token: dict[str, Any],
+    complaint: str | None,
+    audio: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {"model": "m", "audio_format": "pcm_s16le", "sample_rate": 16_000, "num_channels": 1}
+    config = RealtimeSTTConfig.model_validate({**fields, **wish})
+    words = [{"text": text, "is_final": True, **token} for text in ("one", " two")]
+    with run_in_thread(LocalServer(recognizer=scripted([{"tokens": words}]))) as server:
+        assert run_transcribe(request(server, audio, config=config)).exit_status == 0
+    expected = "" if complaint is None else f"soniox-rt: the server did not {complaint}; "
+    error = capsys.readouterr().err
+    assert error.startswith(expected)
+    assert error.count("\n") == (0 if complaint is None else 1)
+
+
+def test_where_nothing_was_said_nothing_is_missed(
+    audio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RealtimeSTTConfig(model="m", enable_speaker_diarization=True)
+    with run_in_thread(LocalServer(recognizer=scripted([]))) as server:
+        assert run_transcribe(request(server, audio, config=config)).exit_status == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_translation_is_shown_with_its_original(
+    audio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says(text: str, status: str) -> dict[str, Any]:
+        return {"text": text, "is_final": True, "translation_status": status}
+
+    end = {"text": "<end>", "is_final": True}
+    script = [
+        {"tokens": [says("Hello.", "original"), end]},
+        {"tokens": [says("Hola.", "translation")]},
+        {"tokens": [says("Goodbye.", "original"), end]},
+        {"tokens": [says("Adiós.", "translation")]},
+    ]
+    with run_in_thread(LocalServer(recognizer=scripted(script))) as server:
+        run_transcribe(request(server, audio))
+        run_transcribe(request(server, audio, output=OutputFormat.JSON))
+    text, _, document = capsys.readouterr().out.partition("{")
+    assert text == "Hello.\n    Hola.\nGoodbye.\n    Adiós.\n"
+    assert json.loads("{" + document)["utterances"] == [
+        {"text": "Hello.", "translation": "Hola."},
+        {"text": "Goodbye.", "translation": "Adiós."},
+    ]
+
+
 # In a process of its own
 
 
@@ -215,7 +285,7 @@ def test_the_service_is_sent_what_the_options_say() -> None:
             audio=SECOND,
             variables={"SONIOX_API_KEY": KEY},
         )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
     (config,) = factory.configs
     assert config.model_dump(exclude_none=True) == {
         "model": "stt-rt-v5",
@@ -246,7 +316,7 @@ def test_a_wrong_key_is_told_in_one_line(options: tuple[str, ...]) -> None:
             variables={"SONIOX_API_KEY": KEY},
         )
     assert (done.returncode, done.stdout) == (1, b"")
-    assert_one_line(done.stderr, "SonioxAuthenticationError: the server ended the session with ")
+    assert_one_line(done.stderr, "the server ended the session with ")
     assert b"check the API key (SONIOX_API_KEY)" in done.stderr
 
 
@@ -256,7 +326,7 @@ def test_a_server_that_is_not_there_is_told_in_one_line(options: tuple[str, ...]
         port = listener.getsockname()[1]
     done = run_program("transcribe", MEETING, "--url", f"ws://127.0.0.1:{port}/", *options)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert_one_line(done.stderr, f"SonioxConnectionError: cannot connect to 127.0.0.1:{port}")
+    assert_one_line(done.stderr, f"cannot connect to 127.0.0.1:{port}")
 
 
 @interrupts
@@ -274,7 +344,7 @@ def test_ctrl_c_prints_what_there_is(server: LocalServer, options: tuple[str, ..
         assert process.wait() == 130
         assert process.stdout.read() == b"three four\n"
         assert process.stderr is not None
-        assert process.stderr.read() == b"finishing; Ctrl-C again stops at once\n"
+        assert process.stderr.read() == b"soniox-rt: finishing; Ctrl-C again stops at once\n"
 
 
 @interrupts
@@ -314,7 +384,7 @@ def test_a_stop_is_announced_where_nothing_else_is_mixed_in(
     end = run_transcribe(request(server, audio, output=output, pace=Pace(5.0)))
     assert end.exit_status == 130
     output_text = capsys.readouterr()
-    assert output_text.err.startswith("finishing; Ctrl-C again stops at once\n")
+    assert output_text.err.startswith("soniox-rt: finishing; Ctrl-C again stops at once\n")
     assert "one" in output_text.out
 
 

@@ -154,6 +154,173 @@ def test_translations_are_kept_apart() -> None:
     }
 
 
+def original(text: str, language: str = "en", **fields: Any) -> dict[str, Any]:
+    return final(text, language=language, translation_status="original", **fields)
+
+
+def translation(text: str, language: str = "es", **fields: Any) -> dict[str, Any]:
+    return final(text, language=language, translation_status="translation", **fields)
+
+
+def pairs(utterances: list[Utterance]) -> list[tuple[str, str | None]]:
+    return [(utterance.text, utterance.translation) for utterance in utterances]
+
+
+GREETING = ("Hello.", "Hola.")
+PARTING = ("Goodbye.", "Adiós.")
+
+
+@pytest.mark.parametrize(
+    ("messages", "completed"),
+    [
+        # The usual order: a translation comes in the message after its original, and after <end>.
+        (
+            [
+                [original("Hello."), END],
+                [translation("Hola.")],
+                [original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [GREETING], [], [PARTING]],
+        ),
+        # The next utterance is final before the translation comes.
+        (
+            [
+                [original("Hello."), END],
+                [original(" Good")],
+                [translation("Ho"), translation("la.")],
+                [original("bye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [], [GREETING], [], [PARTING]],
+        ),
+        # A translation, and the next utterance, in one message.
+        (
+            [
+                [original("Hello."), END],
+                [translation("Hola."), original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [GREETING], [PARTING]],
+        ),
+        # Clause by clause.
+        (
+            [
+                [original("Hello,")],
+                [translation("Hola,")],
+                [original(" you."), END],
+                [translation(" tú.")],
+            ],
+            [[], [], [], [("Hello, you.", "Hola, tú.")]],
+        ),
+        # The translation before <end>.
+        (
+            [
+                [original("Hello."), translation("Hola."), END],
+                [original("Goodbye."), translation("Adiós.")],
+                [END],
+            ],
+            [[GREETING], [], [PARTING]],
+        ),
+        # All in one message.
+        (
+            [
+                [
+                    original("Hello."),
+                    END,
+                    translation("Hola."),
+                    original(" Goodbye."),
+                    END,
+                    translation("Adiós."),
+                ]
+            ],
+            [[GREETING, PARTING]],
+        ),
+        # A translation that never comes holds up its own utterance only.
+        (
+            [
+                [original("Hello."), END],
+                [original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [("Hello.", None)], [PARTING]],
+        ),
+        # What is not translated waits for nothing.
+        (
+            [
+                [final("Hola.", language="es", translation_status="none"), END],
+                [original("Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[("Hola.", None)], [], [PARTING]],
+        ),
+    ],
+)
+def test_a_translation_belongs_to_its_original(
+    messages: list[list[dict[str, Any]]], completed: list[list[tuple[str, str | None]]]
+) -> None:
+    transcript = Transcript()
+    assert [pairs(transcript.add(message(*tokens), 1)) for tokens in messages] == completed
+    assert transcript.complete() == []
+    assert pairs(transcript.utterances) == [pair for part in completed for pair in part]
+
+
+def test_two_way_translation() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("How are you?", "en"), END), 1)
+    transcript.add(message(translation("¿Cómo estás?", "es", source_language="en")), 1)
+    transcript.add(message(original("Bien, gracias.", "es"), END), 1)
+    transcript.add(message(translation("Fine, thanks.", "en", source_language="es")), 1)
+    transcript.add(message(original("Good.", "en"), END), 1)
+    transcript.add(message(translation("Bueno.", "es", source_language="en")), 1)
+    assert [utterance.as_dict() for utterance in transcript.utterances] == [
+        {
+            "text": "How are you?",
+            "language": "en",
+            "translation": "¿Cómo estás?",
+            "translation_language": "es",
+        },
+        {
+            "text": "Bien, gracias.",
+            "language": "es",
+            "translation": "Fine, thanks.",
+            "translation_language": "en",
+        },
+        {"text": "Good.", "language": "en", "translation": "Bueno.", "translation_language": "es"},
+    ]
+
+
+def test_a_change_of_speaker_waits_for_the_translation_too() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello.", speaker="1")), 1)
+    assert transcript.add(message(original("Goodbye.", speaker="2")), 2) == []
+    assert [token.text for token in transcript.current[0]] == ["Hello.", "Goodbye."]
+    assert pairs(transcript.add(message(translation("Hola.", speaker="1")), 3)) == [GREETING]
+    transcript.add(message(translation("Adiós.", speaker="2")), 4)
+    assert pairs(transcript.complete()) == [PARTING]
+
+
+def test_the_rest_of_a_translation_joins_its_utterance() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello.", speaker="1"), END), 1)
+    assert pairs(transcript.add(message(translation("Ho")), 2)) == [("Hello.", "Ho")]
+    assert pairs(transcript.add(message(translation("la")), 3)) == [("", "la")]
+    transcript.add(message(original("Goodbye.", speaker="2")), 4)
+    assert pairs(transcript.add(message(translation(".", speaker="1")), 5)) == [("", ".")]
+    transcript.add(message(translation("Adiós.", speaker="2")), 6)
+    transcript.complete()
+    assert pairs(transcript.utterances) == [GREETING, PARTING]
+
+
+def test_what_is_owed_at_the_end_is_complete_too() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello."), END, original("Goodbye.")), 1)
+    transcript.add(message(tentative(" And")), 2)
+    completed = transcript.complete()
+    assert pairs(completed) == [("Hello.", None), ("Goodbye. And", None)]
+    assert [utterance.settled_at for utterance in completed] == [1, None]
+
+
 def test_what_is_not_known_is_left_out() -> None:
     utterance = Utterance((Token(text=" hi"),))
     assert utterance.as_dict() == {"text": "hi"}

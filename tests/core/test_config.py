@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
@@ -10,7 +12,9 @@ from pydantic import ValidationError
 
 from soniox_proto import (
     RealtimeSTTConfig,
+    RealtimeSTTConnection,
     RealtimeSTTHeaderFormat,
+    RealtimeSTTProtocol,
     RealtimeSTTRawFormat,
     SonioxValidationError,
     StructuredContext,
@@ -60,7 +64,7 @@ class TestStartMessage:
             "translation": {"type": "one_way", "target_language": "fr"},
             "client_reference_id": "call 7",
         }
-        assert set(fields) == set(RealtimeSTTConfig.model_fields)
+        assert set(fields) == set(RealtimeSTTConfig.model_fields) - {"extra_fields"}
         assert sent(RealtimeSTTConfig(**fields)) == fields
 
     @given(context=st.text(), reference=st.text(max_size=256))
@@ -68,6 +72,138 @@ class TestStartMessage:
         message = sent(configure(context=context, client_reference_id=reference))
         assert message["context"] == context
         assert message["client_reference_id"] == reference
+
+
+class TestExtraFields:
+    def test_are_sent_as_they_are(self) -> None:
+        extra = {"new_option": None, "other": [1, {"a": "é"}]}
+        config = RealtimeSTTConfig(model="m", extra_fields=extra)
+        assert sent(config) == {"model": "m", "audio_format": "auto", **extra}
+        assert json.loads(start_message(config, api_key="k"))["api_key"] == "k"
+
+    @pytest.mark.parametrize(
+        ("extra", "problem"),
+        [
+            ({"model": "m"}, "'model' is a field of its own"),
+            ({"extra_fields": {}}, "'extra_fields' is a field of its own"),
+            ({"api_key": "k"}, "the API key is no part of the configuration"),
+            ({"x": float("nan")}, "JSON can hold"),
+            ({"x": {1, 2}}, "JSON can hold"),
+            ({"x": "\ud800"}, "JSON can hold"),
+            ({"\ud800": 1}, "JSON can hold"),
+            ({5: 1}, "valid string"),
+            (["x"], "valid dictionary"),
+        ],
+    )
+    def test_must_be_unknown_ones_that_can_be_sent(self, extra: Any, problem: str) -> None:
+        with pytest.raises(SonioxValidationError, match=problem):
+            RealtimeSTTConfig.validate_config({"model": "m", "extra_fields": extra})
+
+    def test_others_are_refused_still(self) -> None:
+        with pytest.raises(SonioxValidationError, match="new_option: Extra inputs"):
+            RealtimeSTTConfig.validate_config({"model": "m", "new_option": 1})
+
+
+class TestSpellings:
+    @pytest.mark.parametrize(
+        ("given", "sent_as"),
+        [
+            *(("s16le", "pcm_s16le"), ("f32le", "pcm_f32le"), ("u8", "pcm_u8")),
+            *(("pcm_s16le", "pcm_s16le"), ("mulaw", "mulaw"), ("alaw", "alaw")),
+        ],
+    )
+    def test_old_names_of_raw_formats_become_the_current_ones(
+        self, given: Any, sent_as: str
+    ) -> None:
+        config = RealtimeSTTConfig(model="m", audio_format=given, sample_rate=8000, num_channels=1)
+        assert sent(config)["audio_format"] == sent_as
+        assert config.bytes_per_second is not None
+
+    def test_an_old_name_needs_what_its_format_needs(self) -> None:
+        with pytest.raises(ValidationError, match="sample_rate and num_channels"):
+            RealtimeSTTConfig(model="m", audio_format="s16le")  # type: ignore[arg-type]
+
+    def test_languages_may_be_in_capitals(self) -> None:
+        translation = {"type": "two_way", "language_a": "EN", "language_b": "Es"}
+        message = sent(configure(language_hints=["EN", "dE"], translation=translation))
+        assert message["language_hints"] == ["en", "de"]
+        assert message["translation"] == {"type": "two_way", "language_a": "en", "language_b": "es"}
+        with pytest.raises(ValidationError, match="names a language twice"):
+            configure(language_hints=["EN", "en"])
+
+
+def changed(**fields: object) -> RealtimeSTTConfig:
+    """Return a configuration that was valid once."""
+    config = RealtimeSTTConfig(model="m", context={"terms": ["a"]})
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return config
+
+
+def changed_within() -> RealtimeSTTConfig:
+    config = changed()
+    config.context.terms.append("\ud800")  # type: ignore[union-attr]
+    return config
+
+
+MAKERS: list[Callable[[Any], Any]] = [
+    RealtimeSTTProtocol,
+    lambda config: RealtimeSTTConnection("ws://localhost/", config),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["message layer", "byte layer"])
+class TestCheckedByTheConstructor:
+    @pytest.mark.parametrize(
+        ("config", "problem"),
+        [
+            *(
+                (value, f"config must be a RealtimeSTTConfig.*, not an object of type {kind}")
+                for value, kind in ((None, "NoneType"), (5, "int"), ("m", "str"), (["m"], "list"))
+            ),
+            ({}, "model: Field required"),
+            ({"model": "m", "modle": 1}, "modle: Extra inputs"),
+            (changed(model="\ud800"), "lone surrogate"),
+            (changed(model=5), "model: Input should be a valid string"),
+            (changed(audio_format="bogus"), "audio_format: Input should be 'auto'"),
+            (changed(audio_format="pcm_s16le"), "needs sample_rate and num_channels"),
+            (changed(context=object()), "context"),
+            (changed(context="x" * 10_001), "10,001 characters"),
+            (changed(extra_fields={"x": object()}), "JSON can hold"),
+            (changed_within(), "lone surrogate"),
+            (RealtimeSTTConfig.model_construct(), "model: Field required"),
+        ],
+    )
+    def test_what_is_no_configuration(
+        self, make: Callable[[Any], Any], config: Any, problem: str
+    ) -> None:
+        with pytest.raises(SonioxValidationError, match=problem):
+            make(config)
+
+    def test_what_refers_to_itself(self, make: Callable[[Any], Any]) -> None:
+        circle: list[Any] = []
+        circle.append(circle)
+        with pytest.raises(SonioxValidationError, match="JSON can"):
+            make(changed(extra_fields={"x": circle}))
+
+    def test_a_mapping_is_a_configuration(self, make: Callable[[Any], Any]) -> None:
+        fields = MappingProxyType({"model": "m", "language_hints": ["EN"]})
+        assert make(fields).config == RealtimeSTTConfig(model="m", language_hints=["en"])
+
+    def test_later_changes_have_no_effect(self, make: Callable[[Any], Any]) -> None:
+        config = changed()
+        machine = make(config)
+        config.model = "\ud800"
+        machine.connect(0.0)
+        assert machine.config is config
+
+
+def test_what_is_sent_is_what_was_checked() -> None:
+    config = RealtimeSTTConfig(model="m")
+    protocol = RealtimeSTTProtocol(config)
+    config.model = "\ud800"
+    protocol.start(0.0)
+    assert protocol.messages_to_send() == ['{"model":"m","audio_format":"auto"}']
 
 
 class TestRanges:
@@ -80,8 +216,8 @@ class TestRanges:
             ("sample_rate", [1, 48000], [0, -1]),
             ("num_channels", [1, 8], [0, -1]),
             ("client_reference_id", ["", "x" * 256], ["x" * 257]),
-            ("language_hints", [[], ["en"], ["en", "de"]], [["en", "en"], ["eng"], ["EN"], [""]]),
-            ("audio_format", ["auto", "wav", "mulaw"], ["", "pcm", "WAV", "pcm_s16"]),
+            ("language_hints", [[], ["en"], ["en", "de"]], [["en", "en"], ["eng"], ["e\n"], [""]]),
+            ("audio_format", ["auto", "wav", "mulaw"], ["", "pcm", "WAV", "pcm_s16", "s16", 5]),
             ("model", ["stt-rt-v4"], [None, 5]),
         ],
     )

@@ -227,8 +227,42 @@ class TestAdditionalHeaders:
         assert (name, value) in Client(additional_headers=pairs).connect().headers
 
 
+class TestHeadersOfAnotherKind:
+    @pytest.mark.parametrize(
+        ("headers", "found"),
+        [
+            (5, "int"),
+            ("X-One: 1", "str"),
+            (b"X-One", "bytes"),
+            (["X-One: 1"], "str"),
+            ([b"X-One"], "bytes"),
+            ([("X-One",)], "str"),
+            ([()], "an empty pair"),
+            ([("X-One", "1", "2")], "str and str and str"),
+            ([("X-One", b"1")], "str and bytes"),
+            ([(b"X-One", "1")], "bytes and str"),
+            ([("X-One", None)], "str and NoneType"),
+            ([{"X-One", "1"}], "set"),
+            ({"X-One": 1}, "str and int"),
+            ({5: "1"}, "int and str"),
+            (object(), "object"),
+        ],
+    )
+    def test_are_refused_by_the_constructor(self, headers: Any, found: str) -> None:
+        with pytest.raises(SonioxValidationError, match="must be a mapping of str to str") as error:
+            Client(additional_headers=headers)
+        assert str(error.value).endswith(f"found {found}")
+
+    def test_any_iterable_of_pairs_will_do(self) -> None:
+        head = Client(additional_headers=iter([["X-One", "1"], ("X-Two", "2")])).connect()
+        assert head.values("x-one") + head.values("x-two") == ["1", "2"]
+
+
+KEY_CHARACTERS = [chr(code) for code in range(0x21, 0x7F)]
+
+
 class TestAPIKey:
-    @given(st.text(alphabet=[chr(code) for code in range(0x21, 0x7F)], min_size=1))
+    @given(st.text(alphabet=KEY_CHARACTERS, min_size=1))
     def test_visible_ascii_goes_into_a_header(self, key: str) -> None:
         for form in (Authentication.HEADER, Authentication.MESSAGE):
             assert APIKey.checked(key, form).reveal() == key
@@ -242,11 +276,14 @@ class TestAPIKey:
             APIKey.checked(key, form)
         assert repr(key) not in str(caught.value)
 
-    @pytest.mark.parametrize("key", ["a,b", "a/b", "a=b", 'a"b', "a(b"])
+    @pytest.mark.parametrize(
+        "key", ["a,b", "a/b", "a=b", 'a"b', "a(b", "temp:WYJ67RBEFUWQXXPKYPD2"]
+    )
     def test_a_subprotocol_holds_less_than_a_header(self, key: str) -> None:
         APIKey.checked(key, Authentication.HEADER)
-        with pytest.raises(SonioxValidationError, match="sent as subprotocol"):
+        with pytest.raises(SonioxValidationError, match=r"sent as subprotocol.*'header'") as caught:
             APIKey.checked(key, Authentication.SUBPROTOCOL)
+        assert key not in str(caught.value)
 
     def test_may_be_given_wrapped(self) -> None:
         assert APIKey.checked(APIKey("key"), Authentication.HEADER) == APIKey("key")
@@ -268,3 +305,27 @@ class TestAPIKey:
 
     def test_is_taken_out_of_what_a_peer_echoes(self) -> None:
         assert APIKey("sk-1").redact(b"no sk-1, sk-1!") == b"no [API key], [API key]!"
+
+    @pytest.mark.parametrize(
+        ("key", "echo", "expected"),
+        [
+            # Of the length that keys have: wherever it stands, however it is written.
+            ("0123456789abcdef", "x0123456789ABCDEFx", "x[API key]x"),
+            ("temp:0123456789abcdef", "?k=temp%3A0123456789abcdef", "?k=[API key]"),
+            # Short ones are placeholders: only where the whole word is the key.
+            ("sk-1", "sk-1 sk-12 sk-1-2 ask-1 (sk-1)", "[API key] sk-12 sk-1-2 ask-1 ([API key])"),
+            ("k.*y", "key k.*y", "key [API key]"),
+            # These would garble what is said.
+            ("a", "a bad request", "a bad request"),
+            ("key", "Invalid API key.", "Invalid API key."),
+            ("local", "no local server", "no local server"),
+            ("123", "code 123", "code 123"),
+        ],
+    )
+    def test_is_hidden_without_garbling_the_rest(self, key: str, echo: str, expected: str) -> None:
+        assert APIKey(key).redact(echo) == expected
+        assert APIKey(key).redact(echo.encode()) == expected.encode()
+
+    @given(before=st.text(), after=st.text(), key=st.text(KEY_CHARACTERS, min_size=16))
+    def test_of_full_length_is_hidden_everywhere(self, before: str, after: str, key: str) -> None:
+        assert key not in APIKey(key).redact(before + key + after)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_proto.errors import fresh
 
 PARENTS: dict[type[SonioxError], tuple[type[Exception], ...]] = {
     SonioxValidationError: (SonioxError, ValueError),
@@ -53,7 +55,7 @@ SERVER_ERRORS: list[tuple[int | None, str | None, type[SonioxServerError], bool,
     (400, "model_not_available", SonioxInvalidRequestError, False, UNKNOWN),
     (401, "unauthenticated", SonioxAuthenticationError, False, UNKNOWN),
     (403, "permission_denied", SonioxAuthenticationError, False, UNKNOWN),
-    (403, "temp_api_key_session_expired", SonioxAuthenticationError, False, UNKNOWN),
+    (403, "temp_api_key_session_expired", SonioxAuthenticationError, True, AT_ONCE),
     (402, "organization_balance_exhausted", SonioxQuotaError, False, UNKNOWN),
     (402, "organization_monthly_budget_exhausted", SonioxQuotaError, False, UNKNOWN),
     (402, "project_monthly_budget_exhausted", SonioxQuotaError, False, UNKNOWN),
@@ -73,8 +75,14 @@ SERVER_ERRORS: list[tuple[int | None, str | None, type[SonioxServerError], bool,
     (429, "brand_new", SonioxRateLimitError, True, LATER),
     (500, None, SonioxServiceUnavailableError, True, UNKNOWN),
     (503, "brand_new", SonioxServiceUnavailableError, True, AT_ONCE),
+    (502, None, SonioxServiceUnavailableError, True, UNKNOWN),
+    (504, "gateway_timeout", SonioxServiceUnavailableError, True, UNKNOWN),
+    (599, None, SonioxServiceUnavailableError, True, UNKNOWN),
+    (600, None, SonioxServerError, False, UNKNOWN),
+    (-501, None, SonioxServerError, False, UNKNOWN),
     # The type is the stable one: it decides against the code.
     (400, "limit_exceeded", SonioxRateLimitError, True, LATER),
+    (503, "invalid_request", SonioxInvalidRequestError, False, UNKNOWN),
     (None, "unauthenticated", SonioxAuthenticationError, False, UNKNOWN),
     # Nothing known.
     (418, "teapot", SonioxServerError, False, UNKNOWN),
@@ -158,6 +166,7 @@ class TestHandshakeError:
             (402, False),
             (403, False),
             (404, False),
+            (407, False),
             (408, True),
             (425, True),
             (426, False),
@@ -166,6 +175,9 @@ class TestHandshakeError:
             (502, True),
             (503, True),
             (504, True),
+            (507, True),
+            (520, True),
+            (0, False),
         ],
     )
     def test_status_tells_whether_to_retry(self, status_code: int, retryable: bool) -> None:
@@ -194,6 +206,9 @@ class TestHandshakeError:
         error = SonioxHandshakeError("refused", status_code=503, headers=headers)
         assert error.retry_after == seconds
 
+    def test_without_a_delay_a_rate_limit_is_waited_for_all_the_same(self) -> None:
+        assert SonioxHandshakeError("refused", status_code=429).retry_after == LATER
+
     def test_headers_are_its_own(self) -> None:
         headers = {"server": "gateway"}
         error = SonioxHandshakeError("refused", status_code=401, headers=headers, body=b"why")
@@ -218,6 +233,17 @@ class TestRetryable:
         error = SonioxTimeoutError("too late", operation=operation)
         assert (error.operation, error.retryable, error.retry_after) == (operation, retryable, None)
         assert str(error) == "too late"
+
+    @pytest.mark.parametrize(
+        ("close_code", "retryable"),
+        [
+            *((code, False) for code in (1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003)),
+            *((code, True) for code in (None, 1005, 1006, 1011, 1012, 1013, 3008, 4000, 4999)),
+        ],
+    )
+    def test_close_codes(self, close_code: int | None, retryable: bool) -> None:
+        error = SonioxConnectionError("lost", close_code=close_code)
+        assert (error.retryable, error.retry_after) == (retryable, None)
 
     @pytest.mark.parametrize(
         ("error", "retryable"),
@@ -250,6 +276,62 @@ def test_errors_cross_process_boundaries_whole(error: SonioxError) -> None:
         assert type(twin) is type(error)
         assert str(twin) == str(error)
         assert vars(twin) == vars(error)
+
+
+class UsersError(SonioxRealtimeError):
+    """An error of a kind whose constructor knows nothing of ours."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one + two)
+        self.two = two
+
+
+class TestFresh:
+    @pytest.mark.parametrize(
+        "error", [*ERRORS, UsersError(1, 2)], ids=lambda error: type(error).__name__
+    )
+    def test_is_equal(self, error: SonioxError) -> None:
+        cause, context = OSError("reset"), KeyError("key")
+        error = copy.copy(error) if not isinstance(error, UsersError) else error
+        error.__cause__, error.__context__ = cause, context
+        for _ in range(3):
+            with pytest.raises(type(error)) as caught:
+                raise fresh(error)
+            twin = caught.value
+            assert twin is not error
+            assert type(twin) is type(error)
+            assert str(twin) == str(error)
+            assert twin.args == error.args
+            assert vars(twin) == vars(error)
+            assert (twin.__cause__, twin.__context__) == (cause, context)
+            assert twin.__suppress_context__ is error.__suppress_context__
+            assert error.__traceback__ is None, "it does not grow with each"
+
+    def test_its_traceback_begins_where_the_error_comes_from(self) -> None:
+        with pytest.raises(UsersError) as kept:
+            raise UsersError(1, 2)
+        lengths = set()
+        for _ in range(3):
+            with pytest.raises(UsersError) as caught:
+                raise fresh(kept.value)
+            frames = traceback.extract_tb(caught.value.__traceback__)
+            lengths.add(len(frames))
+            assert frames[-1].line == "raise UsersError(1, 2)"
+        assert len(lengths) == 1
+
+    def test_notes_are_its_own(self) -> None:
+        error = SonioxStateError("closed")
+        vars(error)["__notes__"] = ["first"]
+        twin = fresh(error)
+        vars(twin)["__notes__"].append("second")
+        assert vars(error)["__notes__"] == ["first"]
+
+
+def test_the_text_of_an_error_is_of_bounded_length() -> None:
+    long = "x" * 1_000_000
+    error = server_error(10**4000, long, long, long)
+    assert len(str(error)) < 5000
+    assert error.error_message == long
 
 
 @given(

@@ -22,6 +22,7 @@ from soniox_proto.messages import (
     KEEPALIVE_MESSAGE,
     audio_bytes,
     finalize_message,
+    is_error,
     parse_event,
     start_message,
 )
@@ -64,6 +65,7 @@ class TestParseEvent:
             "translation_status": "original",
             "language": "en",
             "source_language": None,
+            "is_audio_event": False,
         }
         message = parse_event(
             json.dumps({"tokens": [fields], "final_audio_proc_ms": 480, "total_audio_proc_ms": 600})
@@ -114,6 +116,11 @@ class TestParseEvent:
             assert caught.value.close_code == 1007
             assert isinstance(caught.value.__cause__, ValidationError)
 
+    def test_tokens_may_be_null(self) -> None:
+        message = parse_event('{"tokens":null,"total_audio_proc_ms":5,"queue":1}')
+        assert (message.tokens, message.total_audio_proc_ms) == ([], 5)
+        assert message.model_extra == {"queue": 1}
+
     @given(raw=st.text() | st.binary() | JSON.map(json.dumps))
     def test_nothing_but_a_protocol_error_comes_out(self, raw: str | bytes) -> None:
         try:
@@ -127,6 +134,60 @@ class TestParseEvent:
         raw = json.dumps({"tokens": [{"text": "a", **extra}], **extra})
         message = parse_event(raw)
         assert set(extra) <= set(message.model_extra or {})
+
+
+LONG = "x" * 1_000_000
+
+
+class TestLenientErrors:
+    """What has a field of an error is an error, whatever else is in it."""
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({"request_id": 7}, {"error_code": 503, "request_id": "7"}),
+            ({"more_info": 1.5}, {"error_code": 503, "more_info": "1.5"}),
+            ({"tokens": None}, {"error_code": 503, "tokens": []}),
+            ({"tokens": [{}]}, {"error_code": 503, "tokens": []}),
+            ({"finished": "perhaps"}, {"error_code": 503, "finished": False}),
+            ({"total_audio_proc_ms": "soon"}, {"error_code": 503, "total_audio_proc_ms": None}),
+            ({"error_type": [1]}, {"error_type": None, "error_message": "No (error_type: [1])"}),
+            ({"error_code": "E42"}, {"error_code": None, "error_message": "No (error_code: E42)"}),
+            ({"error_code": "503"}, {"error_code": 503, "error_message": "No"}),
+            ({"error_message": {"en": "No"}}, {"error_message": '{"en":"No"}'}),
+            ({"error_message": 5}, {"error_message": "5"}),
+            (
+                {"request_id": {"a": 1}, "error_message": None},
+                {"request_id": None, "error_message": 'no description (request_id: {"a":1})'},
+            ),
+        ],
+    )
+    def test_keep_the_words_of_the_service(
+        self, fields: dict[str, object], expected: dict[str, object]
+    ) -> None:
+        raw = json.dumps({"error_code": 503, "error_message": "No", "trace": "t", **fields})
+        message = parse_event(raw)
+        assert {name: getattr(message, name) for name in expected} == expected
+        assert message.model_extra == {"trace": "t"}
+        assert is_error(vars(message))
+
+    @pytest.mark.parametrize("name", ["error_code", "error_type", "error_message"])
+    def test_one_field_is_enough(self, name: str) -> None:
+        for value in (LONG, [LONG], {"a": LONG}, 10**100, [], {}, False):
+            message = parse_event(json.dumps({name: value, "tokens": 5}))
+            assert is_error(vars(message))
+            if not isinstance(value, str):
+                assert len(message.error_message or "") < 2100
+
+    def test_without_one_there_is_no_leniency(self) -> None:
+        for raw in ('{"error_code":null,"tokens":5}', '{"request_id":7}', '{"error_code":1'):
+            with pytest.raises(SonioxProtocolError):
+                parse_event(raw)
+
+    @given(st.dictionaries(st.sampled_from([*RealtimeEvent.model_fields, "x"]), JSON))
+    def test_none_is_refused(self, fields: dict[str, object]) -> None:
+        raw = json.dumps({**fields, "error_code": 400})
+        assert parse_event(raw).error_code == 400
 
 
 class TestStartMessage:

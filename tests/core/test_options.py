@@ -53,24 +53,30 @@ def make(kind: type, **options: Any) -> object:
     return RealtimeSTTServerConnection(**options)
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("this has no repr")
+
+
+NO_TIMES = [0, 0.0, -1, *map(float, ("nan", "inf", "-inf")), 1e6 + 1, 1e308, 10**400, 10**5000]
+NO_NUMBERS = ["5", Decimal(5), [5], 5j, True, False, "x" * 10**6, Unspeakable()]
+
+
 class TestSeconds:
-    @given(st.none() | st.floats(min_value=1e-9, max_value=1e8) | st.integers(1, 10**8))
+    @given(st.none() | st.floats(min_value=1e-9, max_value=1e6) | st.integers(1, 10**6))
     def test_a_number_above_zero_stays(self, value: float | None) -> None:
         assert check_seconds("close_timeout", value) == value
 
-    @pytest.mark.parametrize("value", [float("inf"), 1e9, 10**400])
-    def test_a_limit_beyond_any_session_is_none(self, value: float) -> None:
-        assert check_seconds("close_timeout", value) is None
-
-    @pytest.mark.parametrize("value", [0, 0.0, -1, float("nan"), float("-inf"), True, False])
-    def test_what_is_no_time_is_refused(self, value: float) -> None:
-        with pytest.raises(SonioxValidationError, match="close_timeout must be a number"):
+    @pytest.mark.parametrize(
+        "value", [*NO_TIMES, *NO_NUMBERS], ids=lambda value: type(value).__name__
+    )
+    def test_what_is_no_time_is_refused(self, value: Any) -> None:
+        with pytest.raises(SonioxValidationError) as caught:
             check_seconds("close_timeout", value)
-
-    @pytest.mark.parametrize("value", ["5", Decimal(5), [5], 5j])
-    def test_what_is_no_number_is_refused(self, value: Any) -> None:
-        with pytest.raises(SonioxValidationError, match="close_timeout must be a number"):
-            check_seconds("close_timeout", value)
+        text = str(caught.value)
+        assert "close_timeout must be a number of seconds above 0 and at most 1,000,000" in text
+        assert "or None for no limit" in text
+        assert len(text) < 200
 
 
 class TestSize:

@@ -6,7 +6,7 @@ import array
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soniox_proto import (
@@ -16,7 +16,6 @@ from soniox_proto import (
     Finished,
     RealtimeSTTProtocol,
     Result,
-    ServerError,
     SessionState,
     SonioxStateError,
     SonioxValidationError,
@@ -146,6 +145,17 @@ class TestAudio:
         assert kinds(protocol.receive_message(result("<fin>"), 2.0)) == [Result, Finalized]
 
 
+END = (True, "<end>", None)
+SPOKEN = st.one_of(
+    st.just(END),
+    st.tuples(
+        st.booleans(),
+        st.sampled_from(["none", "original", "translation"]),
+        st.none() | st.integers(0, 9999),
+    ),
+)
+
+
 class TestResults:
     def test_every_message_is_a_result_with_what_was_received(self) -> None:
         protocol = started()
@@ -162,16 +172,18 @@ class TestResults:
         protocol = started()
         protocol.finalize(1.0)
         raw = result(
-            "a", token("<end>", end_ms=700), "b", "<fin>", "<end>", final_audio_proc_ms=900
+            *(token("a", end_ms=500), token("<end>", end_ms=700), token("b", end_ms=800)),
+            *("<fin>", "<end>", token("c", end_ms=1000)),
+            final_audio_proc_ms=900,
         )
         events = protocol.receive_message(raw, 1.5)
         message = protocol.last_message
         assert message is not None
         assert events == [
             Result(message, raw),
-            EndpointDetected(message, 1, 700),
+            EndpointDetected(message, 1, 500),
             Finalized(message, 3, 0, 0.5),
-            EndpointDetected(message, 4, 900),
+            EndpointDetected(message, 4, 800),
         ]
 
     @pytest.mark.parametrize("marker", ["<end>", "<fin>"])
@@ -195,10 +207,61 @@ class TestResults:
         events = started().receive_message(raw.encode() if binary else raw, 1.0)
         assert kinds(events) == [Result, kind]
 
-    def test_an_endpoint_may_have_no_position(self) -> None:
-        events = started().receive_message(result("<end>"), 1.0)
+    @pytest.mark.parametrize("marker", [{}, {"start_ms": 0, "end_ms": 0}, {"end_ms": 700}])
+    @pytest.mark.parametrize(
+        "before",
+        [
+            [],
+            [result("timeless"), result(token("wor", is_final=False, end_ms=100))],
+            [result(token("Hola", translation_status="translation", end_ms=100))],
+            [result(token("<fin>", end_ms=100))],
+        ],
+    )
+    def test_an_endpoint_may_have_no_position(
+        self, before: list[str], marker: dict[str, Any]
+    ) -> None:
+        protocol = started()
+        protocol.receive_messages(before, 1.0)
+        events = protocol.receive_message(
+            result(token("<end>", **marker), final_audio_proc_ms=720), 1.0
+        )
         assert isinstance(events[1], EndpointDetected)
         assert events[1].position_ms is None
+
+    @given(messages=st.lists(st.lists(SPOKEN, max_size=4), max_size=6), numbered=st.booleans())
+    @example(
+        messages=[[(True, "none", 1)], [(False, "none", 2), (True, "none", 3), END]], numbered=True
+    )
+    @example(
+        messages=[[(False, "none", 1), (True, "none", 2), (False, "none", 3)], [END]], numbered=True
+    )
+    @example(messages=[[(False, "none", 1)], [(True, "none", 2)], [END]], numbered=True)
+    def test_an_endpoint_is_where_speech_ended(
+        self, messages: list[list[tuple[bool, str, int | None]]], numbered: bool
+    ) -> None:
+        """At the end of the last final original token before it, in whatever message."""
+        protocol = started()
+        speech_end: int | None = None
+        final_ms = 0
+        for spoken in messages:
+            items: list[dict[str, object]] = []
+            expected: list[int | None] = []
+            for is_final, status, end_ms in spoken:
+                if status == "<end>":
+                    items.append(token("<end>", start_ms=0, end_ms=0))
+                    expected.append(speech_end)
+                    continue
+                fields: dict[str, object] = {} if end_ms is None else {"end_ms": end_ms}
+                fields |= {} if status == "none" else {"translation_status": status}
+                items.append(token("a", is_final=is_final, **fields))
+                if is_final and end_ms is not None and status != "translation":
+                    speech_end = end_ms
+            # What is final moves the position; what is not leaves it where it is.
+            final_ms += any(is_final for is_final, _, _ in spoken)
+            position = {"final_audio_proc_ms": final_ms} if numbered else {}
+            events = protocol.receive_message(result(*items, **position), 1.0)
+            positions = [e.position_ms for e in events if isinstance(e, EndpointDetected)]
+            assert positions == expected
 
     @given(st.lists(st.sampled_from(["finalize", "answer"]), max_size=20))
     def test_finalizes_are_answered_in_order(self, steps: list[str]) -> None:
@@ -282,7 +345,7 @@ class TestSeveralMessages:
 
     def test_behind_the_finished_response_are_read_on(self) -> None:
         events = started().receive_messages([FINISHED, result("a"), LIMIT], 1.0)
-        assert kinds(events) == [Result, Finished, Result, Result, ServerError]
+        assert kinds(events) == [Result, Finished, Result, Result], "the first end decides"
 
     def test_before_the_start_there_can_be_none(self) -> None:
         protocol = RealtimeSTTProtocol(CONFIG)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 
@@ -147,12 +148,58 @@ class TestEnds:
         protocol.receive_message(end, 1.0)
         outcome = Outcome.FINISHED if end is FINISHED else Outcome.SERVER_ERROR
         later = protocol.receive_message(UNAUTHENTICATED if end is FINISHED else FINISHED, 1.5)
-        assert len(later) == 2, "it is told of, though"
+        assert kinds(later) == [Result], "it is a message still, but no end"
         protocol.close(2.0)
         (closed,) = protocol.fail(SonioxConnectionError("lost"), 2.0)
         assert isinstance(closed, Closed)
         assert (closed.outcome, closed.code) == (outcome, 1006)
         assert (closed.error is None) is (end is FINISHED)
+
+
+class TestFinishAgain:
+    """Once end-of-audio is queued, `finish` has no effect for ever."""
+
+    ENDS: ClassVar[dict[str, Callable[[RealtimeSTTProtocol], object]]] = {
+        "finished response": lambda protocol: protocol.receive_message(FINISHED, 2.0),
+        "error message": lambda protocol: protocol.receive_message(UNAUTHENTICATED, 2.0),
+        "server's close": lambda protocol: protocol.receive_close(1000, "", 2.0),
+        "loss": lambda protocol: protocol.fail(SonioxConnectionError("lost"), 2.0),
+        "close": lambda protocol: protocol.close(2.0),
+        "abort": lambda protocol: protocol.abort(2.0),
+    }
+
+    @pytest.mark.parametrize("end", ENDS)
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_whatever_ended_the_session(self, end: str, closed: bool) -> None:
+        protocol = started()
+        protocol.finish(1.0)
+        assert protocol.messages_to_send() == [""]
+        self.ENDS[end](protocol)
+        if closed:
+            protocol.receive_close(1000, "", 3.0)
+            assert protocol.state is SessionState.CLOSED
+        state, deadline = protocol.state, protocol.next_timeout()
+        protocol.finish(2.0)
+        assert protocol.messages_to_send() == []
+        assert (protocol.state, protocol.next_timeout()) == (state, deadline)
+        with pytest.raises(SonioxStateError):
+            protocol.send_audio(b"more", 2.0)
+
+    def test_after_a_close_that_ended_the_audio_itself(self) -> None:
+        protocol = started()
+        protocol.send_audio(b"spoken", 1.0)
+        protocol.close(2.0)
+        assert protocol.messages_to_send() == [b"spoken", ""]
+        protocol.finish(3.0)
+        assert protocol.messages_to_send() == []
+
+    @pytest.mark.parametrize("end", ENDS)
+    def test_without_end_of_audio_it_is_refused(self, end: str) -> None:
+        protocol = started()
+        self.ENDS[end](protocol)
+        with pytest.raises(SonioxStateError):
+            protocol.finish(3.0)
+        assert protocol.messages_to_send() == []
 
 
 class TestClose:

@@ -32,8 +32,6 @@ EXCEPTIONS: dict[str, set[str]] = {
     # The one source of randomness, the same that wsproto draws from; tests replace it. And the
     # masking function in C that comes with websockets, where that is installed: it is pure.
     "framing.py": {"os", "websockets.speedups"},
-    # A lock, for users hand events from thread to thread; no thread is started.
-    "received_model.py": {"threading"},
 }
 
 
@@ -117,7 +115,9 @@ def test_the_message_layer_knows_no_websocket() -> None:
 
 
 def test_the_websocket_layer_knows_no_speech() -> None:
-    assert closure_of("websocket") <= {"websocket", "handshake", "framing", "options", "errors"}
+    assert closure_of("websocket") <= {
+        *("websocket", "handshake", "framing", "options", "errors", "retrying"),
+    }
 
 
 def test_wsproto_is_known_to_the_websocket_layer_only() -> None:

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from soniox_proto import RealtimeEvent, SonioxProtocolError, Token, messages, received_model
 from soniox_proto.config import describe_validation_error
-from soniox_proto.messages import EventParser, parse_event
-from soniox_proto.received_model import ReceivedModel, set_fields
+from soniox_proto.messages import EventParser, is_error, parse_event
+from soniox_proto.received_model import ReceivedModel, fields_of, set_fields
 
 Members = list[tuple[str, str]]
 """The members of a JSON object, in order: names, perhaps repeated, and values as JSON."""
@@ -273,6 +274,8 @@ OPERATIONS: dict[str, Callable[[Any], object]] = {
     "field as JSON": lambda model: Holder(held=model).model_dump_json(exclude_unset=True),
     "adapter": dumped_by_adapter,
     "rich": lambda model: list(model.__rich_repr__()),
+    "vars": lambda model: list(vars(model).items()),
+    "__dict__": lambda model: sorted(model.__dict__),
     **{f"get {name}": getting(name) for name in [*NAMES, *TAKEN_NAMES] if name != "__dict__"},
     **{f"set {name}": setting(name) for name in [*NAMES, "copy", "_private"]},
     **{f"delete {name}": deleting(name) for name in [*NAMES, "copy", "_private"]},
@@ -403,10 +406,30 @@ class TestRefusals:
         if isinstance(expected, RealtimeEvent):
             assert state(parser.parse(spoiled)) == state(expected)
             return
+        if is_read_leniently(spoiled):
+            parser.parse(spoiled)
+            return
         with pytest.raises(SonioxProtocolError) as caught:
             parser.parse(spoiled)
         assert str(caught.value).endswith(describe_validation_error(expected))
         assert str(caught.value.__cause__) == str(expected)
+
+
+def is_read_leniently(raw: str) -> bool:
+    """Return whether fields of unexpected kinds are no fault in this message."""
+    try:
+        fields = from_json(raw)
+    except (ValueError, TypeError):
+        return False
+    if not isinstance(fields, dict):
+        return False
+    if fields.get("tokens", ()) is None:
+        fields["tokens"] = []
+    try:
+        RealtimeEvent.model_validate(fields)
+    except ValidationError:
+        return is_error(fields)
+    return True
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -452,16 +475,16 @@ class TestParser:
         parser = EventParser()
         for raw in (self.KNOWN, self.COLONS, '{"queue":1}', self.COLONS.encode()):
             parser.parse(raw)
-            assert not parser._unknown_fields_seen
+            assert not parser._thorough
         for raw in (self.UNKNOWN, self.KNOWN, self.COLONS, self.UNKNOWN.encode()):
             assert state(parser.parse(raw)) == state(RealtimeEvent.model_validate_json(raw))
-            assert parser._unknown_fields_seen
+            assert parser._thorough
 
     @pytest.mark.parametrize("raw", ['{"tokens":[{"text":"a","x":1}]}', '{"tokens":[],"x":1}'])
     def test_finds_them_at_either_level(self, raw: str) -> None:
         parser = EventParser()
         parser.parse(raw)
-        assert parser._unknown_fields_seen
+        assert parser._thorough
 
 
 class TestThreads:
@@ -599,7 +622,7 @@ class TestSubclasses:
         received: Any = object.__new__(word_type())
         set_fields(received, {"text": "a"})
         assert (received.speaker, received.words, received.end_ms) == ("nobody", 1, None)
-        assert list(vars(received)) == ["text"]
+        assert list(fields_of(received)) == ["text"]
 
     def test_defaults_that_are_made_appear_with_the_rest(self) -> None:
         class Made(ReceivedModel):

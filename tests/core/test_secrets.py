@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 import traceback
 import warnings
@@ -20,18 +21,21 @@ from soniox_proto import (
     RealtimeSTTConfig,
     RealtimeSTTProtocol,
     RealtimeSTTServerConnection,
+    Result,
     SonioxError,
     SonioxHandshakeError,
     SonioxProtocolError,
+    SonioxServerError,
     SonioxStateError,
     SonioxValidationError,
     StartReceived,
     UpgradeReceived,
 )
+from soniox_proto.messages import parse_event
 from tests.support import core_frames as frames
 from tests.support.attributes import attributes
 from tests.support.core_client import Client
-from tests.support.core_messages import API_KEY, CONFIG, UNAUTHENTICATED
+from tests.support.core_messages import API_KEY, CONFIG, UNAUTHENTICATED, error
 
 FORMS = [form.value for form in Authentication]
 
@@ -198,6 +202,59 @@ class TestEchoes:
         client.connect()
         (opened,) = client.accept([("X-Echo", f"Bearer {API_KEY}")])
         assert_hidden(opened)
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"error_message": f"Incorrect API key provided: {API_KEY}."},
+            {"error_type": API_KEY, "request_id": f"{API_KEY}-1", "more_info": f"/?k={API_KEY}"},
+            {"error_message": {"key": [API_KEY, {API_KEY: API_KEY}]}, "error_code": "E-" + API_KEY},
+            {"echo": {"authorization": f"Bearer {API_KEY}"}, "tokens": [{"text": API_KEY}]},
+        ],
+    )
+    def test_in_an_error_message(self, form: str, fields: dict[str, object]) -> None:
+        client = client_with(form)
+        client.connect()
+        client.accept()
+        raw = json.dumps({"error_code": 401, "error_message": "No", **fields})
+        client.receive(raw.replace(API_KEY, f"\\u{ord(API_KEY[0]):04x}{API_KEY[1:]}", 1))
+        client.feed(frames.close())
+        assert isinstance(client.connection.error, SonioxServerError)
+        assert_hidden(client.connection, *client.events)
+        result = next(event for event in client.events if isinstance(event, Result))
+        assert parse_event(result.raw) == result.message, "what was received, but for the key"
+        with pytest.raises(SonioxStateError) as caught:
+            client.connection.send_audio(b"more", client.now)
+        assert_hidden(caught.value)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_in_the_reason_of_a_close(self, form: str) -> None:
+        client = client_with(form)
+        client.connect()
+        client.accept()
+        client.feed(frames.close(1008, f"bad key {API_KEY}"))
+        assert client.closed.reason == "bad key [API key]"
+        assert_hidden(client.connection, client.closed, client.connection.error)
+
+    @pytest.mark.parametrize(
+        "raw", [f'{{"tokens":"{API_KEY}"}}', f'{{"tokens":[{{"text":["{API_KEY}"]}}]}}']
+    )
+    def test_in_what_is_no_message(self, raw: str) -> None:
+        client = Client()
+        client.connect()
+        client.accept()
+        client.receive(raw)
+        error = client.closed.error
+        assert isinstance(error, SonioxProtocolError)
+        assert API_KEY not in "".join(traceback.format_exception(error))
+
+    def test_on_the_message_layer_for_whoever_sent_the_key_elsewhere(self) -> None:
+        protocol = RealtimeSTTProtocol(CONFIG, hidden_key=API_KEY)
+        protocol.start(0.0)
+        assert API_KEY not in repr(protocol.messages_to_send())
+        events = protocol.receive_message(error(401, None, f"Bad {API_KEY}").encode(), 1.0)
+        assert_hidden(protocol, *events)
 
     @pytest.mark.parametrize("name", ["Sec-WebSocket-Extensions", "Upgrade", "Connection"])
     def test_in_an_acceptance_that_is_none(self, name: str) -> None:

@@ -79,6 +79,11 @@ class TestAnswers:
         server.core.send_error(500, None, "Oops", NOW)
         assert server.answer()[0] == {"tokens": [], "error_code": 500, "error_message": "Oops"}
 
+    def test_an_error_may_quote_what_cannot_be_encoded(self) -> None:
+        server = Server().start()
+        server.core.send_error(400, None, "bad \ud800", NOW)
+        assert server.answer()[0]["error_message"] == "bad ?"
+
     def test_nothing_can_be_sent_before_the_start(self) -> None:
         server = Server().open()
         for call in (server.core.send_result, server.core.finish):

@@ -133,7 +133,7 @@ class Session(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        if self.attempt(self.model.may_finish, lambda: self.connection.resume(self.now)):
+        if self.attempt(self.model.may_resume, lambda: self.connection.resume(self.now)):
             self.model.paused = False
 
     @rule()
@@ -214,7 +214,7 @@ class Session(RuleBasedStateMachine):
     def server_end(self, message: str) -> None:
         kind = Finished if message == FINISHED else ServerError
         outcome = "FINISHED" if message == FINISHED else "SERVER_ERROR"
-        self.feed(frames.text(message), Result, kind)
+        self.feed(frames.text(message), Result, *[kind] * self.model.may_come_to_an_end)
         if self.model.live:
             self.model.begin_closing(outcome, self.now)
 

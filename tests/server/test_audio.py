@@ -302,10 +302,8 @@ class TestWav:
     @pytest.mark.parametrize(
         ("audio", "complaint"),
         [
-            (b"fLaC\0\0\0\x22", "starts with b'fLaC"),
-            (b"\x01", "'auto' needs audio with a WAV header"),
-            (b"RIFF\0\0\0\0AVI ", "WAV header"),
-            (b"RIFX", "WAV header"),
+            (b"RIFF\0\0\0\0AVI ", "decode timeout"),
+            (b"\x01", "ended after 1 bytes"),
             (riff(chunk_of(b"data", PCM)), "data chunk comes before the fmt chunk"),
             (riff(chunk_of(b"fmt ", bytes(14))), "fmt chunk of 14 bytes"),
             (riff(chunk_of(b"fmt ", b"", size=1_000_000)), "fmt chunk of 1000000 bytes"),
@@ -315,6 +313,7 @@ class TestWav:
             (riff(format_chunk(channels=0)), "0 channels"),
             (riff(format_chunk(channels=2, block_bytes=2)), "frames of 2 bytes"),
             (riff(format_chunk(sample_rate=0)), "sample_rate 0"),
+            (riff(format_chunk(channels=10_000)), "num_channels 10000"),
         ],
     )
     def test_what_is_not_decodable_is_told(self, audio: bytes, complaint: str) -> None:
@@ -337,18 +336,12 @@ class TestWav:
 
 class TestWhatCannotBeDecoded:
     @pytest.mark.parametrize(
-        "audio_format", ["aac", "aiff", "amr", "asf", "flac", "mp3", "ogg", "webm"]
-    )
-    def test_other_containers(self, audio_format: str) -> None:
-        with pytest.raises(SonioxValidationError, match=rf"'{audio_format}' .*'wav'.*'pcm_s16le'"):
-            AudioDecoder(container(audio_format))
-
-    @pytest.mark.parametrize(
         ("package", "declared"),
         [
             ("numpy", config("pcm_s24le")),
             ("soxr", config("pcm_s16le", 8_000)),
             ("soundfile", config("mulaw")),
+            ("soundfile", container("mp3")),
         ],
     )
     def test_conversion_without_the_packages_names_the_extra(

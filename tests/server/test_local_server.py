@@ -324,12 +324,46 @@ async def test_finalize_is_answered_by_fin() -> None:
         await client.send('{"type":"finalize","trailing_silence_ms":300}')
         await client.send(KEEPALIVE)
         await client.send(b"")
+        await client.send("")
         messages = await client.rest()
         assert text_of(messages) == "x1 <fin><fin>rest"
         assert messages[1]["tokens"][-1] == {"text": "<fin>", "is_final": True}
         assert messages[-1]["finished"] is True
         await eventually(recorders.only.closed.is_set)
         assert recorders.only.calls == ["feed", "finalize None", "finalize 300", "finish", "close"]
+
+
+async def test_each_finalize_pads_the_clock() -> None:
+    async with LocalServer(recognizer=Recorders()) as server, connected(server) as client:
+        await client.start()
+        positions: list[tuple[int, int]] = []
+        for message in (SECOND, FINALIZE, SECOND, FINALIZE, FINALIZE, bytes(32 * 50)):
+            await client.send(message)
+            answer = await client.receive()
+            positions.append((answer["final_audio_proc_ms"], answer["total_audio_proc_ms"]))
+        await client.send("")
+        assert positions == [(ms, ms) for ms in (1000, 1080, 2080, 2160, 2280, 2330)]
+        assert (await client.rest())[-1]["total_audio_proc_ms"] == 2330
+
+
+async def test_finalize_is_answered_in_one_message() -> None:
+    script = [{"tokens": [{"text": "Good", "is_final": False, "start_ms": 0, "end_ms": 90}]}]
+    async with (
+        LocalServer(recognizer=scripted(script, ms_per_message=100)) as server,
+        connected(server) as client,
+    ):
+        await client.start()
+        await client.send(bytes(32 * 100))
+        assert (await client.receive())["tokens"][0]["is_final"] is False
+        await client.send(FINALIZE)
+        assert await client.receive() == {
+            "tokens": [
+                {"text": "Good", "is_final": True, "start_ms": 0, "end_ms": 90},
+                {"text": "<fin>", "is_final": True},
+            ],
+            "final_audio_proc_ms": 120,
+            "total_audio_proc_ms": 120,
+        }
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -366,7 +400,7 @@ async def test_long_audio_is_cut_and_short_audio_is_joined() -> None:
 
 
 @pytest.mark.parametrize("form", ["header", "subprotocol", "message"])
-@pytest.mark.parametrize("key", [KEY, "wrong"])
+@pytest.mark.parametrize("key", [KEY, "wrong", "snx_temp_wrong"])
 async def test_the_key_is_checked_in_each_form(form: str, key: str) -> None:
     options: dict[str, Any] = {}
     if form == "header":
@@ -387,29 +421,38 @@ async def test_the_key_is_checked_in_each_form(form: str, key: str) -> None:
             assert text_of(await client.rest()) == "Hello."
         else:
             code, error_type, message = await client.error()
-            assert (code, error_type, message) == (401, "unauthenticated", "Incorrect API key")
+            temporary = "Invalid/expired temporary API key."
+            expected = temporary if key.startswith("snx_temp_") else "Invalid API key."
+            assert (code, error_type, message) == (401, "unauthenticated", expected)
 
 
 async def test_a_missing_key_is_refused() -> None:
     async with LocalServer(recognizer="scripted", api_key=KEY) as server:
         async with connected(server) as client:
             await client.start()
-            assert await client.error() == (401, "unauthenticated", "Missing API key")
+            assert await client.error() == (401, "unauthenticated", "Missing API key.")
         async with connected(server) as client:
             await client.start(api_key="\ud800")
             assert (await client.error())[0] in {400, 401}
 
 
 @pytest.mark.parametrize("second", ["message", "subprotocol"])
-async def test_a_key_in_two_places_is_refused(second: str) -> None:
+@pytest.mark.parametrize("start", [True, False])
+async def test_a_key_in_two_places_is_refused(second: str, start: bool) -> None:
     subprotocols: Any = ["soniox-api-key", KEY] if second == "subprotocol" else None
     options = {"additional_headers": bearer(KEY), "subprotocols": subprotocols}
     async with (
         LocalServer(recognizer="scripted", api_key=KEY) as server,
         connected(server, **options) as client,
     ):
-        await client.start(**({"api_key": KEY} if second == "message" else {}))
-        assert (await client.error())[:2] == (400, "invalid_request")
+        # What is wrong with the request alone is answered without a start message, too.
+        if start or second == "message":
+            await client.start(**({"api_key": KEY} if second == "message" else {}))
+        assert await client.error() == (
+            400,
+            "invalid_request",
+            "The API key was sent in two places",
+        )
 
 
 async def test_any_key_is_fine_where_none_is_asked_for() -> None:
@@ -430,7 +473,7 @@ async def test_too_many_at_once_are_refused() -> None:
             async with connected(server) as second:
                 code, error_type, message = await second.error()
                 assert (code, error_type) == (429, "max_concurrent_connections_reached")
-                assert "1 connections at once" in message
+                assert "exceeded max number of concurrent requests" in message
             await first.send(SECOND)
             await first.send("")
             assert (await first.rest())[-1]["finished"] is True
@@ -439,6 +482,54 @@ async def test_too_many_at_once_are_refused() -> None:
             await third.send(SECOND)
             await third.send("")
             assert (await third.rest())[-1]["finished"] is True
+
+
+async def test_too_many_streams_are_refused() -> None:
+    recorders = Recorders()
+    async with (
+        LocalServer(recognizer=recorders, max_streams=1) as server,
+        connected(server) as first,
+        connected(server) as second,
+    ):
+        await first.start()
+        await first.send(b"ab")
+        await first.receive()
+        await second.start()
+        assert await second.error() == (
+            429,
+            "limit_exceeded",
+            "Your organization has exceeded max number of concurrent requests.",
+        )
+        await first.send("")
+        assert (await first.rest())[-1]["finished"] is True
+        async with connected(server) as third:
+            await third.start()
+            await third.send(b"ab")
+            await third.send("")
+            assert (await third.rest())[-1]["finished"] is True
+
+
+async def test_streams_in_a_hurry_do_not_pile_up_recognizers() -> None:
+    """A stream that is over counts no more, but its recognizer may still be there."""
+    recorders = Recorders(lambda recorder: recorder.gate.clear())
+    async with LocalServer(recognizer=recorders, max_streams=1) as server:
+        for _ in range(3):
+            async with connected(server) as client:
+                await client.start()
+                await client.send(b"ab")
+                await eventually(lambda: recorders.made)
+        async with connected(server) as last:
+            await last.start()
+            await last.send(b"ab")
+            await last.send("")
+            await eventually(lambda: server.connections == 2)
+            assert len(recorders.made) == 1
+            recorders.made[0].gate.set()
+            await eventually(lambda: len(recorders.made) == 2)
+            recorders.made[1].gate.set()
+            assert (await last.rest())[-1]["finished"] is True
+        assert recorders.made[0].calls == ["feed", "close"]
+        assert len(recorders.made) == 2
 
 
 async def test_a_newcomer_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,14 +552,15 @@ async def test_a_newcomer_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("messages", "text"),
     [
-        ([b"audio"], "first message"),
-        (["not JSON"], "first message"),
-        (['{"model":"m","audio_format":"pcm_s16le"}'], "sample_rate"),
-        (['{"model":"m","no_such_field":1}'], "no_such_field"),
-        ([json.dumps(RAW), ""], "No audio received"),
-        ([json.dumps(RAW), b""], "No audio received"),
-        ([json.dumps(RAW), b"ab", '{"type":"dance"}'], "control message"),
-        ([json.dumps(RAW), b"ab", '{"type":"dance"}', b"cd", FINALIZE, ""], "control message"),
+        ([b"audio"], "Start request must be a text message."),
+        (["not JSON"], "Start request is malformed."),
+        ([FINALIZE], "Missing audio format."),
+        (['{"model":"m","audio_format":"pcm_s16le"}'], "channels must be specified"),
+        ([json.dumps(RAW), ""], "No audio received."),
+        ([json.dumps(RAW), b"", ""], "No audio received."),
+        ([json.dumps(RAW), b"ab", json.dumps(RAW)], "Control request is malformed."),
+        ([json.dumps(RAW), b"ab", '{"type":"dance"}'], "Control request invalid type."),
+        ([json.dumps(RAW), b"ab", "dance", b"cd", FINALIZE, ""], "Control request is malformed."),
     ],
 )
 async def test_bad_requests(messages: list[str | bytes], text: str) -> None:
@@ -488,6 +580,34 @@ async def test_a_configuration_that_the_recognizer_cannot_serve_is_refused() -> 
     async with LocalServer(recognizer=factory) as server, connected(server) as client:
         await client.start()
         assert await client.error() == (400, "invalid_request", "no recognizer for pcm_s16le")
+
+
+@pytest.mark.parametrize("audio_format", ["auto", "pcm_s16le"])
+async def test_raw_audio_must_be_declared(audio_format: str) -> None:
+    async with (
+        LocalServer(recognizer=scripted("Hello.")) as server,
+        connected(server) as client,
+    ):
+        await client.start(audio_format=audio_format)
+        await client.send(SECOND)
+        await client.send("")
+        if audio_format == "auto":
+            code, error_type, message = await client.error()
+            assert (code, error_type) == (408, "request_timeout")
+            assert message.startswith("Audio data decode timeout")
+        else:
+            assert text_of(await client.rest()) == "Hello."
+
+
+async def test_absurd_audio_is_refused() -> None:
+    async with (
+        LocalServer(recognizer=scripted("Hello.")) as server,
+        connected(server) as client,
+    ):
+        await client.start(num_channels=10**9)
+        code, error_type, message = await client.error()
+        assert (code, error_type) == (400, "invalid_request")
+        assert "num_channels 1000000000 is not a usable number" in message
 
 
 @pytest.mark.parametrize("call", ["feed", "finalize", "finish"])
@@ -571,6 +691,9 @@ async def test_a_stream_has_a_longest_duration() -> None:
         for _ in range(2):
             await client.send(SECOND)
             assert "error_code" not in await client.receive()
+        # The silence that finalizing adds is not the client's audio.
+        await client.send(FINALIZE)
+        assert "error_code" not in await client.receive()
         await client.send(b"ab")
         await client.send(bytes(64))
         code, error_type, message = await client.error()
@@ -624,7 +747,7 @@ async def test_a_client_that_does_not_answer_the_close_frame_is_dropped() -> Non
     ):
         client.send("")
         error = json.loads((await client.read_frame())[1])
-        assert error["error_message"] == "No audio received"
+        assert error["error_message"] == "No audio received."
         assert await client.read_frame() == (8, b"\x03\xe8")
         await eventually(lambda: server.connections == 0)
 
@@ -785,6 +908,43 @@ async def test_a_client_that_closes_early_stops_its_recognizer() -> None:
         await eventually(lambda: server.connections == 0)
         assert recorders.only.calls == ["feed", "close"]
         assert server.sessions_served == 0
+
+
+def test_processes_are_limited_by_default() -> None:
+    for recognizer, limit in (
+        (OwnProcess(PocketsphinxRecognizer), 4),
+        (Recorders(), None),
+        (scripted("Hi."), None),
+    ):
+        assert LocalServer(recognizer=recognizer)._context.max_streams == limit
+    unlimited = LocalServer(recognizer=OwnProcess(PocketsphinxRecognizer), max_streams=None)
+    assert unlimited._context.max_streams is None
+
+
+class Stuck(Recorder):
+    """A recognizer that never returns, in a process of its own."""
+
+    def feed(self, audio: bytes) -> list[RealtimeEvent]:
+        time.sleep(600)
+        return []
+
+
+async def test_stop_ends_a_process_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_server_module, "PocketsphinxRecognizer", Stuck)
+    monkeypatch.setattr(local_server_module, "pocketsphinx_installed", lambda: True)
+    server = LocalServer(recognizer="pocketsphinx", close_timeout=0.1)
+    await server.start()
+    async with connected(server) as client:
+        await client.start()
+        await client.send(b"ab")
+        await eventually(lambda: _only_session(server).running_call is not None)
+        await eventually(lambda: _only_session(server)._recognition.backlog_bytes == 0)
+        own_process = server._own_process
+        assert own_process is not None
+        [worker] = own_process._lent
+        await server.stop()
+    assert not worker.running
+    assert recognizer_threads() == []
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
@@ -1042,6 +1202,9 @@ class FakeProcess(OwnProcess):
     def close(self) -> None:
         self.calls.append("close")
 
+    def kill(self) -> None:
+        self.calls.append("kill")
+
 
 fake_processes: list[FakeProcess] = []
 
@@ -1062,7 +1225,7 @@ def test_the_recognizer_by_default(installed: bool) -> None:
             assert _sync_transcript(server.url) == "Pocketsphinx."
         else:
             assert _sync_transcript(server.url).startswith("This is the local server")
-    assert [process.calls for process in fake_processes] == [["preload", "close"]] * installed
+    assert [process.calls for process in fake_processes] == [["preload", "kill"]] * installed
 
 
 def test_the_recognizer_by_name(installed: bool) -> None:
@@ -1090,7 +1253,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(
     monkeypatch.setattr(FakeProcess, "preload", preload)
     with pytest.raises(SonioxValidationError, match="no model" if installed else "not installed"):
         await LocalServer(recognizer="pocketsphinx").start()
-    assert [process.calls for process in fake_processes] == [["close"]] * installed
+    assert [process.calls for process in fake_processes] == [["kill"]] * installed
 
 
 @pytest.mark.parametrize(
@@ -1106,6 +1269,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(
         {"idle_timeout": 0},
         {"close_timeout": 0},
         {"max_connections": 0},
+        {"max_streams": 0},
         {"max_duration_seconds": 0},
         {"max_message_size": 0},
         {"max_queued_audio": 0},

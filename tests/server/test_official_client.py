@@ -130,7 +130,7 @@ def test_finalize_settles_what_was_said(server: LocalServer) -> None:
 
 def _check_refusal(events: list[RealtimeEvent]) -> None:
     [event] = events
-    assert (event.error_code, event.error_message) == (401, "Incorrect API key")
+    assert (event.error_code, event.error_message) == (401, "Invalid API key.")
 
 
 def test_the_blocking_session_is_told_of_a_bad_key(server: LocalServer) -> None:

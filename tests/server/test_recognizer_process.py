@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -32,6 +35,8 @@ class Parrot:
         os.write(1, b"libraries print\n")
         if audio == b"undecodable":
             raise AudioDecodeError("not audio")
+        if audio == b"hang":
+            time.sleep(60)
         if audio == b"die":
             os._exit(3)
         if audio == b"bug":
@@ -146,6 +151,25 @@ class TestOwnProcess:
         with pytest.raises(AssertionError):
             stream.feed(b"")
 
+    def test_are_all_ended_at_once(self, parrots: OwnProcess) -> None:
+        at_work, between_calls = parrots(config()), parrots(config())
+        pids = [pid_of(at_work), pid_of(between_calls)]
+        with ThreadPoolExecutor() as executor:
+            call = executor.submit(at_work.feed, b"hang")
+            parrots.kill()
+            with pytest.raises(SonioxError, match="ended unexpectedly"):
+                call.result()
+        with pytest.raises(SonioxError, match="ended unexpectedly"):
+            between_calls.feed(b"")
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+        with pytest.raises(SonioxError, match="were ended"):
+            parrots(config())
+        at_work.close()
+        between_calls.close()
+        parrots.kill()
+
     def test_that_cannot_start_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(SonioxError, match="cannot start a process"):
@@ -177,3 +201,19 @@ class TestOwnProcess:
         assert [pickle.load(answers) for _ in range(2)] == [([], 0, 0), ([], 90, 0)]
         assert isinstance(pickle.load(answers), AudioDecodeError)
         assert pickle.load(answers) == ([], 90, 0)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_process_whose_parent_is_gone_ends_quietly(cut: bool) -> None:
+    program = vars(recognizer_process)["_WORKER_PROGRAM"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, f"{__name__}:Parrot", *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    request = pickle.dumps(("open", (RealtimeSTTConfig(model="m"),)))
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(request[:-10] if cut else request)
+    assert (process.returncode, errors) == (0, b"")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soniox_adapters.server import scripted_recognizer
-from soniox_adapters.server.recognizer import AudioDecodeError, Recognizer
+from soniox_adapters.server.recognizer import AudioDecodeError, HeaderAwaitedError, Recognizer
 from soniox_adapters.server.scripted_recognizer import (
     ASSUMED_BYTES_PER_SECOND,
     Script,
@@ -324,6 +324,23 @@ class TestText:
         tokens = [token for message in played(player, 2_000) for token in message.tokens]
         assert {token.language for token in tokens} == {language}
 
+    @pytest.mark.parametrize(
+        ("fields", "complaint"),
+        [
+            ({"enable_speaker_diarization": True}, "does not support speaker diarization"),
+            (
+                {"translation": {"type": "one_way", "target_language": "es"}},
+                "does not support translations",
+            ),
+        ],
+    )
+    def test_what_a_text_cannot_hold_is_refused(
+        self, fields: dict[str, Any], complaint: str
+    ) -> None:
+        with pytest.raises(SonioxValidationError, match=complaint):
+            recognizer(TEXT, **fields)
+        assert recognizer([result(final("a", speaker="1"))], **fields).feed(audio(200))
+
     def test_empty_text_says_nothing(self) -> None:
         assert played(recognizer(" \n\n "), 2_000) == []
 
@@ -375,6 +392,12 @@ class TestTime:
         paced.feed(b"\x1a\x45\xdf\xa3")
         paced.feed(bytes(3_996))
         assert paced.total_audio_proc_ms == 1_000
+
+    def test_raw_audio_that_is_to_be_detected_is_told(self) -> None:
+        player = recognizer([], audio_format="auto")
+        assert player.feed(bytes(11)) == []
+        with pytest.raises(HeaderAwaitedError):
+            player.feed(bytes(1))
 
     def test_declared_wav_must_be_wav(self) -> None:
         with pytest.raises(AudioDecodeError, match="WAV header"):

@@ -20,6 +20,7 @@ class FakeResolver:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
         self.addresses = [("127.0.0.1", port) for port in ports]
+        self.family: int = socket.AF_INET
         self.asked = threading.Event()
         self.released = threading.Event()
         self.released.set()
@@ -36,6 +37,6 @@ class FakeResolver:
         self.asked.set()
         assert self.released.wait(PATIENCE)
         return [
-            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
+            (self.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
             for address in self.addresses
         ]

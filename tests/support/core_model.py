@@ -47,8 +47,17 @@ class Model:
         return self.state in {"CONNECTING", "OPEN"} and not self.end_of_audio
 
     @property
-    def may_finish(self) -> bool:
+    def may_resume(self) -> bool:
         return self.state in {"CONNECTING", "OPEN", "FINISHING"}
+
+    @property
+    def may_finish(self) -> bool:
+        return self.end_of_audio or self.state in {"CONNECTING", "OPEN"}
+
+    @property
+    def may_come_to_an_end(self) -> bool:
+        """Whether a finished response or an error message is the first of its kind."""
+        return self.outcome in {None, "CLOSED_LOCALLY"}
 
     # By the user; each only if it may
 

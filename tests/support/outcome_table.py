@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
+from tests.support import markdown_table
 from tests.support.adapter_scenarios import HEADER, rows
 
-README = Path(__file__).parent.parent.parent / "README.md"
-BEGIN, END = "<!-- endings -->\n", "<!-- end of endings -->\n"
-
+NAME = "endings"
 COLUMNS = ("ending", "then", "a blocked sender", "outcome")
 CODE = "close frame with code "
 HEAD = (
@@ -42,12 +40,8 @@ def table() -> str:
 
 def written_table() -> str:
     """Return the table as the README has it."""
-    text = README.read_text(encoding="utf-8")
-    return text.partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
+    return markdown_table.written(NAME)
 
 
 if __name__ == "__main__":
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    markdown_table.write(NAME, table())

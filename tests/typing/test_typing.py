@@ -6,13 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@pytest.mark.timeout(300)
 def test_types_of_the_public_api() -> None:
     checks = [str(path) for path in sorted(HERE.glob("check_*.py"))]
     run = subprocess.run(

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-# Machines differ in speed, and the whole of tests/core is to take seconds.
+# Machines differ in speed, and are shared: no example has a deadline, and there are not many.
 settings.register_profile(
-    "core",
+    "tests",
     deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.load_profile("core")
+settings.load_profile("tests")
