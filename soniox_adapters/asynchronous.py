@@ -23,7 +23,7 @@ from soniox_adapters.async_transport import (
     make_signal,
 )
 from soniox_adapters.event_iterator import EventIterator
-from soniox_adapters.session import AudioChunk, checked_control_type
+from soniox_adapters.session import AudioChunk, checked_control_type, not_audio
 from soniox_proto import (
     RealtimeControlType,
     RealtimeEvent,
@@ -152,7 +152,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             if transport is None:
                 # Not connected yet: the core holds it, or refuses.
                 self._machine.send_audio(chunk, self._clock())
-            elif len(chunk) < LARGE_MESSAGE:
+            elif type(chunk) is bytes and len(chunk) < LARGE_MESSAGE:
                 transport.write(self._machine.audio_to_send(chunk, self._clock()))
             else:
                 self._machine.send_audio(chunk, self._clock())
@@ -185,13 +185,13 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         """
         if isinstance(chunks, (bytes, bytearray, memoryview)):
             await self.send_byte_chunk(cast("AudioChunk", chunks))
-        elif isinstance(chunks, str):
-            raise TypeError("audio must be bytes or an iterable of bytes, not str")
+        elif isinstance(chunks, str) or not isinstance(chunks, (Iterable, AsyncIterable)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise not_audio(chunks)
         else:
             if isinstance(chunks, (list, tuple)):
                 await self._send_ready(iter(cast("list[AudioChunk]", chunks)))
             else:
-                await send_each(chunks, self.send_byte_chunk)
+                await send_each(cast("Iterable[AudioChunk]", chunks), self.send_byte_chunk)
             finish = finish is not False
         if finish:
             await self.finish()

@@ -13,7 +13,8 @@ import ssl
 import sys
 import threading
 from contextlib import suppress
-from typing import Final, cast
+from time import perf_counter
+from typing import cast
 
 from typing_extensions import override
 
@@ -28,12 +29,11 @@ from soniox_adapters.async_transport import (
 )
 from soniox_adapters.connecting.on_asyncio import connect_on_asyncio
 from soniox_adapters.connecting.tls import client_context
+from soniox_adapters.read_size import LARGEST_READ, ReadSize
 from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import SonioxValidationError
 
 __all__ = ["AsyncioTransport"]
-
-READ_SIZE: Final = 64 * 1024
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as _timeout
@@ -59,10 +59,10 @@ def _read_buffer() -> memoryview:
     one buffer. The event loop of Windows reads ahead and needs one for each.
     """
     if sys.platform == "win32":  # pragma: no cover
-        return memoryview(bytearray(READ_SIZE))
+        return memoryview(bytearray(LARGEST_READ))
     buffer: memoryview | None = getattr(_buffers, "buffer", None)
     if buffer is None:
-        buffer = _buffers.buffer = memoryview(bytearray(READ_SIZE))
+        buffer = _buffers.buffer = memoryview(bytearray(LARGEST_READ))
     return buffer
 
 
@@ -76,6 +76,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         "_handshake",
         "_loop",
         "_lost",
+        "_read_size",
         "_reading_paused",
         "_socket",
         "_timer",
@@ -92,7 +93,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._socket: socket.socket | None = None
         # Pending during the TLS handshake.
         self._handshake: asyncio.Future[None] | None = None
-        self._buffer = _read_buffer()
+        self._read_size = ReadSize()
+        self._buffer = _read_buffer()[: self._read_size.value]
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._reading_paused = False
@@ -251,7 +253,14 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over what was read."""
-        self._received(self._buffer[:nbytes])
+        buffer = self._buffer
+        if nbytes < len(buffer):
+            self._received(buffer[:nbytes])
+            return
+        began = perf_counter()
+        self._received(buffer)
+        self._read_size.adapt(perf_counter() - began)
+        self._buffer = _read_buffer()[: self._read_size.value]
 
     def eof_received(self) -> None:
         """Tell of the end; returning None closes the transport."""
@@ -321,7 +330,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         assert self._transport is not None, "it has just been lost"
         connected = self._transport.get_extra_info("socket")
         try:
-            while not self._closing and (data := os.read(connected.fileno(), READ_SIZE)):
+            while not self._closing and (data := os.read(connected.fileno(), LARGEST_READ)):
                 self._received(data)
         except OSError:
             return

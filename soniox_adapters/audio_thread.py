@@ -34,10 +34,16 @@ def start_audio_thread(
 
     Raises `TypeError` for an async session, an async iterable or text.
     """
-    if inspect.iscoroutinefunction(getattr(session, "send_bytes", None)):
+    send_bytes = getattr(session, "send_bytes", None)
+    if (
+        isinstance(session, type)
+        or not callable(send_bytes)
+        or inspect.iscoroutinefunction(send_bytes)
+    ):
         raise TypeError(
             "start_audio_thread needs a blocking RealtimeSTTSession, not "
-            f"{type(session).__name__}; send from a task instead: session.send_bytes(chunks)"
+            f"{type(session).__name__}; send to an async session from a task instead: "
+            "session.send_bytes(chunks)"
         )
     if isinstance(chunks, (str, AsyncIterable)):
         raise TypeError(

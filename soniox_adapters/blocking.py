@@ -19,6 +19,7 @@ from soniox_adapters.session import (
     WRITE_SIZE,
     AudioChunk,
     checked_control_type,
+    not_audio,
     receive_timeout_error,
 )
 from soniox_proto import (
@@ -30,6 +31,7 @@ from soniox_proto import (
 )
 from soniox_proto.framing import LARGE_MESSAGE
 from soniox_proto.messages import audio_bytes
+from soniox_proto.options import check_timeout
 
 if TYPE_CHECKING:
     from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
@@ -178,8 +180,8 @@ class RealtimeSTTSession(SocketSession):
         """
         if isinstance(chunks, (bytes, bytearray, memoryview)):
             self.send_byte_chunk(cast("AudioChunk", chunks))
-        elif isinstance(chunks, str):
-            raise TypeError("audio must be bytes or an iterable of bytes, not str")
+        elif isinstance(chunks, str) or not isinstance(chunks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise not_audio(chunks)
         else:
             if isinstance(chunks, (list, tuple)):
                 self._send_ready(cast("list[AudioChunk]", chunks))
@@ -379,6 +381,8 @@ class RealtimeSTTSession(SocketSession):
 
     def _receive(self, timeout: float | None) -> Result | None:
         """Return the next message, or None at the end; called without the lock."""
+        if timeout is not None:
+            timeout = check_timeout(timeout)
         inbox, flow = self._inbox, self._flow
         # A look without the lock; what it sees is looked at again.
         if inbox.ready:

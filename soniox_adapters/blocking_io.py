@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from soniox_adapters.blocking_steps import SteppedSession, came_through
+from soniox_adapters.read_size import ReadSize
 from soniox_adapters.ticker import ticker
 from soniox_adapters.waiting import Wait, WaitingThreads
 from soniox_proto import Closed, Event, Outcome, SonioxRealtimeError
@@ -38,12 +39,6 @@ TICK_INTERVAL: Final = 1.0
 
 RETRY_DELAY: Final = 0.01
 """Seconds until another try where another thread is expected to act first."""
-
-STEP_TIME: Final = 0.01
-"""Seconds that a step should take at most. Each read takes as much as is handled in that time."""
-
-SMALLEST_READ: Final = 2 * 1024
-LARGEST_READ: Final = 64 * 1024
 
 DRAIN_TIME: Final = 5.0
 """Seconds in which to read what the server said before a write failed. There is an end to that,
@@ -64,7 +59,7 @@ class SocketSession(SteppedSession):
         self._output_taken = 0
         self._write_error: OSError | None = None
         self._drain_until = 0.0
-        self._read_size = LARGEST_READ // 4
+        self._read_size = ReadSize()
         # Whether the last read left something that another one gives at once.
         self._more_to_read = False
         self._tick_at: float | None = None
@@ -153,7 +148,7 @@ class SocketSession(SteppedSession):
 
     def _read(self, now: float) -> bool:
         """Read once, and return whether anything came."""
-        stream, machine, size = self._stream, self._machine, self._read_size
+        stream, machine, size = self._stream, self._machine, self._read_size.value
         self._more_to_read = False
         if stream is None or machine.closed or not self._flow.update(now):
             return False
@@ -174,9 +169,7 @@ class SocketSession(SteppedSession):
         self._deliver(machine.receive_data(data, now))
         self._more_to_read = stream.has_more(data, size)
         if len(data) == size:
-            # A flood of tiny frames takes a hundred times as long as a large message.
-            took = max(_clock() - now, 1e-6)
-            self._read_size = int(min(max(size * STEP_TIME / took, SMALLEST_READ), LARGEST_READ))
+            self._read_size.adapt(_clock() - now)
         return True
 
     def _drain(self, now: float) -> bool:

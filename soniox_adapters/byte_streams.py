@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnyioStream", "ByteStream", "TrioSocket", "TrioStream", "as_os_error"]
 
-READ_SIZE: Final = 64 * 1024
-
 TURNS_TO_CLOSE: Final = 5
 """Turns in which an event loop closes a socket that was shut down, and some to spare."""
 
@@ -27,8 +25,8 @@ class ByteStream(ABC):
     """What streams of anyio and of trio have in common."""
 
     @abstractmethod
-    async def receive(self) -> bytes:
-        """Return what has arrived, ``b""`` at the end."""
+    async def receive(self, size: int) -> bytes:
+        """Return at most `size` bytes of what has arrived, ``b""`` at the end."""
 
     @abstractmethod
     def send_at_once(self, data: bytes | memoryview) -> int:
@@ -59,12 +57,12 @@ class TrioSocket(ByteStream):
         self._notify_closing = trio.lowlevel.notify_closing
 
     @override
-    async def receive(self) -> bytes:
+    async def receive(self, size: int) -> bytes:
         # Waiting first, also where more has arrived for certain: other tasks get their turn.
         while True:
             await self._wait_readable(self._socket)
             with suppress(BlockingIOError):
-                return self._socket.recv(READ_SIZE)
+                return self._socket.recv(size)
 
     @override
     def send_at_once(self, data: bytes | memoryview) -> int:
@@ -105,19 +103,19 @@ class AnyioStream(ByteStream):
             self._spare.setblocking(False)
 
     @override
-    async def receive(self) -> bytes:
+    async def receive(self, size: int) -> bytes:
         try:
-            return await self._stream.receive(READ_SIZE)
+            return await self._stream.receive(size)
         except anyio.EndOfStream:
             return b""
         except Exception:
-            if data := self._read_rest():
+            if data := self._read_rest(size):
                 return data
             raise
 
-    def _read_rest(self) -> bytes:
+    def _read_rest(self, size: int) -> bytes:
         try:
-            return b"" if self._spare is None else self._spare.recv(READ_SIZE)
+            return b"" if self._spare is None else self._spare.recv(size)
         except OSError:
             return b""
 
@@ -160,8 +158,8 @@ class TrioStream(ByteStream):
         self._stream = stream
 
     @override
-    async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(READ_SIZE))
+    async def receive(self, size: int) -> bytes:
+        return bytes(await self._stream.receive_some(size))
 
     @override
     def send_at_once(self, data: bytes | memoryview) -> int:

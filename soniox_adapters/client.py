@@ -17,6 +17,8 @@ from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
     APIKey,
+    Authentication,
+    Endpoint,
     HeadersInput,
     RealtimeSTTConfig,
     SonioxValidationError,
@@ -69,14 +71,16 @@ class _ClientBase:
         if region is not None and websocket_base_url is not None:
             raise SonioxValidationError("give either region or websocket_base_url, not both")
         key = api_key or os.environ.get(API_KEY_ENVIRONMENT_VARIABLE)
-        self._api_key = APIKey(key) if key else None
-        self._websocket_base_url = (
-            websocket_base_url
-            if websocket_base_url is not None
-            else DEFAULT_WEBSOCKET_URL
-            if region is None
-            else websocket_url(region)
-        )
+        # What a header can hold may be less than that of the form of authentication that a session
+        # is told later; it checks again.
+        self._api_key = APIKey.checked(key, Authentication.HEADER) if key else None
+        if websocket_base_url is not None:
+            Endpoint.parse(websocket_base_url)
+            self._websocket_base_url = websocket_base_url
+        else:
+            self._websocket_base_url = (
+                DEFAULT_WEBSOCKET_URL if region is None else websocket_url(region)
+            )
 
     @property
     def api_key(self) -> str | None:

@@ -43,6 +43,7 @@ from soniox_proto.options import (
     DEFAULT_MAX_MESSAGE_SIZE,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
+    check_flag,
     check_seconds,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "ProxyOption",
     "SessionBase",
     "checked_control_type",
+    "not_audio",
     "receive_timeout_error",
 ]
 
@@ -247,7 +249,7 @@ class SessionBase(ABC):
         self._proxy = proxy
         self._transport_option = transport
         self._flow = FlowControl(self._machine)
-        self._inbox = Inbox(self._flow, raise_on_error=raise_on_error)
+        self._inbox = Inbox(self._flow, raise_on_error=check_flag("raise_on_error", raise_on_error))
         self._set_up()
 
     @abstractmethod
@@ -374,6 +376,11 @@ class SessionBase(ABC):
 def receive_timeout_error(timeout: float) -> SonioxTimeoutError:
     """Return the error for a receive that took longer than `timeout` seconds."""
     return SonioxTimeoutError(f"no message came within {timeout:g} s", operation="receive")
+
+
+def not_audio(chunks: object) -> TypeError:
+    """Return the error for what `send_bytes` cannot send."""
+    return TypeError(f"audio must be bytes or an iterable of bytes, not {type(chunks).__name__}")
 
 
 def checked_control_type(value: RealtimeControlType | str) -> RealtimeControlType:

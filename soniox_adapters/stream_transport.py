@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
+from time import perf_counter
 from typing import Final
 
 import anyio
@@ -38,6 +39,7 @@ from soniox_adapters.byte_streams import (
 )
 from soniox_adapters.connecting.failures import is_fault_of_code
 from soniox_adapters.connecting.tls import client_context
+from soniox_adapters.read_size import LARGEST_READ, ReadSize
 from soniox_adapters.tls_stream import TLSStream
 from soniox_proto import SonioxError, SonioxValidationError
 
@@ -148,7 +150,7 @@ class StreamTransport(AsyncTransport):
         await stream.send(tls.data_to_send())
         early = b""
         while not tls.handshake_complete:
-            if data := await stream.receive():
+            if data := await stream.receive(LARGEST_READ):
                 early = tls.receive(data)
             else:
                 tls.receive_eof()
@@ -276,14 +278,17 @@ class StreamTransport(AsyncTransport):
                 self._closed.notify()
 
     async def _read(self, stream: ByteStream) -> None:
-        turn = Turn()
+        turn, size = Turn(), ReadSize()
         try:
-            while data := await stream.receive():
+            while data := await stream.receive(size.value):
                 self._reads += 1
+                began = perf_counter()
                 if self._tls is None:
                     self._host.data_received(data)
                 else:
                     self._ciphertext_received(self._tls, data)
+                if len(data) == size.value:
+                    size.adapt(perf_counter() - began)
                 await turn.end_if_long()
                 while self._reading_paused and not self._write_error:
                     await self._wake_reader.wait()

@@ -50,6 +50,7 @@ from soniox_proto.options import (
     DEFAULT_MAX_PENDING_AUDIO,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
+    check_flag,
     check_seconds,
     check_size,
 )
@@ -160,7 +161,7 @@ class RealtimeSTTConnection:
         self._websocket = WebSocket(
             ConnectionType.CLIENT,
             max_message_size=check_size("max_message_size", max_message_size),
-            compression=compression,
+            compression=check_flag("compression", compression),
         )
         self._timers = TimerTable()
         self._now = float("-inf")

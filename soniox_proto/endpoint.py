@@ -212,7 +212,7 @@ def websocket_url(region: str) -> str:
     """Return the WebSocket URL of a region; raises `SonioxValidationError` for an unknown one."""
     try:
         return REGIONS[region]
-    except KeyError:
+    except (KeyError, TypeError):
         raise SonioxValidationError(
             f"unknown region {region!r}; the regions are {', '.join(REGIONS)}"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
@@ -294,6 +295,9 @@ def _redacted(value: Any, key: APIKey) -> Any:
     return value
 
 
+_LONGEST_NUMBER: Final = 100
+"""Digits of a whole number that are read as one."""
+
 _LONGEST_WORDS: Final = 2000
 """Characters that an error message keeps of a value of an unexpected kind."""
 
@@ -311,6 +315,9 @@ def _may_be_lenient(raw: str | bytes) -> bool:
     """Return whether a message may have what it is read leniently for; most garbage has not."""
     if isinstance(raw, str):
         return "error_" in raw or "null" in raw or "\\" in raw
+    # Not bytes either, if a caller goes past the type checker: pydantic says so.
+    if not isinstance(raw, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return False
     return b"error_" in raw or b"null" in raw or b"\\" in raw
 
 
@@ -321,14 +328,9 @@ def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
     is worth more than the complaint that another field of it is not as it should be: of that only
     the fields that can be read are taken, and the others are told in the error's message.
     """
-    try:
-        fields: Any = from_json(raw)
-    except (ValueError, TypeError):
-        # A str with lone surrogates is refused as if it were none.
+    received = _fields_in(raw)
+    if received is None:
         return None
-    if not isinstance(fields, dict):
-        return None
-    received = cast("dict[str, Any]", fields)
     validate = RealtimeEvent.__pydantic_validator__.validate_python
     if is_error(received):
         received = _readable(received, validate)
@@ -340,6 +342,30 @@ def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
         return cast("RealtimeEvent", validate(received))
     except ValidationError:
         return None
+
+
+def _fields_in(raw: str | bytes) -> dict[str, Any] | None:
+    """Return the fields of a message, or None if it is no JSON object."""
+    try:
+        fields: Any = from_json(raw)
+    except TypeError:
+        # A str with lone surrogates.
+        return None
+    except ValueError:
+        # JSON too, but nested more deeply or with longer numbers than pydantic takes.
+        try:
+            fields = json.loads(raw, parse_int=_whole_number)
+        except (ValueError, RecursionError):
+            return None
+        if isinstance(fields, dict):
+            known = cast("dict[str, Any]", fields).items()
+            fields = {name: value for name, value in known if name in RealtimeEvent.model_fields}
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else None
+
+
+def _whole_number(digits: str) -> int | str:
+    # Python refuses to convert very long ones, because that takes long.
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else digits
 
 
 def _readable(fields: dict[str, Any], validate: Callable[[object], Any]) -> dict[str, Any]:

@@ -15,8 +15,10 @@ __all__ = [
     "DEFAULT_PING_INTERVAL",
     "DEFAULT_PING_TIMEOUT",
     "MAX_SECONDS",
+    "check_flag",
     "check_seconds",
     "check_size",
+    "check_timeout",
 ]
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
@@ -58,6 +60,31 @@ def check_seconds(name: str, value: float | None) -> float | None:
             f"{name} must be a number of seconds above 0 and at most {MAX_SECONDS:,}, "
             f"or None for no limit, not {_shown(value)}"
         )
+    return value
+
+
+def check_timeout(value: float | None) -> float | None:
+    """Return the `timeout` of a call, None for no limit; 0 and less do not wait at all.
+
+    Raises `SonioxValidationError` unless it is None or a number.
+    """
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))  # pyright: ignore[reportUnnecessaryIsInstance]
+        or value != value
+    ):
+        raise SonioxValidationError(
+            f"timeout must be a number of seconds, or None for no limit, not {_shown(value)}"
+        )
+    return None if value > MAX_SECONDS else max(value, 0.0)
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Return an option that is on or off; raises `SonioxValidationError` unless it is a bool."""
+    if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SonioxValidationError(f"{name} must be True or False, not {_shown(value)}")
     return value
 
 

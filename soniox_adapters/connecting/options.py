@@ -23,6 +23,11 @@ def check_connect_options(
             "ssl_context must be an ssl.SSLContext, or None for the system's trust store, not "
             f"{_kind(ssl_context)}; a ws:// URL connects without TLS"
         )
+    if ssl_context is not None and _is_for_servers(ssl_context):
+        raise SonioxValidationError(
+            "ssl_context is made for servers (PROTOCOL_TLS_SERVER); make one for clients, for "
+            "example with ssl.create_default_context()"
+        )
     if isinstance(proxy, str):
         if proxy:
             parse_proxy(proxy, PARAMETER)
@@ -55,6 +60,12 @@ def _is_stream(value: object) -> bool:
 def _is_instance(value: object, module: str, name: str) -> bool:
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
+def _is_for_servers(context: object) -> bool:
+    import ssl
+
+    return isinstance(context, ssl.SSLContext) and (context.protocol is ssl.PROTOCOL_TLS_SERVER)
 
 
 def _kind(value: object) -> str:

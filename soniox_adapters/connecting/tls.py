@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from functools import cache
 
+from soniox_adapters.connecting.failures import ConnectError
+
 __all__ = ["client_context"]
 
 
@@ -15,5 +17,14 @@ def _default_context() -> ssl.SSLContext:
 
 
 def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return `context`, or the one that verifies with the system's trust store."""
-    return _default_context() if context is None else context
+    """Return `context`, or the one that verifies with the system's trust store.
+
+    Raises `ConnectError` if that one cannot be made on this system.
+    """
+    if context is not None:
+        return context
+    try:
+        return _default_context()
+    except OSError as error:
+        # For example a file named by SSLKEYLOGFILE or SSL_CERT_FILE.
+        raise ConnectError(f"TLS cannot be set up: {error}", retryable=False) from error

@@ -177,6 +177,12 @@ def test_generator_is_closed_when_the_session_ends_while_its_error_is_kept() -> 
         assert closed.is_set()
 
 
+@pytest.mark.parametrize("session", [None, 5, object(), RealtimeSTTSession])
+def test_what_is_no_session_is_refused_at_once(session: Any) -> None:
+    with pytest.raises(TypeError, match="needs a blocking RealtimeSTTSession"):
+        start_audio_thread(session, [b"x"])
+
+
 def test_async_session_is_refused_at_once() -> None:
     session: Any = AsyncRealtimeSTTSession("ws://127.0.0.1:1/", CONFIG, API_KEY)
     with pytest.raises(TypeError, match="blocking RealtimeSTTSession, not AsyncRealtimeSTTSession"):

@@ -23,6 +23,7 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxStateError,
     SonioxTimeoutError,
+    SonioxValidationError,
 )
 from soniox_adapters.ticker import Ticker
 from tests.support import core_frames as frames
@@ -91,6 +92,13 @@ def test_receive_timeout(method: str) -> None:
             assert isinstance(late.value, TimeoutError)
         session.send_byte_chunk(b"audio")
         assert getattr(session, method)(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("method", ["receive_event", "recv_bytes"])
+@pytest.mark.parametrize("timeout", ["1", True, float("nan")])
+def test_receive_timeout_of_a_wrong_kind(method: str, timeout: Any) -> None:
+    with pytest.raises(SonioxValidationError, match="timeout must be a number of seconds"):
+        getattr(make_session("ws://localhost"), method)(timeout=timeout)
 
 
 def test_receive_timeout_takes_its_time() -> None:

@@ -129,7 +129,7 @@ def test_missing_key_is_told_when_it_is_needed(client_class: ClientClass) -> Non
 )
 def test_key_that_a_header_cannot_hold_is_refused(client_class: ClientClass, key: str) -> None:
     with pytest.raises(SonioxValidationError) as error:
-        client_class(api_key=key).realtime.stt.connect(config=CONFIG)
+        client_class(api_key=key)
     assert key not in str(error.value)
     with pytest.raises(SonioxValidationError):
         client_class().realtime.stt.connect(config=CONFIG, api_key=key)
@@ -161,15 +161,16 @@ def test_url_of_the_constructor(client_class: ClientClass) -> None:
 
 @BOTH
 def test_wrong_urls_and_regions_are_refused(client_class: ClientClass) -> None:
-    with pytest.raises(SonioxValidationError, match="moon"):
-        client_class(region="moon")
+    regions: list[Any] = ["moon", [], 5]
+    for region in regions:
+        with pytest.raises(SonioxValidationError, match="unknown region"):
+            client_class(region=region)
     with pytest.raises(SonioxValidationError, match="not both"):
         client_class(region="eu", websocket_base_url="ws://localhost")
-    for url in ("https://localhost", "ws://", "ws://user:secret@localhost", ""):
+    urls: list[Any] = ["https://localhost", "ws://", "ws://user:secret@localhost", "", 5]
+    for url in urls:
         with pytest.raises(SonioxValidationError) as error:
-            client_class(api_key=API_KEY, websocket_base_url=url).realtime.stt.connect(
-                config=CONFIG
-            )
+            client_class(api_key=API_KEY, websocket_base_url=url)
         assert "secret" not in str(error.value)
 
 
@@ -187,6 +188,8 @@ def test_wrong_urls_and_regions_are_refused(client_class: ClientClass) -> None:
         {"ping_timeout_sec": True},
         {"finalize_timeout_sec": 0.0},
         {"max_message_size": 0},
+        {"compression": "yes"},
+        {"raise_on_error": None},
         {"authentication": "telepathy"},
         {"additional_headers": {"X-Line": "a\r\nb"}},
         {"additional_headers": [("Authorization", "Bearer other")]},

@@ -14,6 +14,7 @@ from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxV
 from tests.support.core_messages import API_KEY, CONFIG
 
 URL = "wss://stt.example.test"
+FOR_SERVERS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
 async def connect_async(endpoint: object) -> socket.socket:
@@ -29,6 +30,7 @@ async def connect_async(endpoint: object) -> socket.socket:
         ({"ssl_context": ssl.PROTOCOL_TLS_CLIENT}, "^ssl_context must be .* not _SSLMethod"),
         ({"ssl_context": "ca.pem"}, "^ssl_context must be .* not str"),
         ({"ssl_context": ssl.SSLContext}, "^ssl_context must be .* not type"),
+        ({"ssl_context": FOR_SERVERS}, r"made for servers .*create_default_context\(\)"),
         ({"proxy": 5}, "^proxy must be the URL of a proxy, True .* not int"),
         ({"proxy": 0}, "^proxy must be .* not int"),
         ({"proxy": b"http://user:secret@host"}, "^proxy must be .* not bytes$"),

@@ -104,7 +104,7 @@ def test_audio_that_is_no_audio_is_refused(kind: Kind, method: str) -> None:
             driver.call(method, "text")
         with pytest.raises(SonioxValidationError):
             driver.call(method, memoryview(b"abcdef")[::2])
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"audio must be bytes.* not NoneType"):
             driver.call(method, None)
         driver.send(b"still usable")
         assert sent(driver, peer) == [b"still usable"]

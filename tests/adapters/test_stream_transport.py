@@ -390,7 +390,7 @@ async def test_closing_a_socket_wakes_who_waits_for_it() -> None:
 
     async def receive() -> None:
         try:
-            await stream.receive()
+            await stream.receive(100)
         except Exception as error:
             failures.append(type(error))
 

@@ -171,6 +171,27 @@ class TestLenientErrors:
         assert message.model_extra == {"trace": "t"}
         assert is_error(vars(message))
 
+    @pytest.mark.parametrize(
+        "other", ['"a":' + "[" * 300 + "]" * 300, '"request_id":' + "7" * 5000]
+    )
+    def test_what_pydantic_cannot_read_beside_it_does_not_hide_it(self, other: str) -> None:
+        message = parse_event('{"error_code":503,' + other + ',"error_message":"Restart."}')
+        assert message.error_code == 503
+        assert (message.error_message or "").startswith("Restart.")
+        assert message.model_extra == {}
+
+    def test_a_number_that_is_too_long_is_an_error_s_word(self) -> None:
+        assert is_error(vars(parse_event('{"error_code":' + "9" * 5001 + "}")))
+
+    @pytest.mark.parametrize(
+        "raw",
+        ['{"error_code":503,"a":' + "[" * 100_000, '["error_code",' + "9" * 5001 + "]"],
+        ids=["too deep", "no object"],
+    )
+    def test_what_nothing_can_read_is_no_message(self, raw: str) -> None:
+        with pytest.raises(SonioxProtocolError):
+            parse_event(raw)
+
     @pytest.mark.parametrize("name", ["error_code", "error_type", "error_message"])
     def test_one_field_is_enough(self, name: str) -> None:
         for value in (LONG, [LONG], {"a": LONG}, 10**100, [], {}, False):

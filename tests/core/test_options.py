@@ -13,7 +13,7 @@ from soniox_proto import (
     RealtimeSTTServerConnection,
     SonioxValidationError,
 )
-from soniox_proto.options import check_seconds, check_size
+from soniox_proto.options import check_flag, check_seconds, check_size, check_timeout
 from tests.support.core_messages import CONFIG
 
 SECONDS = {
@@ -88,6 +88,33 @@ class TestSize:
     def test_anything_else_is_refused(self, value: Any) -> None:
         with pytest.raises(SonioxValidationError, match="max_message_size must be a whole number"):
             check_size("max_message_size", value)
+
+
+class TestTimeout:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [(None, None), (0, 0), (1.5, 1.5), (-1, 0), (float("inf"), None), (10**400, None)],
+    )
+    def test_any_number_has_a_meaning(self, value: float | None, expected: float | None) -> None:
+        assert check_timeout(value) == expected
+        assert check_timeout(-(10**400)) == 0
+
+    @pytest.mark.parametrize(
+        "value", [float("nan"), *NO_NUMBERS], ids=lambda value: type(value).__name__
+    )
+    def test_anything_else_is_refused(self, value: Any) -> None:
+        with pytest.raises(SonioxValidationError, match="timeout must be a number of seconds"):
+            check_timeout(value)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, 0, None, b""])
+def test_a_flag_is_true_or_false(value: Any) -> None:
+    assert check_flag("compression", True)
+    assert not check_flag("compression", False)
+    with pytest.raises(SonioxValidationError, match="compression must be True or False"):
+        check_flag("compression", value)
+    with pytest.raises(SonioxValidationError, match="compression must be True or False"):
+        make(RealtimeSTTConnection, compression=value)
 
 
 @pytest.mark.parametrize(
