@@ -15,6 +15,7 @@ from soniox_proto.retrying import (
     advice_on_close_code,
     advice_on_error_message,
     advice_on_status,
+    advice_on_timeout,
 )
 
 __all__ = [
@@ -115,8 +116,7 @@ class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
         super().__init__(message)
         self.operation = operation
         """What took too long: `connect`, `receive`, `send`, `finalize`, `close` or `ping`."""
-        # After a receive deadline the session goes on: there is nothing to connect anew.
-        self.retryable = operation in {"connect", "finalize", "ping"}
+        self.retryable = advice_on_timeout(operation).retryable
 
 
 class SonioxProtocolError(SonioxRealtimeError):

@@ -313,12 +313,9 @@ def is_error(fields: Mapping[str, object]) -> bool:
 
 def _may_be_lenient(raw: str | bytes) -> bool:
     """Return whether a message may have what it is read leniently for; most garbage has not."""
-    if isinstance(raw, str):
-        return "error_" in raw or "null" in raw or "\\" in raw
-    # Not bytes either, if a caller goes past the type checker: pydantic says so.
-    if not isinstance(raw, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return False
-    return b"error_" in raw or b"null" in raw or b"\\" in raw
+    if isinstance(raw, bytes):
+        return b"error_" in raw or b"null" in raw or b"\\" in raw
+    return isinstance(raw, str) and ("error_" in raw or "null" in raw or "\\" in raw)  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:

@@ -15,10 +15,12 @@ __all__ = [
     "OTHER_STATUSES",
     "SERVER_ERRORS",
     "STATUSES",
+    "TIMEOUTS",
     "Advice",
     "advice_on_close_code",
     "advice_on_error_message",
     "advice_on_status",
+    "advice_on_timeout",
 ]
 
 
@@ -94,6 +96,17 @@ something wrong, and would again."""
 OTHER_CLOSE_CODES: Final = _YES
 """Every other close code that is an error, and a connection that was lost without one."""
 
+TIMEOUTS: Final[Mapping[str, Advice]] = {
+    "connect": _YES,
+    "finalize": _YES,
+    "ping": _YES,
+    # After these the session goes on, or is over as it was meant to be.
+    "receive": _NO,
+    "send": _NO,
+    "close": _NO,
+}
+"""Deadlines of our own, by `SonioxTimeoutError.operation`."""
+
 _BY_TYPE: Final = {kind: advice for (_, kind), advice in SERVER_ERRORS.items() if kind is not None}
 _BY_CODE: Final = {code: advice for (code, kind), advice in SERVER_ERRORS.items() if kind is None}
 
@@ -114,3 +127,8 @@ def advice_on_status(status_code: int) -> Advice:
 def advice_on_close_code(close_code: int | None) -> Advice:
     """Return what to do after a close frame with this code, or without one."""
     return CLOSE_CODES.get(close_code or 0, OTHER_CLOSE_CODES)
+
+
+def advice_on_timeout(operation: str) -> Advice:
+    """Return what to do after a deadline of this operation."""
+    return TIMEOUTS.get(operation, _NO)

@@ -201,7 +201,11 @@ class TestLenientErrors:
                 assert len(message.error_message or "") < 2100
 
     def test_without_one_there_is_no_leniency(self) -> None:
-        for raw in ('{"error_code":null,"tokens":5}', '{"request_id":7}', '{"error_code":1'):
+        for raw in (
+            *('{"error_code":null,"tokens":5}', '{"request_id":7}', '{"error_code":1'),
+            *('["error_code"]', '{"tokens":null,"finished":5}', '{"error_code":"\ud800"}'),
+            *(b'{"error_code":"\xff"}', r'{"error_code":"\ud800"}'),
+        ):
             with pytest.raises(SonioxProtocolError):
                 parse_event(raw)
 

@@ -14,6 +14,7 @@ from soniox_proto.retrying import (
     OTHER_STATUSES,
     SERVER_ERRORS,
     STATUSES,
+    TIMEOUTS,
     Advice,
 )
 from tests.support import markdown_table
@@ -37,6 +38,8 @@ def entries() -> list[tuple[str, Advice]]:
     for advice, codes in groupby(CLOSE_CODES, CLOSE_CODES.__getitem__):
         found.append((f"close code {', '.join(map(str, codes))}", advice))
     found.append(("any other close code, or none; a connection lost", OTHER_CLOSE_CODES))
+    for advice, operations in groupby(TIMEOUTS, TIMEOUTS.__getitem__):
+        found.append((f"deadline: {', '.join(operations)}", advice))
     return found
 
 
