@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
 from typing_extensions import override
@@ -203,17 +204,23 @@ class EventLoop(ABC):
 
 
 class _AsyncioLoop(EventLoop):
-    __slots__ = ("_current_loop", "_loop")
+    __slots__ = ("_current_loop", "_is_running", "_loop", "_thread")
 
     def __init__(self) -> None:
         import asyncio
 
         self._current_loop = asyncio.get_running_loop
         self._loop = self._current_loop()
+        self._is_running = self._loop.is_running
+        self._thread = get_ident()
         self.clock = self._loop.time
 
     @override
     def runs_here(self) -> bool:
+        # Asking which loop runs takes a system call before Python 3.12. A thread runs one loop at
+        # a time, so in the thread of this one it is enough that it runs.
+        if get_ident() == self._thread:
+            return self._is_running()
         try:
             return self._current_loop() is self._loop
         except RuntimeError:

@@ -138,10 +138,16 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     @override
     def write(self, data: bytes) -> None:
         transport = self._transport
+        if transport is None:
+            return
         # asyncio logs a warning for whatever is written to a connection that is lost.
-        if transport is not None and not transport.is_closing():
+        if not transport.is_closing():
             tls = self._tls
             transport.write(data if tls is None else self._encrypted(tls, data))
+        if transport.is_closing() and not self._lost:
+            # The write failed, and `connection_lost` is about to follow. Senders wait for it:
+            # their audio is not sent.
+            self.pause_writing()
 
     @override
     def write_buffers(self, buffers: list[bytes]) -> None:

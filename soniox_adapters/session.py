@@ -182,14 +182,17 @@ class SessionBase(ABC):
             limit.
         max_message_size: Bytes of the largest message taken.
         ssl_context: TLS settings; None for the system's trust store.
-        proxy: URL of a proxy; True for what the environment says; None or False for no proxy.
+        proxy: URL of a proxy (`http`, `socks5`, `socks4`); True for what the environment says,
+            `NO_PROXY` included; None or False for no proxy.
         additional_headers: Headers to add to the upgrade request.
         authentication: How the key travels: `header`, `subprotocol` (temporary keys), or the
             deprecated `message`.
         compression: Offer permessage-deflate; audio hardly compresses.
         raise_on_error: Whether an error message raises `SonioxServerError` after it was
             delivered; False ends the iteration there.
-        transport: An open byte stream, or a function that opens one, instead of TCP.
+        transport: An open byte stream, or a function that opens one, instead of TCP. What the
+            function raises becomes a `SonioxConnectionError`, which is retryable for an `OSError`
+            and not for an error in its code, such as `TypeError`.
 
     Raises:
         SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be

@@ -177,6 +177,9 @@ class StreamTransport(AsyncTransport):
                 sent = stream.send_at_once(data)
             except OSError as error:
                 self._write_error = error
+                # Senders wait until what the peer still said is read: their audio is not sent.
+                self._output_full = True
+                self._update_writing()
                 self._wake_writer.notify()
                 return
             if sent == len(data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_args
 
 from pydantic import (
@@ -335,12 +336,15 @@ def checked_config(config: object) -> RealtimeSTTConfig:
     if isinstance(config, RealtimeSTTConfig):
         # It may have been changed since it was made.
         try:
-            fields = config.model_dump(round_trip=True, warnings=False)
+            text = config.model_dump_json(exclude_none=True, round_trip=True, warnings=False)
         except ValueError:
             raise SonioxValidationError(
-                f"invalid {type(config).__name__}: it has a value that JSON cannot hold"
+                f"invalid {type(config).__name__}: it has a value that JSON cannot hold, such as "
+                "a lone surrogate"
             ) from None
-        config.validate_config(fields)
+        _check_text(type(config), text)
+        if config.extra_fields is not None:
+            config.validate_config(config.model_dump(round_trip=True, warnings=False))
         return config
     if isinstance(config, Mapping):
         return RealtimeSTTConfig.validate_config(dict(cast("Mapping[str, Any]", config)))
@@ -348,6 +352,18 @@ def checked_config(config: object) -> RealtimeSTTConfig:
         f"config must be a RealtimeSTTConfig, or a mapping of its fields, not an object of type "
         f"{type(config).__name__}"
     )
+
+
+@lru_cache(maxsize=8)
+def _check_text(kind: type[RealtimeSTTConfig], text: str) -> None:
+    """Raise unless this JSON is a valid configuration.
+
+    A program has many sessions and few configurations, so the latest valid ones are remembered.
+    """
+    try:
+        kind.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise SonioxValidationError(describe_validation_error(error)) from error
 
 
 def describe_validation_error(error: ValidationError) -> str:

@@ -260,7 +260,7 @@ def _parse_thoroughly(raw: str | bytes) -> RealtimeEvent:
     try:
         return cast("RealtimeEvent", _model_validator()(raw))
     except ValidationError as error:
-        event = _read_leniently(raw)
+        event = _read_leniently(raw) if _may_be_lenient(raw) else None
         if event is not None:
             return event
         raise SonioxProtocolError(
@@ -307,6 +307,13 @@ def is_error(fields: Mapping[str, object]) -> bool:
     )
 
 
+def _may_be_lenient(raw: str | bytes) -> bool:
+    """Return whether a message may have what it is read leniently for; most garbage has not."""
+    if isinstance(raw, str):
+        return "error_" in raw or "null" in raw or "\\" in raw
+    return b"error_" in raw or b"null" in raw or b"\\" in raw
+
+
 def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
     """Return what can be read of a message with fields of unexpected kinds, or None.
 
@@ -317,15 +324,18 @@ def _read_leniently(raw: str | bytes) -> RealtimeEvent | None:
     try:
         fields: Any = from_json(raw)
     except (ValueError, TypeError):
+        # A str with lone surrogates is refused as if it were none.
         return None
     if not isinstance(fields, dict):
         return None
     received = cast("dict[str, Any]", fields)
-    if received.get("tokens", ()) is None:
-        del received["tokens"]
     validate = RealtimeEvent.__pydantic_validator__.validate_python
     if is_error(received):
         received = _readable(received, validate)
+    elif received.get("tokens", ()) is None:
+        del received["tokens"]
+    else:
+        return None
     try:
         return cast("RealtimeEvent", validate(received))
     except ValidationError:

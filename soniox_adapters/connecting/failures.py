@@ -67,7 +67,8 @@ def is_retryable(error: OSError) -> bool:
         return True
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)):
         return True
-    return any(name in (error.reason or "") for name in _PASSING_TLS_FAULTS)
+    reason = getattr(error, "reason", None) or ""
+    return any(name in reason for name in _PASSING_TLS_FAULTS)
 
 
 def session_error(error: OSError, endpoint: Endpoint, proxy: Proxy | None) -> SonioxRealtimeError:

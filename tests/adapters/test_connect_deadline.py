@@ -31,14 +31,14 @@ from tests.support.adapter_resolver import NAME, FakeResolver
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer
 from tests.support.adapter_sessions import Kind, SessionDriver, open_session
 
-LIMIT = 1.0
+LIMIT = 1.5
 """Seconds that a connect may take."""
 
-STEP = 0.9
+STEP = 1.4
 """Seconds that its first step takes."""
 
-MOST = 1.7
-"""Seconds in which it has to fail; where a second step has a limit of its own it takes 1.9."""
+MOST = 2.8
+"""Seconds in which it has to fail; where a second step has a limit of its own it takes 2.9."""
 
 
 @pytest.fixture(params=[Kind.BLOCKING, Kind.ASYNCIO, Kind.TRIO], ids=lambda kind: kind.value)
@@ -49,10 +49,17 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def join_abandoned() -> None:
-    """Wait for threads that were left alone with a call that could not be interrupted."""
-    for thread in threading.enumerate():
-        if thread.name == "soniox-connect":
-            thread.join(PATIENCE)
+    """Wait for threads that were left alone with a call that could not be interrupted.
+
+    Those of trio have the name of the call while it runs, and stay for the next one.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while any(
+        thread.name == "soniox-connect" or "_resolve" in thread.name
+        for thread in threading.enumerate()
+    ):
+        assert time.monotonic() < deadline, "the thread does not end"
+        time.sleep(0.005)
 
 
 # One deadline
@@ -60,7 +67,7 @@ def join_abandoned() -> None:
 
 def check_deadline(driver: SessionDriver) -> None:
     start = time.monotonic()
-    with pytest.raises(SonioxTimeoutError, match="connect_timeout") as late:
+    with pytest.raises(SonioxTimeoutError) as late:
         driver.enter()
     assert LIMIT * 0.99 <= time.monotonic() - start < MOST
     assert (late.value.operation, late.value.retryable) == ("connect", True)
@@ -286,7 +293,8 @@ def test_ends_at_once(
                 assert isinstance(error, SonioxStateError)
                 assert "closed" in str(error)
             else:
-                assert error is cause
+                assert type(error) is SonioxConnectionError
+                assert str(error) == str(cause)
             assert driver.session.state is SessionState.CLOSED
             if call == "close":
                 assert driver.outcome is Outcome.CLOSED_LOCALLY

@@ -156,6 +156,29 @@ def test_a_loop_that_is_run_in_parts() -> None:
         assert server.peer().audio == b"audio"
 
 
+def test_a_loop_that_is_run_in_another_thread() -> None:
+    """It is still the session's own."""
+    loop = asyncio.new_event_loop()
+    with FakeServer(silent) as server:
+        session = make_session(server.url)
+        loop.run_until_complete(session.enter())
+        failures: list[BaseException] = []
+
+        def use_it() -> None:
+            try:
+                loop.run_until_complete(session.send_byte_chunk(b"audio"))
+                loop.run_until_complete(session.close())
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=use_it)
+        thread.start()
+        thread.join()
+        loop.close()
+        assert failures == []
+        assert server.peer().audio == b"audio"
+
+
 def test_a_loop_that_was_stopped_gives_the_socket_back() -> None:
     loop = asyncio.new_event_loop()
     with FakeServer(silent) as server:

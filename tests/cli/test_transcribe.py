@@ -193,7 +193,13 @@ def test_what_the_recognizer_cannot_do_is_told_once(
 def test_where_nothing_was_said_nothing_is_missed(
     audio: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = RealtimeSTTConfig(model="m", enable_speaker_diarization=True)
+    config = RealtimeSTTConfig(
+        model="m",
+        audio_format="pcm_s16le",
+        sample_rate=16_000,
+        num_channels=1,
+        enable_speaker_diarization=True,
+    )
     with run_in_thread(LocalServer(recognizer=scripted([]))) as server:
         assert run_transcribe(request(server, audio, config=config)).exit_status == 0
     assert capsys.readouterr().err == ""

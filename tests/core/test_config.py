@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import ValidationError, field_serializer
 
 from soniox_proto import (
     RealtimeSTTConfig,
@@ -164,12 +164,17 @@ class TestCheckedByTheConstructor:
             ({}, "model: Field required"),
             ({"model": "m", "modle": 1}, "modle: Extra inputs"),
             (changed(model="\ud800"), "lone surrogate"),
+            (changed(sample_rate="16000"), "sample_rate: Input should be a valid integer"),
+            (changed(enable_endpoint_detection="yes"), "enable_endpoint_detection: Input should"),
             (changed(model=5), "model: Input should be a valid string"),
             (changed(audio_format="bogus"), "audio_format: Input should be 'auto'"),
             (changed(audio_format="pcm_s16le"), "needs sample_rate and num_channels"),
-            (changed(context=object()), "context"),
+            (changed(context=object()), "a value that JSON cannot hold"),
+            (changed(context=5), "context"),
+            (changed(extra_fields={"x": float("nan")}), "JSON can hold"),
+            (changed(extra_fields={"model": "n"}), "'model' is a field of its own"),
             (changed(context="x" * 10_001), "10,001 characters"),
-            (changed(extra_fields={"x": object()}), "JSON can hold"),
+            (changed(extra_fields={"x": object()}), "a value that JSON cannot hold"),
             (changed_within(), "lone surrogate"),
             (RealtimeSTTConfig.model_construct(), "model: Field required"),
         ],
@@ -183,8 +188,18 @@ class TestCheckedByTheConstructor:
     def test_what_refers_to_itself(self, make: Callable[[Any], Any]) -> None:
         circle: list[Any] = []
         circle.append(circle)
-        with pytest.raises(SonioxValidationError, match="JSON can"):
+        with pytest.raises(SonioxValidationError, match="JSON cannot hold"):
             make(changed(extra_fields={"x": circle}))
+
+    def test_what_cannot_be_written_out(self, make: Callable[[Any], Any]) -> None:
+        class Unwritable(RealtimeSTTConfig):
+            @field_serializer("model")
+            def _model(self, value: str) -> str:
+                raise ValueError("it cannot be written")
+
+        config = Unwritable.model_construct(model="m")
+        with pytest.raises(SonioxValidationError, match="Unwritable: it has a value that JSON can"):
+            make(config)
 
     def test_a_mapping_is_a_configuration(self, make: Callable[[Any], Any]) -> None:
         fields = MappingProxyType({"model": "m", "language_hints": ["EN"]})

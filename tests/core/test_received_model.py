@@ -421,14 +421,14 @@ def is_read_leniently(raw: str) -> bool:
         fields = from_json(raw)
     except (ValueError, TypeError):
         return False
-    if not isinstance(fields, dict):
+    if not isinstance(fields, dict) or is_error(fields):
+        return isinstance(fields, dict)
+    if fields.get("tokens", ()) is not None:
         return False
-    if fields.get("tokens", ()) is None:
-        fields["tokens"] = []
     try:
-        RealtimeEvent.model_validate(fields)
+        RealtimeEvent.model_validate({**fields, "tokens": []})
     except ValidationError:
-        return is_error(fields)
+        return False
     return True
 
 

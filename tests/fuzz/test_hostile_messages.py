@@ -18,6 +18,7 @@ from soniox_proto import (
     RealtimeSTTProtocol,
     RequestRefused,
     Result,
+    ServerError,
     SonioxProtocolError,
     SonioxValidationError,
     StartReceived,
@@ -55,8 +56,8 @@ NOT_MESSAGES = {
     "integer-out-of-range": f'{{"final_audio_proc_ms":{TEN_TO_5000}}}',
     "unknown-integer-out-of-range": f'{{"new":{TEN_TO_5000}}}',
     "infinite-integer": '{"final_audio_proc_ms":1e400}',
-    "integer-of-a-huge-float": '{"error_code":1e300}',
-    "nan-as-integer": '{"error_code":NaN}',
+    "integer-of-a-huge-float": '{"final_audio_proc_ms":1e300}',
+    "nan-as-integer": '{"final_audio_proc_ms":NaN}',
     "infinity-as-text": '{"tokens":[{"text":Infinity}]}',
     "nan-alone": "NaN",
     "lone-surrogate": r'{"tokens":[{"text":"\ud800"}]}',
@@ -77,7 +78,16 @@ NOT_MESSAGES = {
     "open-text": '"' + "a" * 1_000_000,
     "many-wrong-tokens": '{"tokens":[' + ",".join(["{}"] * 100_000) + "]}",
     "many-wrong-values": '{"tokens":[' + ",".join(['{"text":1}'] * 100_000) + "]}",
-    "wrong-field-of-a-long-name": '{"error_code":"' + "x" * 1_000_000 + '"}',
+    "wrong-field-of-a-long-name": '{"finished":"' + "x" * 1_000_000 + '"}',
+}
+
+STRANGE_ERRORS = {
+    "integer-of-a-huge-float": '{"error_code":1e300}',
+    "nan-as-integer": '{"error_code":NaN}',
+    "long-text-as-integer": '{"error_code":"' + "x" * 1_000_000 + '"}',
+    "long-list-as-text": '{"error_type":[' + ",".join(["{}"] * 100_000) + "]}",
+    "long-text": '{"error_message":"' + "x" * 1_000_000 + '"}',
+    "wrong-tokens": '{"error_code":503,"tokens":[{},{"text":1}]}',
 }
 
 
@@ -115,6 +125,13 @@ class TestWhatIsNoMessage:
         (end,) = client_told(NOT_MESSAGES[name])
         assert violation(end).close_code == 1007
         assert len(str(violation(end))) < LONGEST_ERROR
+
+    @pytest.mark.parametrize("name", STRANGE_ERRORS)
+    def test_but_an_error_message_in_strange_form_is_one(self, name: str) -> None:
+        told = client_told(STRANGE_ERRORS[name])
+        assert [type(event) for event in told] == [Result, ServerError]
+        assert isinstance(told[1], ServerError)
+        assert len(str(told[1].error)) < 2 * LONGEST_ERROR
 
     @pytest.mark.parametrize("name", NOT_MESSAGES)
     def test_is_one_documented_error_of_the_model(self, name: str) -> None:
