@@ -63,12 +63,15 @@ def wait_until_ended(thread: threading.Thread) -> None:
 @pytest.fixture
 def own() -> Iterator[Ticker]:
     """A ticker of the test's own, whose thread must have ended at the end."""
-    own = Ticker()
+    own, before = Ticker(), ticker_threads()
     yield own
     deadline = now() + PATIENCE
     while own.running:
         assert now() < deadline, "the thread does not end"
         time.sleep(0.001)
+    for thread in ticker_threads():
+        if thread not in before:
+            wait_until_ended(thread)
 
 
 def test_ticks_at_the_time(own: Ticker) -> None:
