@@ -282,8 +282,9 @@ class PocketsphinxRecognizer:
         self._heard_bytes += len(rest)
         if self._in_utterance:
             self._decode(rest)
-        elif rest:
-            self._undecoded.append(rest)
+        elif self._undecoded:
+            # With the frame before it: one more would push the oldest out.
+            self._undecoded[-1] += rest
 
     def _start_utterance(self) -> None:
         self._open_utterance(self.total_audio_proc_ms - self._undecoded_ms)

@@ -512,24 +512,45 @@ async def test_too_many_streams_are_refused() -> None:
 async def test_streams_in_a_hurry_do_not_pile_up_recognizers() -> None:
     """A stream that is over counts no more, but its recognizer may still be there."""
     recorders = Recorders(lambda recorder: recorder.gate.clear())
+    async with LocalServer(recognizer=recorders, max_streams=1, recognizer_threads=2) as server:
+        async with connected(server) as first:
+            await first.start()
+            await first.send(b"ab")
+            await eventually(lambda: recorders.made and recorders.only.calls)
+        [over] = server._context.sessions
+        async with connected(server) as second:
+            await second.start()
+            await second.send(b"ab")
+            await second.send("")
+            await eventually(
+                lambda: all(session._recognition for session in server._context.sessions - {over})
+            )
+            # One thread is busy for the first stream; the other would have made a recognizer now.
+            await asyncio.sleep(0)
+            await asyncio.get_running_loop().run_in_executor(server._executor, time.monotonic)
+            assert len(recorders.made) == 1
+            recorders.only.gate.set()
+            await eventually(lambda: len(recorders.made) == 2)
+            assert recorders.made[0].closed.is_set()
+            recorders.made[1].gate.set()
+            assert (await second.rest())[-1]["finished"] is True
+
+
+async def test_a_stream_that_ends_while_it_waits_gets_no_recognizer() -> None:
+    recorders = Recorders(lambda recorder: recorder.gate.clear())
     async with LocalServer(recognizer=recorders, max_streams=1) as server:
-        for _ in range(3):
+        for count in (1, 2):
             async with connected(server) as client:
                 await client.start()
+                await eventually(lambda: len(server._context.sessions) == count)  # noqa: B023
                 await client.send(b"ab")
-                await eventually(lambda: recorders.made)
-        async with connected(server) as last:
-            await last.start()
-            await last.send(b"ab")
-            await last.send("")
-            await eventually(lambda: server.connections == 2)
-            assert len(recorders.made) == 1
-            recorders.made[0].gate.set()
-            await eventually(lambda: len(recorders.made) == 2)
-            recorders.made[1].gate.set()
-            assert (await last.rest())[-1]["finished"] is True
-        assert recorders.made[0].calls == ["feed", "close"]
-        assert len(recorders.made) == 2
+                await eventually(lambda: recorders.made and recorders.only.calls)
+                await eventually(
+                    lambda: all(session._recognition for session in server._context.sessions)
+                )
+        recorders.only.gate.set()
+        await eventually(lambda: server.connections == 0)
+        assert recorders.only.calls == ["feed", "close"]
 
 
 async def test_a_newcomer_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -925,7 +946,7 @@ class Stuck(Recorder):
     """A recognizer that never returns, in a process of its own."""
 
     def feed(self, audio: bytes) -> list[RealtimeEvent]:
-        time.sleep(600)
+        time.sleep(30)
         return []
 
 
