@@ -50,9 +50,9 @@ def read_start_request(
 
     Raises `SonioxValidationError` with the text that the service answers.
     """
-    known = {
-        name: value for name, value in fields.items() if name in RealtimeSTTConfig.model_fields
-    }
+    # `extra_fields` is a name of this library, not of the protocol.
+    names = RealtimeSTTConfig.model_fields.keys() - {"extra_fields"}
+    known = {name: value for name, value in fields.items() if name in names}
     unknown = {name: value for name, value in fields.items() if name not in known}
     for name, model in _OBJECTS.items():
         value = known.get(name)

@@ -94,6 +94,13 @@ def test_old_spellings_of_formats_are_taken(old: str, new: str) -> None:
     assert event.config.audio_format == new
 
 
+def test_the_library_s_own_name_for_new_fields_is_unknown_too() -> None:
+    event = answer({"extra_fields": {"model": "other"}})
+    assert isinstance(event, StartReceived)
+    assert event.config == RealtimeSTTConfig.validate_config(GOOD)
+    assert event.unknown_fields == {"extra_fields": {"model": "other"}}
+
+
 def test_unknown_fields_inside_objects_mean_nothing() -> None:
     event = answer(
         {
