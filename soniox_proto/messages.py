@@ -295,6 +295,8 @@ def _redacted(value: Any, key: APIKey) -> Any:
     return value
 
 
+_ERROR_FIELDS: Final = ("error_code", "error_type", "error_message", "request_id", "more_info")
+
 _LONGEST_NUMBER: Final = 100
 """Digits of a whole number that are read as one."""
 
@@ -350,14 +352,25 @@ def _fields_in(raw: str | bytes) -> dict[str, Any] | None:
         return None
     except ValueError:
         # JSON too, but nested more deeply or with longer numbers than pydantic takes.
-        try:
-            fields = json.loads(raw, parse_int=_whole_number)
-        except (ValueError, RecursionError):
-            return None
-        if isinstance(fields, dict):
-            known = cast("dict[str, Any]", fields).items()
-            fields = {name: value for name, value in known if name in RealtimeEvent.model_fields}
+        return _error_fields_in(raw)
     return cast("dict[str, Any]", fields) if isinstance(fields, dict) else None
+
+
+def _error_fields_in(raw: str | bytes) -> dict[str, Any] | None:
+    """Return the fields of an error in what only Python's own parser reads, or None."""
+    try:
+        fields: Any = json.loads(raw, parse_int=_whole_number)
+        if not isinstance(fields, dict):
+            return None
+        received = cast("dict[str, Any]", fields)
+        errors: dict[str, Any] = {
+            name: received[name] for name in _ERROR_FIELDS if name in received
+        }
+        # Text that UTF-8 cannot encode would be of no use to anybody.
+        to_json(errors)
+    except (ValueError, RecursionError):
+        return None
+    return errors
 
 
 def _whole_number(digits: str) -> int | str:
@@ -376,7 +389,7 @@ def _readable(fields: dict[str, Any], validate: Callable[[object], Any]) -> dict
             readable[name] = str(value)
         elif name == "error_message":
             readable[name] = _words(value)
-        elif name in {"error_code", "error_type", "request_id", "more_info"}:
+        elif name in _ERROR_FIELDS:
             lost.append(f"{name}: {_words(value)}")
     if lost:
         message = readable.get("error_message")
