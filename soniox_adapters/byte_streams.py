@@ -126,6 +126,9 @@ class AnyioStream(ByteStream):
     @override
     async def send(self, data: bytes) -> None:
         await self._stream.send(data)
+        # Up to anyio 4.15 a send that waits when the connection is lost ends as if all were sent.
+        if self._socket is not None and self._socket.fileno() == -1:
+            raise ConnectionResetError("the connection was lost before all was sent")
 
     @override
     async def close(self) -> None:

@@ -174,18 +174,6 @@ def test_no_version_in_common(
         assert not refused.value.retryable
 
 
-def test_context_of_a_server(kind: Kind, server_tls: ssl.SSLContext) -> None:
-    with (
-        FakeServer(Peer.hold, host="localhost") as server,
-        open_session(
-            kind, server.url.replace("ws:", "wss:"), **TIMES, ssl_context=server_tls
-        ) as driver,
-    ):
-        with pytest.raises(SonioxConnectionError) as refused:
-            driver.enter()
-        assert not refused.value.retryable
-
-
 def test_end_of_the_stream_in_the_handshake(kind: Kind, client_tls: ssl.SSLContext) -> None:
     def cut(peer: Peer) -> None:
         peer.wait_until_readable()
