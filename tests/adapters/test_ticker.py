@@ -188,6 +188,9 @@ def test_thread_whose_start_was_interrupted_is_replaced(
 
 
 def test_thread_of_the_process_ends_when_no_session_needs_it() -> None:
+    # Sessions of other tests that ended a moment ago may still be looked after.
+    for thread in ticker_threads():
+        wait_until_ended(thread)
     with FakeServer(silent) as server:
         sessions = [
             RealtimeSTTSession(server.url, CONFIG, API_KEY, keepalive_interval_sec=0.05)
