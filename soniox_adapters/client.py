@@ -71,8 +71,8 @@ class _ClientBase:
         if region is not None and websocket_base_url is not None:
             raise SonioxValidationError("give either region or websocket_base_url, not both")
         key = api_key or os.environ.get(API_KEY_ENVIRONMENT_VARIABLE)
-        # What a header can hold may be less than that of the form of authentication that a session
-        # is told later; it checks again.
+        # A session may choose a form of authentication that allows fewer characters than a header;
+        # it checks the key again.
         self._api_key = APIKey.checked(key, Authentication.HEADER) if key else None
         if websocket_base_url is not None:
             Endpoint.parse(websocket_base_url)
