@@ -333,24 +333,30 @@ def checked_config(config: object) -> RealtimeSTTConfig:
 
     Raises `SonioxValidationError` for anything else.
     """
+    kind = type(config).__name__
     if isinstance(config, RealtimeSTTConfig):
         # It may have been changed since it was made.
         try:
             text = config.model_dump_json(exclude_none=True, round_trip=True, warnings=False)
         except ValueError:
             raise SonioxValidationError(
-                f"invalid {type(config).__name__}: it has a value that JSON cannot hold, such as "
-                "a lone surrogate"
+                f"invalid {kind}: it has a value that JSON cannot hold, such as a lone surrogate"
             ) from None
         _check_text(type(config), text)
         if config.extra_fields is not None:
             config.validate_config(config.model_dump(round_trip=True, warnings=False))
         return config
     if isinstance(config, Mapping):
-        return RealtimeSTTConfig.validate_config(dict(cast("Mapping[str, Any]", config)))
+        try:
+            fields = dict(cast("Mapping[str, Any]", config))
+        except Exception as error:
+            raise SonioxValidationError(
+                f"config is a mapping that cannot be read: {kind} raised {type(error).__name__}"
+            ) from error
+        return RealtimeSTTConfig.validate_config(fields)
     raise SonioxValidationError(
         f"config must be a RealtimeSTTConfig, or a mapping of its fields, not an object of type "
-        f"{type(config).__name__}"
+        f"{kind}"
     )
 
 

@@ -227,9 +227,15 @@ def check_headers(
     HTTP does not allow, and for headers that the handshake sets itself. The message names no
     value: it may be a secret.
     """
-    if isinstance(headers, Mapping):
-        headers = cast("Mapping[str, str]", headers).items()
-    pairs = [] if headers is None else _pairs(headers)
+    try:
+        pairs = [] if headers is None else _pairs(headers)
+    except SonioxValidationError:
+        raise
+    except Exception as error:
+        raise SonioxValidationError(
+            f"additional_headers cannot be read: {type(headers).__name__} raised "
+            f"{type(error).__name__}"
+        ) from error
     for name, value in pairs:
         lower = name.lower()
         if not _TOKEN.fullmatch(name):
@@ -252,6 +258,8 @@ def check_headers(
 def _pairs(headers: object) -> list[tuple[str, str]]:
     """Return headers of any kind as pairs of str; what is no such thing is refused."""
     pairs: list[tuple[str, str]] = []
+    if isinstance(headers, Mapping):
+        headers = cast("Mapping[object, object]", headers).items()
     if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
         _refuse_headers(headers)
     for pair in cast("Iterable[object]", headers):

@@ -67,7 +67,7 @@ def check_source(source: AudioSource) -> None:
 
     Raises:
         TypeError: It is no source of bytes.
-        SonioxValidationError: It is a memoryview with gaps.
+        SonioxValidationError: It is a memoryview with gaps, or a path that no system can have.
     """
     if is_audio(source):
         if isinstance(source, memoryview) and not source.c_contiguous:
@@ -77,9 +77,10 @@ def check_source(source: AudioSource) -> None:
             f"{source_name(source)} is open as text; audio is binary: open it with mode 'rb', or "
             "use its .buffer, as in sys.stdin.buffer"
         )
-    elif not isinstance(source, (str, os.PathLike)) and not callable(
-        getattr(cast("object", source), "read", None)
-    ):
+    elif isinstance(source, (str, os.PathLike)):
+        if "\0" in source_name(source):
+            raise SonioxValidationError("the path of the audio file has a null character in it")
+    elif not callable(getattr(cast("object", source), "read", None)):
         raise TypeError(
             "expected the path of an audio file, a binary file or bytes, not "
             f"{type(source).__name__}"

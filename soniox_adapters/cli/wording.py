@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 from typing import Final
 
@@ -27,6 +28,8 @@ from soniox_proto import (
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
 
 _KEY_ADVICE: Final = "check the API key (SONIOX_API_KEY) and its region (--region)"
+
+_TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _ADVICE: Final[tuple[tuple[type[SonioxError], str], ...]] = (
     (SonioxAuthenticationError, _KEY_ADVICE),
@@ -101,6 +104,8 @@ def _advice(error: SonioxError) -> str:
         return _KEY_ADVICE
     if isinstance(error, SonioxConnectionError) and error.close_code is not None:
         return "the transcript is not complete; try again"
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in _TOO_MANY_FILES:
+        return "raise the limit of open files (ulimit -n)"
     return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
 
 

@@ -138,6 +138,15 @@ def test_what_is_no_source_is_refused_at_once(function: Callable[..., Any], sour
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_that_no_system_has_is_refused_at_once(
+    function: Callable[..., Any], kind: Callable[[str], Any]
+) -> None:
+    with pytest.raises(SonioxValidationError, match="has a null character in it"):
+        function(kind("talk\0.wav"))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_memory_with_gaps_is_refused_at_once(function: Callable[..., Any]) -> None:
     with pytest.raises(SonioxValidationError, match="must be contiguous"):
         function(memoryview(bytes(10))[::2])

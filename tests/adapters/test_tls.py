@@ -6,6 +6,7 @@ import itertools
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from soniox_adapters.connecting.tls import client_context
+from soniox_adapters.connecting.tls import _default_context, client_context
 from soniox_proto import Endpoint
 from tests.support.adapter_scenarios import ONE, RESTART, TIMES, TWO
 from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
@@ -46,6 +47,23 @@ def test_default_context_verifies() -> None:
     assert context.check_hostname
     assert client_context(None) is context, "the trust store is read once"
     assert client_context(context) is context
+
+
+def test_a_system_whose_tls_cannot_be_set_up(
+    kind: Kind, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # OpenSSL is to log the keys of sessions to a file that cannot be written.
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path))
+    _default_context.cache_clear()
+    with (
+        tls_server(server_tls, silent) as server,
+        open_session(kind, server.url, **TIMES) as driver,
+    ):
+        with pytest.raises(SonioxConnectionError, match="TLS cannot be set up") as refused:
+            driver.enter()
+        assert not refused.value.retryable
+        assert isinstance(refused.value.__cause__, OSError)
+    _default_context.cache_clear()
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["system", "given"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from soniox_adapters.cli.transcript import Utterance
@@ -107,6 +109,13 @@ def test_errors_say_what_to_do(error: SonioxError, advice: str) -> None:
     assert advice in text
     # Where the server is our own, nothing of that would help.
     assert describe_error(error, advise=False) == "x"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_the_network_is_not_to_blame_for_too_many_open_files(number: int) -> None:
+    error = SonioxConnectionError("x")
+    error.__cause__ = OSError(number, "Too many open files")
+    assert describe_error(error) == "x; raise the limit of open files (ulimit -n)"
 
 
 def test_an_error_that_says_it_all_gets_no_advice() -> None:

@@ -24,6 +24,7 @@ from soniox_proto import (
 )
 from soniox_proto.config import MAX_CONTEXT_CHARACTERS
 from soniox_proto.messages import start_message
+from tests.support.unreadable import UnreadableMapping
 
 
 def configure(**fields: Any) -> RealtimeSTTConfig:
@@ -204,6 +205,10 @@ class TestCheckedByTheConstructor:
     def test_a_mapping_is_a_configuration(self, make: Callable[[Any], Any]) -> None:
         fields = MappingProxyType({"model": "m", "language_hints": ["EN"]})
         assert make(fields).config == RealtimeSTTConfig(model="m", language_hints=["en"])
+
+    def test_a_mapping_that_cannot_be_read_is_refused(self, make: Callable[[Any], Any]) -> None:
+        with pytest.raises(SonioxValidationError, match="UnreadableMapping raised LookupError"):
+            make(UnreadableMapping())
 
     def test_later_changes_have_no_effect(self, make: Callable[[Any], Any]) -> None:
         config = changed()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from soniox_proto import (
 )
 from soniox_proto.endpoint import check_headers
 from tests.support.core_client import Client
+from tests.support.unreadable import UnreadableMapping
 
 
 class TestRegions:
@@ -227,6 +229,11 @@ class TestAdditionalHeaders:
         assert (name, value) in Client(additional_headers=pairs).connect().headers
 
 
+def unreadable_pairs() -> Iterator[tuple[str, str]]:
+    yield "X-One", "1"
+    raise LookupError
+
+
 class TestHeadersOfAnotherKind:
     @pytest.mark.parametrize(
         ("headers", "found"),
@@ -252,6 +259,13 @@ class TestHeadersOfAnotherKind:
         with pytest.raises(SonioxValidationError, match="must be a mapping of str to str") as error:
             Client(additional_headers=headers)
         assert str(error.value).endswith(f"found {found}")
+
+    @pytest.mark.parametrize("headers", [UnreadableMapping(), unreadable_pairs()])
+    def test_that_cannot_be_read_are_refused(self, headers: Any) -> None:
+        message = f"additional_headers cannot be read: {type(headers).__name__} raised LookupError"
+        with pytest.raises(SonioxValidationError, match=message) as error:
+            Client(additional_headers=headers)
+        assert isinstance(error.value.__cause__, LookupError)
 
     def test_any_iterable_of_pairs_will_do(self) -> None:
         head = Client(additional_headers=iter([["X-One", "1"], ("X-Two", "2")])).connect()
