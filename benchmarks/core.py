@@ -19,7 +19,7 @@ from soniox_proto import (
     RealtimeSTTServerConnection,
     Result,
 )
-from soniox_proto.websocket import WebSocket
+from soniox_proto.websocket.connection import WebSocket
 
 __all__ = ["measure", "open_connection"]
 

@@ -6,15 +6,15 @@ Everything that `soniox_proto` exports is here too.
 import typing
 
 import soniox_proto
-from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
+from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.audio.pacing import (
     stream_audio,
     stream_audio_async,
     throttle_audio,
     throttle_audio_async,
 )
-from soniox_adapters.audio_thread import start_audio_thread
-from soniox_adapters.blocking import RealtimeSTTSession
+from soniox_adapters.blocking.audio_thread import start_audio_thread
+from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.client import (
     AsyncRealtimeAPI,
     AsyncRealtimeSTTClient,
@@ -23,7 +23,6 @@ from soniox_adapters.client import (
     RealtimeSTTClient,
     SonioxClient,
 )
-from soniox_adapters.rendering import render_tokens
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
@@ -84,6 +83,7 @@ from soniox_proto import (
     __version__,
     websocket_url,
 )
+from soniox_proto.rendering import render_tokens
 
 if typing.TYPE_CHECKING:
     from soniox_proto import (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from typing_extensions import Self
 
-from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
-from soniox_adapters.blocking import RealtimeSTTSession
-from soniox_adapters.session import ProxyOption, SessionBase
+from soniox_adapters.async_.session import AsyncRealtimeSTTSession
+from soniox_adapters.blocking.session import RealtimeSTTSession
+from soniox_adapters.session.base import ProxyOption, SessionBase
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,

@@ -19,16 +19,13 @@ from soniox_proto.config import (
     TranslationConfig,
     TranslationType,
 )
-from soniox_proto.endpoint import (
+from soniox_proto.credentials import (
     API_KEY_ENVIRONMENT_VARIABLE,
-    DEFAULT_WEBSOCKET_URL,
-    REGIONS,
     APIKey,
     Authentication,
-    Endpoint,
     HeadersInput,
-    websocket_url,
 )
+from soniox_proto.endpoint import DEFAULT_WEBSOCKET_URL, REGIONS, Endpoint, websocket_url
 from soniox_proto.errors import (
     SonioxAuthenticationError,
     SonioxConnectionError,

@@ -23,14 +23,14 @@ from typing import Any, Final
 from wsproto import ConnectionType
 
 from soniox_proto.config import RealtimeSTTConfig
-from soniox_proto.endpoint import (
+from soniox_proto.credentials import (
     SUBPROTOCOL,
     APIKey,
     Authentication,
-    Endpoint,
     HeadersInput,
     check_headers,
 )
+from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import (
     SonioxConnectionError,
     SonioxHandshakeError,
@@ -57,7 +57,7 @@ from soniox_proto.options import (
 from soniox_proto.protocol import RealtimeSTTProtocol
 from soniox_proto.state import SessionState
 from soniox_proto.timers import Timer, TimerTable
-from soniox_proto.websocket import (
+from soniox_proto.websocket.connection import (
     Accepted,
     CloseReceived,
     PongReceived,

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import NotRequired, TypedDict
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
-from soniox_proto.endpoint import APIKey
+from soniox_proto.credentials import APIKey
 from soniox_proto.errors import SonioxProtocolError, SonioxValidationError
 from soniox_proto.received_model import ReceivedModel, behaves_like_pydantic, set_fields
 

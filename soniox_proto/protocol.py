@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from soniox_proto.config import RealtimeSTTConfig, checked_config
-from soniox_proto.endpoint import APIKey, Authentication
+from soniox_proto.credentials import APIKey, Authentication
 from soniox_proto.errors import (
     SonioxConnectionError,
     SonioxHandshakeError,

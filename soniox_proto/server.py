@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from wsproto import ConnectionType
 
 from soniox_proto.config import RealtimeSTTConfig, describe_validation_error
-from soniox_proto.endpoint import SUBPROTOCOL, APIKey, Authentication, check_headers
+from soniox_proto.credentials import SUBPROTOCOL, APIKey, Authentication, check_headers
 from soniox_proto.errors import SonioxStateError, SonioxValidationError
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.options import (
@@ -43,7 +43,7 @@ from soniox_proto.start_request import (
 )
 from soniox_proto.state import SERVER_TRANSITIONS, ServerInput, ServerState
 from soniox_proto.timers import Timer, TimerTable
-from soniox_proto.websocket import (
+from soniox_proto.websocket.connection import (
     CloseReceived,
     PongReceived,
     UpgradeRequested,

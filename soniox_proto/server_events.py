@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from soniox_proto.config import RealtimeSTTConfig
-from soniox_proto.endpoint import APIKey
+from soniox_proto.credentials import APIKey
 
 __all__ = [
     "AudioReceived",

@@ -16,7 +16,7 @@ from soniox_adapters.audio.source import (
     source_name,
 )
 from soniox_adapters.audio.wav import NotWavError, WavReader
-from soniox_adapters.session import AudioChunk
+from soniox_adapters.session.base import AudioChunk
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
 
 __all__ = [

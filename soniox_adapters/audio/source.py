@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, TypeVar,
 
 from typing_extensions import TypeIs
 
-from soniox_adapters.async_transport import running_library
-from soniox_adapters.session import AudioChunk
+from soniox_adapters.async_.transport import running_library
+from soniox_adapters.session.base import AudioChunk
 from soniox_proto import SonioxValidationError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing_extensions import Self
 
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
-from soniox_adapters.cli.transcript import Transcript, Utterance
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
+from soniox_proto.transcript import Transcript, Utterance
 
 __all__ = ["Captions", "announce_stop", "output_console"]
 

@@ -15,7 +15,6 @@ from soniox_adapters.cli.configuration import DEFAULT_MODEL
 from soniox_adapters.cli.lag import LagMeter
 from soniox_adapters.cli.recording import Recording, open_recording, recording_of_bytes
 from soniox_adapters.cli.streaming import Pace, StreamEnd, stream_async, stream_blocking
-from soniox_adapters.cli.transcript import Transcript
 from soniox_adapters.cli.wording import format_seconds
 from soniox_adapters.client import AsyncSonioxClient, SonioxClient
 from soniox_adapters.server import LocalServer, pocketsphinx_installed, run_in_thread, scripted
@@ -26,6 +25,7 @@ from soniox_proto import (
     SonioxRealtimeError,
     SonioxValidationError,
 )
+from soniox_proto.transcript import Transcript
 
 __all__ = ["run_demo"]
 

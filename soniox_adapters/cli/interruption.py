@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from soniox_adapters.cli.recording import Recording
-from soniox_adapters.session import SessionBase
+from soniox_adapters.session.base import SessionBase
 
 __all__ = ["Interruption", "signals_handled"]
 

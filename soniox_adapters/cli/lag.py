@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from soniox_adapters.cli.transcript import Utterance
 from soniox_proto import RealtimeEvent
+from soniox_proto.transcript import Utterance
 
 __all__ = ["Lag", "LagMeter"]
 

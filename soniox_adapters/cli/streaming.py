@@ -10,15 +10,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn, Protocol, cast
 
-from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
+from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.audio.pacing import (
     stream_audio,
     stream_audio_async,
     throttle_audio,
     throttle_audio_async,
 )
-from soniox_adapters.audio_thread import start_audio_thread
-from soniox_adapters.blocking import RealtimeSTTSession
+from soniox_adapters.blocking.audio_thread import start_audio_thread
+from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.cli.interruption import Interruption, signals_handled
 from soniox_adapters.cli.recording import Recording
 from soniox_proto import (

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import typer
 
-from soniox_adapters.asynchronous import AsyncRealtimeSTTSession
-from soniox_adapters.blocking import RealtimeSTTSession
+from soniox_adapters.async_.session import AsyncRealtimeSTTSession
+from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.cli.captions import Captions, announce_stop, output_console
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording, open_recording
@@ -23,7 +23,6 @@ from soniox_adapters.cli.streaming import (
     stream_async,
     stream_blocking,
 )
-from soniox_adapters.cli.transcript import Transcript
 from soniox_adapters.cli.wording import one_line
 from soniox_proto import (
     Outcome,
@@ -33,6 +32,7 @@ from soniox_proto import (
     SonioxServerError,
     Token,
 )
+from soniox_proto.transcript import Transcript
 
 __all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
 

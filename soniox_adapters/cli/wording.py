@@ -6,7 +6,6 @@ import errno
 import unicodedata
 from typing import Final
 
-from soniox_adapters.cli.transcript import Utterance
 from soniox_proto import (
     SonioxAuthenticationError,
     SonioxConnectionError,
@@ -24,6 +23,7 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_proto.transcript import Utterance
 
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
 

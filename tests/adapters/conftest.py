@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from tests.support.adapter_leaks import open_sockets, running_threads
-from tests.support.adapter_sessions import ALL_KINDS, Kind
+from tests.support.adapters.leaks import open_sockets, running_threads
+from tests.support.adapters.sessions import ALL_KINDS, Kind
 
 
 @pytest.fixture(autouse=True)

@@ -10,24 +10,24 @@ from typing import Any, Final
 
 import pytest
 
-import soniox_adapters.flow_control
+import soniox_adapters.session.flow_control
 from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
     SonioxRealtimeError,
     SonioxStateError,
 )
-from soniox_adapters.flow_control import (
+from soniox_adapters.session.flow_control import (
     CLOSING_MEMORY,
     FULL_MEMORY,
     MAX_WAITING_MESSAGES,
     message_memory,
 )
-from tests.support import core_frames as frames
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script
-from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
-from tests.support.core_frames import Opcode
-from tests.support.core_messages import FINISHED, result
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script
+from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.core import frames
+from tests.support.core.frames import Opcode
+from tests.support.core.messages import FINISHED, result
 
 BUFFER: Final = 32 * 1024
 """Bytes of each kernel buffer, so that little data fills them."""
@@ -303,7 +303,7 @@ def test_sender_that_is_stuck_while_messages_pile_up(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server takes no audio before its messages are taken, and nobody takes them."""
-    monkeypatch.setattr(soniox_adapters.flow_control, "MAX_WAITING_MEMORY", 512 * 1024)
+    monkeypatch.setattr(soniox_adapters.session.flow_control, "MAX_WAITING_MEMORY", 512 * 1024)
 
     def script(peer: Peer) -> None:
         peer.start()

@@ -26,10 +26,10 @@ from soniox_adapters import (
     SonioxHandshakeError,
     SonioxValidationError,
 )
-from tests.support import core_frames as frames
-from tests.support.adapter_server import FakeServer, Peer, obliging
-from tests.support.adapter_sessions import Kind, open_session
-from tests.support.core_messages import API_KEY, CONFIG
+from tests.support.adapters.server import FakeServer, Peer, obliging
+from tests.support.adapters.sessions import Kind, open_session
+from tests.support.core import frames
+from tests.support.core.messages import API_KEY, CONFIG
 
 AnyClient: TypeAlias = "SonioxClient | AsyncSonioxClient"
 ClientClass: TypeAlias = "type[SonioxClient] | type[AsyncSonioxClient]"

@@ -18,12 +18,12 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxTimeoutError,
 )
-from soniox_adapters.socket_stream import SocketStream
-from tests.support import core_frames as frames
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer, obliging, silent
-from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
-from tests.support.core_frames import Opcode
-from tests.support.core_messages import FINISHED, KEEPALIVE, result
+from soniox_adapters.blocking.socket_stream import SocketStream
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, obliging, silent
+from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.core import frames
+from tests.support.core.frames import Opcode
+from tests.support.core.messages import FINISHED, KEEPALIVE, result
 
 HEADER: Final = struct.Struct("!II")
 

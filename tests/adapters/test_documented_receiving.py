@@ -15,9 +15,9 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxStateError,
 )
-from tests.support.adapter_server import FakeServer, Peer, Script, silent
-from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
-from tests.support.core_messages import CONFIG, FINISHED, error, result
+from tests.support.adapters.server import FakeServer, Peer, Script, silent
+from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.core.messages import CONFIG, FINISHED, error, result
 
 ONE = result("one", final_audio_proc_ms=10, total_audio_proc_ms=20)
 TWO = result("zwei \N{GRINNING FACE}")

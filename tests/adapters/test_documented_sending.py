@@ -18,10 +18,10 @@ from soniox_adapters import (
     SonioxStateError,
     SonioxValidationError,
 )
-from soniox_proto.framing import LARGE_MESSAGE
-from tests.support.adapter_server import FakeServer, Peer, obliging, silent
-from tests.support.adapter_sessions import ALL_KINDS, Kind, SessionDriver, open_session
-from tests.support.core_messages import FINALIZE, KEEPALIVE, START_MESSAGE
+from soniox_proto.websocket.framing import LARGE_MESSAGE
+from tests.support.adapters.server import FakeServer, Peer, obliging, silent
+from tests.support.adapters.sessions import ALL_KINDS, Kind, SessionDriver, open_session
+from tests.support.core.messages import FINALIZE, KEEPALIVE, START_MESSAGE
 
 END_OF_AUDIO = ""
 

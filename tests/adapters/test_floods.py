@@ -12,12 +12,12 @@ from typing import Any, Final
 import pytest
 
 from soniox_adapters import Outcome, RealtimeSTTSession, SessionState, SonioxError
-from soniox_adapters.ticker import Ticker
-from tests.support import core_frames as frames
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script, silent
-from tests.support.adapter_sessions import Kind, open_session
-from tests.support.core_frames import Opcode
-from tests.support.core_messages import API_KEY, CONFIG, KEEPALIVE, result
+from soniox_adapters.blocking.ticker import Ticker
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, silent
+from tests.support.adapters.sessions import Kind, open_session
+from tests.support.core import frames
+from tests.support.core.frames import Opcode
+from tests.support.core.messages import API_KEY, CONFIG, KEEPALIVE, result
 
 OPTIONS: Final[dict[str, Any]] = {
     "close_timeout_sec": 0.5,

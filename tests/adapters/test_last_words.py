@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 
 from soniox_adapters import Outcome, SonioxDurationLimitError, SonioxError
-from tests.support.adapter_scenarios import TIMES
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer
-from tests.support.adapter_sessions import Kind, label, open_session
-from tests.support.core_messages import error, result
+from tests.support.adapters.scenarios import TIMES
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer
+from tests.support.adapters.sessions import Kind, label, open_session
+from tests.support.core.messages import error, result
 
 REPETITIONS: Final = 20
 """A race between a write that fails and a read; one run proves nothing."""

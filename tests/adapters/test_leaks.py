@@ -20,11 +20,11 @@ import trio
 import soniox_adapters
 import soniox_proto
 from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxError
-from soniox_adapters.ticker import ticker
+from soniox_adapters.blocking.ticker import ticker
 from tests.adapters.test_scenarios import DeliberateError, server_of
-from tests.support.adapter_scenarios import SCENARIOS, TIMES, Scenario, User
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer
-from tests.support.core_messages import API_KEY, CONFIG
+from tests.support.adapters.scenarios import SCENARIOS, TIMES, Scenario, User
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer
+from tests.support.core.messages import API_KEY, CONFIG
 
 SESSIONS: Final = 1000
 WARM_UP: Final = len(SCENARIOS)

@@ -16,8 +16,7 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxStateError,
 )
-from tests.support import core_frames as frames
-from tests.support.adapter_scenarios import (
+from tests.support.adapters.scenarios import (
     HEADER,
     ONE,
     SCENARIOS,
@@ -27,9 +26,10 @@ from tests.support.adapter_scenarios import (
     User,
     rows,
 )
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer, Script
-from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
-from tests.support.core_messages import FINISHED, UNAUTHENTICATED
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script
+from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.core import frames
+from tests.support.core.messages import FINISHED, UNAUTHENTICATED
 
 BLOCKING_CHUNK = bytes(16 * 1024 * 1024)
 """More than all buffers between a client and a server that does not read."""

@@ -19,11 +19,11 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxError,
 )
-from soniox_adapters.stream_transport import StreamTransport
-from tests.support.adapter_hosts import Notes, connect_options
-from tests.support.adapter_server import PATIENCE, FakeServer, Peer, silent
-from tests.support.adapter_sessions import label
-from tests.support.core_messages import API_KEY, CONFIG, FINISHED, result
+from soniox_adapters.async_.on_streams import StreamTransport
+from tests.support.adapters.hosts import Notes, connect_options
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, silent
+from tests.support.adapters.sessions import label
+from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +113,7 @@ async def test_a_generator_is_closed_when_the_session_is_over(anyio_backend: str
 async def test_a_generator_that_never_stops_is_not_waited_for(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soniox_adapters.async_source.CLOSE_GRACE", 0.05)
+    monkeypatch.setattr("soniox_adapters.async_.source.CLOSE_GRACE", 0.05)
 
     async def stuck() -> AsyncGenerator[bytes]:
         try:

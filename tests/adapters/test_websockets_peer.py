@@ -22,10 +22,10 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxHandshakeError,
 )
-from tests.support.adapter_leaks import join_threads, running_threads
-from tests.support.adapter_server import PATIENCE
-from tests.support.adapter_sessions import Kind, SessionDriver, label, open_session
-from tests.support.core_messages import (
+from tests.support.adapters.leaks import join_threads, running_threads
+from tests.support.adapters.server import PATIENCE
+from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.core.messages import (
     API_KEY,
     CONFIG,
     FINALIZE,

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from soniox_adapters.cli.captions import Captions, output_console
 from soniox_adapters.cli.recording import Recording, recording_of_bytes
-from soniox_adapters.cli.transcript import Transcript, Utterance
 from soniox_proto import RealtimeEvent, Token
+from soniox_proto.transcript import Transcript, Utterance
 
 from .servers import MEETING_LINES
 

@@ -11,9 +11,9 @@ import pytest
 from soniox_adapters.cli import demo
 from soniox_adapters.cli.demo import run_demo
 from soniox_adapters.cli.recording import recording_of_bytes
-from soniox_adapters.cli.transcript import Transcript, Utterance
 from soniox_adapters.server import pocketsphinx_installed
 from soniox_proto import Outcome, RealtimeEvent, SonioxInvalidRequestError, SonioxValidationError
+from soniox_proto.transcript import Transcript, Utterance
 
 from .program import ESCAPE, run_program
 from .servers import MEETING, MEETING_LINES

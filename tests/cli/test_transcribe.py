@@ -16,9 +16,9 @@ import pytest
 from soniox_adapters.cli import transcribe
 from soniox_adapters.cli.streaming import Pace
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
-from soniox_adapters.cli.transcript import Transcript, Utterance
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
 from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig
+from soniox_proto.transcript import Transcript, Utterance
 
 from .program import ESCAPE, line_of, run_program, started_program
 from .servers import (

@@ -6,7 +6,6 @@ import errno
 
 import pytest
 
-from soniox_adapters.cli.transcript import Utterance
 from soniox_adapters.cli.wording import (
     describe_error,
     format_seconds,
@@ -32,6 +31,7 @@ from soniox_proto import (
     SonioxValidationError,
     Token,
 )
+from soniox_proto.transcript import Utterance
 
 
 def utterance(*tokens: Token) -> Utterance:

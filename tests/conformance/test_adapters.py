@@ -7,10 +7,10 @@ from typing import Any, Final
 import pytest
 
 from soniox_adapters import SonioxRealtimeError
-from tests.support.adapter_server import ClientLeftError, FakeServer, Peer, Script
-from tests.support.adapter_sessions import ALL_KINDS, Kind, SessionDriver, open_session
-from tests.support.conformance_case import Case
-from tests.support.conformance_table import CASES
+from tests.support.adapters.server import ClientLeftError, FakeServer, Peer, Script
+from tests.support.adapters.sessions import ALL_KINDS, Kind, SessionDriver, open_session
+from tests.support.conformance.case import Case
+from tests.support.conformance.table import CASES
 
 OPTIONS: Final[dict[str, Any]] = {"ping_interval_sec": None, "keepalive_interval_sec": None}
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from soniox_proto import Outcome, Result, SonioxConnectionError
-from soniox_proto.websocket import WebSocket, close_code_may_be_sent
-from tests.support.conformance_case import EMPTY, Case, chopped, close_frame
-from tests.support.conformance_content import (
+from soniox_proto.websocket.connection import WebSocket, close_code_may_be_sent
+from tests.support.conformance.case import EMPTY, Case, chopped, close_frame
+from tests.support.conformance.content import (
     CODES_THAT_MAY_BE_SENT,
     CODES_THAT_MAY_NOT,
     INCOMPLETE_BYTES,
     INVALID_BYTES,
 )
-from tests.support.conformance_table import CASES, GROUPS
-from tests.support.core_client import Client
+from tests.support.conformance.table import CASES, GROUPS
+from tests.support.core.client import Client
 
 Cut = Callable[[Case], tuple[bytes, ...]]
 

@@ -16,8 +16,8 @@ from soniox_proto import (
     StartReceived,
     UpgradeReceived,
 )
-from tests.support.core_client import Client
-from tests.support.core_messages import API_KEY, CONFIG
+from tests.support.core.client import Client
+from tests.support.core.messages import API_KEY, CONFIG
 
 FORMS = [form.value for form in Authentication]
 
@@ -100,7 +100,7 @@ class TestDeprecation:
     def test_the_byte_layer_warns_its_caller_when_it_is_made(self) -> None:
         with pytest.warns(DeprecationWarning, match="15 January 2027") as caught:
             Client(authentication="message")
-        assert [warning.filename.rpartition("/")[2] for warning in caught] == ["core_client.py"]
+        assert [warning.filename.rpartition("/")[2] for warning in caught] == ["client.py"]
 
     @pytest.mark.parametrize("key", [API_KEY])
     def test_the_message_layer_warns_its_caller_when_it_is_made(self, key: str) -> None:

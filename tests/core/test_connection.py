@@ -28,11 +28,11 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
-from soniox_proto.websocket import WebSocket
-from tests.support import core_frames as frames
-from tests.support.core_client import URL, Client
-from tests.support.core_frames import Frame, Opcode
-from tests.support.core_messages import (
+from soniox_proto.websocket.connection import WebSocket
+from tests.support.core import frames
+from tests.support.core.client import URL, Client
+from tests.support.core.frames import Frame, Opcode
+from tests.support.core.messages import (
     CONFIG,
     FINALIZE,
     FINISHED,
@@ -41,7 +41,7 @@ from tests.support.core_messages import (
     UNAUTHENTICATED,
     result,
 )
-from tests.support.core_protocol import kinds
+from tests.support.core.protocol import kinds
 
 
 class TestViews:

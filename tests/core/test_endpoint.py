@@ -19,8 +19,8 @@ from soniox_proto import (
     SonioxValidationError,
     websocket_url,
 )
-from soniox_proto.endpoint import check_headers
-from tests.support.core_client import Client
+from soniox_proto.credentials import check_headers
+from tests.support.core.client import Client
 from tests.support.unreadable import UnreadableMapping
 
 

@@ -26,7 +26,7 @@ from soniox_proto.messages import (
     parse_event,
     start_message,
 )
-from tests.support.core_messages import CONFIG
+from tests.support.core.messages import CONFIG
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

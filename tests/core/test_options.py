@@ -14,7 +14,7 @@ from soniox_proto import (
     SonioxValidationError,
 )
 from soniox_proto.options import check_flag, check_seconds, check_size, check_timeout
-from tests.support.core_messages import CONFIG
+from tests.support.core.messages import CONFIG
 
 SECONDS = {
     RealtimeSTTProtocol: [

@@ -20,7 +20,7 @@ from soniox_proto import (
     SonioxStateError,
     SonioxValidationError,
 )
-from tests.support.core_messages import (
+from tests.support.core.messages import (
     CONFIG,
     FINALIZE,
     FINISHED,
@@ -30,7 +30,7 @@ from tests.support.core_messages import (
     result,
     token,
 )
-from tests.support.core_protocol import kinds, started
+from tests.support.core.protocol import kinds, started
 
 
 class TestOutput:

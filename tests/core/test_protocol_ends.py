@@ -22,7 +22,7 @@ from soniox_proto import (
     SonioxServiceUnavailableError,
     SonioxStateError,
 )
-from tests.support.core_messages import (
+from tests.support.core.messages import (
     CONFIG,
     FINALIZE,
     FINISHED,
@@ -30,7 +30,7 @@ from tests.support.core_messages import (
     error,
     result,
 )
-from tests.support.core_protocol import kinds, started
+from tests.support.core.protocol import kinds, started
 
 
 class TestEnds:

@@ -31,7 +31,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__", "breakpo
 EXCEPTIONS: dict[str, set[str]] = {
     # The one source of randomness, the same that wsproto draws from; tests replace it. And the
     # masking function in C that comes with websockets, where that is installed: it is pure.
-    "framing.py": {"os", "websockets.speedups"},
+    "websocket/framing.py": {"os", "websockets.speedups"},
 }
 
 
@@ -60,23 +60,27 @@ def closure_of(name: str) -> set[str]:
         if module in found:
             continue
         found.add(module)
-        path = PACKAGE / f"{module}.py"
         waiting += [
             imported.removeprefix("soniox_proto.")
-            for imported in imports_of(path)
+            for imported in imports_of(path_of(module))
             if imported.startswith("soniox_proto.")
         ]
     return found
 
 
+def path_of(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def name_of(path: Path) -> str:
-    return path.name
+    return str(path.relative_to(PACKAGE))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 class TestSources:
     def test_import_nothing_impure(self, path: Path) -> None:
-        allowed = EXCEPTIONS.get(path.name, set())
+        allowed = EXCEPTIONS.get(name_of(path), set())
         impure = {name for name in imports_of(path) if name.partition(".")[0] in IMPURE_MODULES}
         assert impure <= allowed
 
@@ -107,25 +111,27 @@ class TestSources:
 
 def test_the_message_layer_knows_no_websocket() -> None:
     modules = closure_of("protocol")
-    assert not modules & {"connection", "websocket", "framing", "server"}
+    assert not modules & {"connection", "server"}
     for module in modules:
-        assert "wsproto" not in {
-            name.partition(".")[0] for name in imports_of(PACKAGE / f"{module}.py")
-        }
+        assert not module.startswith("websocket")
+        assert "wsproto" not in {name.partition(".")[0] for name in imports_of(path_of(module))}
 
 
 def test_the_websocket_layer_knows_no_speech() -> None:
-    assert closure_of("websocket") <= {
-        *("websocket", "handshake", "framing", "options", "errors", "retrying"),
+    others = {
+        module
+        for module in closure_of("websocket.connection")
+        if not module.startswith("websocket.")
     }
+    assert others <= {"options", "errors", "retrying"}
 
 
 def test_wsproto_is_known_to_the_websocket_layer_only() -> None:
-    importing = {path.name: imports_of(path) for path in SOURCES}
+    importing = {name_of(path): imports_of(path) for path in SOURCES}
     inside = {file for file, names in importing.items() if any("wsproto." in n for n in names)}
     roles = {file for file, names in importing.items() if "wsproto" in names}
-    assert inside == {"websocket.py"}
-    assert roles <= {"websocket.py", "connection.py", "server.py"}, "for ConnectionType"
+    assert inside == {"websocket/connection.py"}
+    assert roles <= {*inside, "connection.py", "server.py"}, "for ConnectionType"
 
 
 def test_importing_the_core_starts_nothing_of_the_adapters() -> None:

@@ -32,10 +32,10 @@ from soniox_proto import (
     UpgradeReceived,
 )
 from soniox_proto.messages import parse_event
-from tests.support import core_frames as frames
 from tests.support.attributes import attributes
-from tests.support.core_client import Client
-from tests.support.core_messages import API_KEY, CONFIG, UNAUTHENTICATED, error
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.messages import API_KEY, CONFIG, UNAUTHENTICATED, error
 
 FORMS = [form.value for form in Authentication]
 

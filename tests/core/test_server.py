@@ -20,10 +20,10 @@ from soniox_proto import (
     StartReceived,
     UpgradeReceived,
 )
-from tests.support import core_frames as frames
-from tests.support.core_frames import CLIENT_MASK, Frame, Headers, Opcode
-from tests.support.core_messages import CONFIG, FINALIZE, KEEPALIVE, START_MESSAGE
-from tests.support.core_server import NOW, Server
+from tests.support.core import frames
+from tests.support.core.frames import CLIENT_MASK, Frame, Headers, Opcode
+from tests.support.core.messages import CONFIG, FINALIZE, KEEPALIVE, START_MESSAGE
+from tests.support.core.server import NOW, Server
 
 
 def refusal(text: str) -> RequestRefused:

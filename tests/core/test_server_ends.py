@@ -18,10 +18,10 @@ from soniox_proto import (
     SonioxValidationError,
     Token,
 )
-from tests.support import core_frames as frames
-from tests.support.core_frames import CLIENT_MASK, Opcode
-from tests.support.core_messages import FINALIZE, KEEPALIVE, START_MESSAGE, result
-from tests.support.core_server import NOW, Server
+from tests.support.core import frames
+from tests.support.core.frames import CLIENT_MASK, Opcode
+from tests.support.core.messages import FINALIZE, KEEPALIVE, START_MESSAGE, result
+from tests.support.core.server import NOW, Server
 
 
 class TestAnswers:

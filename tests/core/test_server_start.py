@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from soniox_proto import RealtimeSTTConfig, RequestRefused, StartReceived
-from tests.support.core_server import Server
+from tests.support.core.server import Server
 
 GOOD: dict[str, Any] = {"model": "stt-rt-v5", "audio_format": "auto"}
 RAW: dict[str, Any] = {**GOOD, "audio_format": "pcm_s16le", "sample_rate": 16_000}

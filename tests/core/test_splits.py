@@ -15,10 +15,10 @@ from soniox_proto import (
     ServerState,
     UpgradeReceived,
 )
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK, Opcode
-from tests.support.core_messages import (
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK, Opcode
+from tests.support.core.messages import (
     FINALIZE,
     FINISHED,
     KEEPALIVE,
@@ -27,8 +27,8 @@ from tests.support.core_messages import (
     result,
     token,
 )
-from tests.support.core_random import counting_random
-from tests.support.core_trace import Cut, Trace, describe_event, replay, whole
+from tests.support.core.random import counting_random
+from tests.support.core.trace import Cut, Trace, describe_event, replay, whole
 
 GARBAGE = b"\xff\x00garbage"
 

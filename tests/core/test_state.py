@@ -19,11 +19,11 @@ from soniox_proto import (
     SessionState,
     SonioxStateError,
 )
-from tests.support import core_frames as frames
 from tests.support.attributes import attributes
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK
-from tests.support.core_messages import (
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK
+from tests.support.core.messages import (
     CONFIG,
     FINALIZE,
     FINISHED,

@@ -21,11 +21,11 @@ from soniox_proto import (
     SonioxStateError,
     SonioxValidationError,
 )
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import Opcode
-from tests.support.core_messages import FINALIZE, FINISHED, KEEPALIVE, UNAUTHENTICATED, result
-from tests.support.core_model import MAX_PENDING_AUDIO, Model
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import Opcode
+from tests.support.core.messages import FINALIZE, FINISHED, KEEPALIVE, UNAUTHENTICATED, result
+from tests.support.core.model import MAX_PENDING_AUDIO, Model
 
 GARBAGE = frames.encode(3)
 

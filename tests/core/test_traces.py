@@ -1,10 +1,10 @@
-"""Golden traces; see `tests/support/core_trace.py` for their format and how to record them."""
+"""Golden traces; see `tests/support/core/trace.py` for their format and how to record them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.core_trace import Trace, replay
+from tests.support.core.trace import Trace, replay
 
 
 @pytest.mark.parametrize("name", Trace.names())

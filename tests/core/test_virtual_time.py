@@ -23,7 +23,7 @@ from soniox_proto import (
     SonioxTimeoutError,
     StartReceived,
 )
-from tests.support.core_pair import Pair, mute, obedient
+from tests.support.core.pair import Pair, mute, obedient
 
 
 def refuses_nothing(pair: Pair, event: ServerEvent) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.program import Do, Operation, Program
-from tests.support.core_frames import Opcode
-from tests.support.core_messages import (
+from tests.support.core.frames import Opcode
+from tests.support.core.messages import (
     FINALIZE,
     FINISHED,
     KEEPALIVE,
@@ -22,7 +22,7 @@ from tests.support.core_messages import (
     result,
     token,
 )
-from tests.support.core_trace import Trace, encode_line
+from tests.support.core.trace import Trace, encode_line
 
 __all__ = ["DIRECTORY", "connection_seeds", "files", "message_seeds"]
 

@@ -15,10 +15,10 @@ from soniox_proto import (
     SonioxConnectionError,
 )
 from tests.fuzz.program import Do, Operation
-from tests.support import core_frames as frames
-from tests.support.core_client import URL
-from tests.support.core_frames import CLIENT_MASK, Frame, Headers, Opcode
-from tests.support.core_messages import (
+from tests.support.core import frames
+from tests.support.core.client import URL
+from tests.support.core.frames import CLIENT_MASK, Frame, Headers, Opcode
+from tests.support.core.messages import (
     API_KEY,
     CONFIG,
     FINALIZE,

@@ -24,11 +24,11 @@ from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from soniox_proto import SonioxStateError, SonioxValidationError
-from soniox_proto.websocket import WebSocket
+from soniox_proto.websocket.connection import WebSocket
 from tests.fuzz.ends import ClientEnd, End, ServerEnd
 from tests.fuzz.measure import kept_size
 from tests.fuzz.program import Do, Operation, Program
-from tests.support.core_trace import Cut, whole
+from tests.support.core.trace import Cut, whole
 
 __all__ = ["Seen", "check", "run"]
 

@@ -46,10 +46,10 @@ from soniox_proto import (
 )
 from soniox_proto.messages import is_error
 from tests.fuzz.ends import describe
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK
-from tests.support.core_messages import CONFIG
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK
+from tests.support.core.messages import CONFIG
 
 __all__ = ["check"]
 

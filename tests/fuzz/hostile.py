@@ -15,10 +15,10 @@ from soniox_proto import (
     StartReceived,
 )
 from tests.fuzz.measure import KIBIBYTE
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK
-from tests.support.core_messages import START_MESSAGE
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK
+from tests.support.core.messages import START_MESSAGE
 
 __all__ = [
     "READ_SIZE",

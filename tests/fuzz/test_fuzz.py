@@ -27,10 +27,10 @@ from soniox_proto import (
     SonioxStateError,
 )
 from soniox_proto import messages as messages_module
-from soniox_proto.framing import FrameReader
+from soniox_proto.websocket.framing import FrameReader
 from tests.fuzz import corpus, fuzz_connection, fuzz_messages
 from tests.fuzz.program import Do, Operation, Program, Reader
-from tests.support.core_trace import Trace
+from tests.support.core.trace import Trace
 
 EXAMPLES = settings(
     max_examples=150,

@@ -28,9 +28,9 @@ from tests.fuzz.hostile import (
     violation,
 )
 from tests.fuzz.measure import KIBIBYTE, MEBIBYTE, check_linear, peak_memory
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK, Opcode
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK, Opcode
 
 LIMIT = 100 * KIBIBYTE
 """Largest message of the tests that do not need a large one."""

@@ -22,10 +22,10 @@ from soniox_proto import (
 )
 from tests.fuzz.hostile import READ_SIZE, feed, feeding, segments, violation
 from tests.fuzz.measure import KIBIBYTE, MEBIBYTE, check_linear, peak_memory
-from tests.support import core_frames as frames
-from tests.support.core_client import Client
-from tests.support.core_frames import CLIENT_MASK
-from tests.support.core_messages import START_MESSAGE
+from tests.support.core import frames
+from tests.support.core.client import Client
+from tests.support.core.frames import CLIENT_MASK
+from tests.support.core.messages import START_MESSAGE
 
 LARGEST_HEAD = 16 * KIBIBYTE
 """Bytes of a head that are taken, of whatever kind of end."""

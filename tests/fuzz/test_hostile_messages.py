@@ -34,9 +34,9 @@ from tests.fuzz.hostile import (
     violation,
 )
 from tests.fuzz.measure import MEBIBYTE, check_linear, peak_memory
-from tests.support import core_frames as frames
-from tests.support.core_frames import CLIENT_MASK
-from tests.support.core_messages import CONFIG, token
+from tests.support.core import frames
+from tests.support.core.frames import CLIENT_MASK
+from tests.support.core.messages import CONFIG, token
 
 LONGEST_ERROR = 1_000
 """Characters of an error's text, however large the message."""

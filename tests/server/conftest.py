@@ -6,7 +6,7 @@ import wave
 
 import pytest
 
-from tests.support.server_speech import SAMPLES
+from tests.support.server.speech import SAMPLES
 
 
 @pytest.fixture

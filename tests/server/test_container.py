@@ -15,7 +15,7 @@ from soniox_adapters.server.container import DECODABLE, container_of
 from soniox_adapters.server.pocketsphinx_recognizer import PocketsphinxRecognizer
 from soniox_adapters.server.recognizer import AudioDecodeError, HeaderAwaitedError
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
-from tests.support.server_speech import needs_pocketsphinx, pieces_of
+from tests.support.server.speech import needs_pocketsphinx, pieces_of
 
 np: Any = pytest.importorskip("numpy")
 soundfile: Any = pytest.importorskip("soundfile")

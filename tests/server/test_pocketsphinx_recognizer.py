@@ -29,7 +29,7 @@ from soniox_proto import (
     RealtimeEvent,
     SonioxValidationError,
 )
-from tests.support.server_speech import SAMPLES, config, heard, needs_pocketsphinx, pieces_of
+from tests.support.server.speech import SAMPLES, config, heard, needs_pocketsphinx, pieces_of
 
 FIRST_SENTENCE = "good morning everyone welcome to the meeting"
 SECOND_SENTENCE = "today we will talk about the weather in the city and the price of water"

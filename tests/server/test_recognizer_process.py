@@ -19,7 +19,7 @@ from soniox_adapters.server.pocketsphinx_recognizer import PocketsphinxRecognize
 from soniox_adapters.server.recognizer import AudioDecodeError, Recognizer
 from soniox_adapters.server.recognizer_process import OwnProcess
 from soniox_proto import RealtimeEvent, RealtimeSTTConfig, SonioxError, SonioxValidationError
-from tests.support.server_speech import config, heard, needs_pocketsphinx, pieces_of
+from tests.support.server.speech import config, heard, needs_pocketsphinx, pieces_of
 
 
 class Parrot:

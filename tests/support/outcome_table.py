@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from tests.support import markdown_table
-from tests.support.adapter_scenarios import HEADER, rows
+from tests.support.adapters.scenarios import HEADER, rows
 
 NAME = "endings"
 COLUMNS = ("ending", "then", "a blocked sender", "outcome")

@@ -1,0 +1,1 @@
+"""The async session, on asyncio and on trio."""

@@ -1,0 +1,445 @@
+"""The blocking session: the documented methods, for threads.
+
+How it works inside is told in `run_loop.py` (who may do what, who reads, in which order) and
+`steps.py` (what signal handlers may do).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, cast
+
+from typing_extensions import Self
+
+from soniox_adapters.blocking.run_loop import SocketSession
+from soniox_adapters.blocking.steps import reentered
+from soniox_adapters.session.base import (
+    WRITE_SIZE,
+    AudioChunk,
+    checked_control_type,
+    not_audio,
+    receive_timeout_error,
+)
+from soniox_proto import (
+    RealtimeControlType,
+    RealtimeEvent,
+    Result,
+    SessionState,
+    SonioxRealtimeError,
+)
+from soniox_proto.messages import audio_bytes
+from soniox_proto.options import check_timeout
+from soniox_proto.websocket.framing import LARGE_MESSAGE
+
+if TYPE_CHECKING:
+    from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
+
+__all__ = ["RealtimeSTTSession"]
+
+_clock = time.monotonic
+
+
+class RealtimeSTTSession(SocketSession):
+    """A blocking session for one realtime transcription stream, usable from several threads.
+
+    Enter it as a context manager: leaving normally closes it, leaving by an exception aborts it.
+    A signal handler may call `finish`, `close` and the other controls.
+    """
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._connecting: Connecting | None = None
+
+    # Life
+
+    def __enter__(self) -> Self:
+        """Connect: name resolution, TCP, TLS, the upgrade and the start message.
+
+        Raises:
+            SonioxStateError: The session was entered before.
+            SonioxHandshakeError: The server refused the upgrade.
+            SonioxTimeoutError: It took longer than `connect_timeout_sec`.
+            SonioxConnectionError: The server cannot be reached, or the connection was lost.
+        """
+        self._step(lambda: self._machine.connect(_clock()))
+        try:
+            self._open_stream()
+            self._wait_until(lambda: self._machine.state is not SessionState.CONNECTING)
+            self._require_opened()
+            self._step(self._reschedule)
+        except SonioxRealtimeError as error:
+            self.abort(error)
+            raise
+        except BaseException:
+            self.abort()
+            raise
+        return self
+
+    enter = __enter__
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the session, or abort it when an exception is under way."""
+        if exc_value is not None:
+            self.abort()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.abort()
+            raise
+
+    def close(self) -> None:
+        """Close the session: end-of-audio if it is owed, the close handshake, the socket.
+
+        Takes at most `close_timeout_sec`. Safe to repeat and to call from any thread; a thread
+        that receives gets the remaining events, then the end. Called by a signal handler that
+        interrupted another call of this session, it begins to close and does not wait.
+        """
+        if self._step(self._begin_closing, deferrable=True):
+            self._wait_until(lambda: self._machine.closed)
+
+    def abort(self, cause: BaseException | None = None) -> None:
+        """End the session at once, without end-of-audio and without waiting for the server.
+
+        Safe to repeat and to call from any thread.
+
+        Args:
+            cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
+                one, after the messages that came before. Without a cause they get the end.
+        """
+        self._step(lambda: self._abort(cause), deferrable=True)
+
+    # Sending
+
+    def send_byte_chunk(self, chunk: AudioChunk) -> None:
+        """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
+
+        Waits while the server reads more slowly than this is called.
+
+        Raises:
+            TypeError: The chunk is not bytes.
+            SonioxStateError: The session is not connected, finished or closed.
+            SonioxConnectionError: The connection was lost before the chunk was sent.
+        """
+        if type(chunk) is not bytes:
+            chunk = audio_bytes(chunk)
+        waits_for = None
+        # The same as `_step`, written out, because this is called most often.
+        with self._lock:
+            if self._busy:
+                raise reentered()
+            if self._interruption is not None:
+                self._settle()
+            self._busy = True
+            try:
+                stream = self._stream
+                if stream is None or self._output or len(chunk) >= LARGE_MESSAGE:
+                    self._machine.send_audio(chunk, _clock())
+                    waits_for = self._write_out()
+                else:
+                    # Nearly always the kernel takes all of it at once.
+                    data = self._machine.audio_to_send(chunk, _clock())
+                    try:
+                        written = stream.write(data)
+                    except OSError as error:
+                        self._write_failed(error)
+                        written = 0
+                    if written < len(data):
+                        self._output += memoryview(data)[written:]
+                        waits_for = self._output_taken + len(self._output)
+            except BaseException as error:
+                self._interruption = error
+                self._judge(error)
+                raise
+            finally:
+                self._busy = False
+                while self._deferred or self._interruption is not None:
+                    self._settle()
+        if waits_for is not None:
+            self._wait_until_taken(waits_for)
+
+    def send_bytes(
+        self, chunks: AudioChunk | Iterable[AudioChunk], *, finish: bool | None = None
+    ) -> None:
+        """Send one chunk of audio, or every chunk of an iterable and then end-of-audio.
+
+        Args:
+            chunks: Bytes, or an iterable of them.
+            finish: Whether to send end-of-audio afterwards; None: after an iterable only.
+
+        A generator is closed when it is given up before its end.
+
+        Raises what `send_byte_chunk` raises; `TypeError` for text.
+        """
+        if isinstance(chunks, (bytes, bytearray, memoryview)):
+            self.send_byte_chunk(cast("AudioChunk", chunks))
+        elif isinstance(chunks, str) or not isinstance(chunks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise not_audio(chunks)
+        else:
+            if isinstance(chunks, (list, tuple)):
+                self._send_ready(cast("list[AudioChunk]", chunks))
+            else:
+                source = iter(chunks)
+                try:
+                    for chunk in source:
+                        self.send_byte_chunk(chunk)
+                finally:
+                    # A generator that is given up may hold a microphone or a file.
+                    if isinstance(source, Generator):
+                        source.close()
+            finish = finish is not False
+        if finish:
+            self.finish()
+
+    def _send_ready(self, chunks: Iterable[AudioChunk]) -> None:
+        """Send chunks that need not be waited for, several with each write."""
+        for batch in _batches(chunks):
+            waits_for = self._step(lambda batch=batch: self._send_batch(batch))  # type: ignore[misc]
+            if waits_for is not None:
+                self._wait_until_taken(waits_for)
+
+    def send_control_message(self, control_type: RealtimeControlType) -> None:
+        """Send end-of-audio, a keepalive or a finalize.
+
+        Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
+        connection is lost, `SonioxValidationError` for any other control type.
+        """
+        match checked_control_type(control_type):
+            case RealtimeControlType.FINISH:
+                self.finish()
+            case RealtimeControlType.KEEP_ALIVE:
+                self.keep_alive()
+            case RealtimeControlType.FINALIZE:
+                self.finalize()
+
+    def finish(self) -> None:
+        """Send end-of-audio, once: the rest of the transcript follows, then the end."""
+        self._control(lambda: self._machine.finish(_clock()))
+
+    def keep_alive(self) -> None:
+        """Send a keepalive. The session does so by itself whenever no audio flows."""
+        self._control(lambda: self._machine.keep_alive(_clock()))
+
+    def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
+        """Ask for all outstanding tokens to become final; the session stays open.
+
+        Args:
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+        """
+        self._control(lambda: self._machine.finalize(_clock(), trailing_silence_ms))
+
+    def pause(self, *, finalize: bool = True) -> None:
+        """Drop audio until `resume`, while keepalives hold the session; repeated, it does nothing.
+
+        Args:
+            finalize: Ask for outstanding tokens to become final first.
+        """
+        self._control(lambda: self._machine.pause(_clock(), finalize))
+
+    def resume(self) -> None:
+        """Send audio again; does nothing on a session that is not paused."""
+        self._control(lambda: self._machine.resume(_clock()))
+
+    # Receiving
+
+    def recv_bytes(self, timeout: float | None = None) -> bytes:
+        """Return the next message as it came, ``b""`` at the end of the stream.
+
+        Args:
+            timeout: Seconds to wait at most; None for no limit.
+
+        Raises what `receive_event` raises.
+        """
+        result = self._receive(timeout)
+        if result is None:
+            return b""
+        return result.raw.encode() if isinstance(result.raw, str) else result.raw
+
+    def receive_event(self, timeout: float | None = None) -> RealtimeEvent | None:
+        """Return the next message, None at the end of the stream.
+
+        Args:
+            timeout: Seconds to wait at most; None for no limit.
+
+        Raises:
+            SonioxStateError: The session is not connected.
+            SonioxTimeoutError: No message came within `timeout`; the session goes on.
+            SonioxServerError: The message before was an error (unless `raise_on_error=False`).
+            SonioxConnectionError: The connection was lost; every message before was delivered.
+            SonioxProtocolError: The server sent what the protocol does not allow.
+        """
+        result = self._receive(timeout)
+        return None if result is None else result.message
+
+    def receive_events(self) -> Iterator[RealtimeEvent]:
+        """Yield messages until the stream ends; raises what `receive_event` raises."""
+        while (result := self._receive(None)) is not None:
+            yield result.message
+
+    def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
+        """Call `handler` with each message until the stream ends."""
+        for event in self.receive_events():
+            handler(event)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for a selector; -1 while there is none."""
+        stream = self._stream
+        return -1 if stream is None else stream.fileno()
+
+    # Inside
+
+    def _open_stream(self) -> None:
+        """Open the socket, without the lock: audio may be given meanwhile, and is held."""
+        # Loaded on first need: it loads the system's TLS.
+        from soniox_adapters.blocking.socket_stream import SocketStream
+        from soniox_adapters.connecting.blocking import ConnectCancelledError, Connecting
+
+        def begin() -> Connecting | None:
+            if not self._machine.closed:
+                self._connecting = Connecting(self._machine.next_timeout())
+            return self._connecting
+
+        connecting = self._step(begin)
+        if connecting is None:
+            return
+        try:
+            connected = connecting.open(
+                self._machine.endpoint,
+                ssl_context=self._ssl_context,
+                proxy=self._proxy,
+                transport=cast("BlockingTransport | None", self._transport_option),
+            )
+        except ConnectCancelledError:
+            return
+        except OSError as error:
+            failure = self._connect_error(error)
+            raise failure from failure.__cause__
+        finally:
+            self._connecting = None
+        self._step(lambda: self._use(SocketStream(connected)))
+
+    def _cancel_connecting(self) -> None:
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
+
+    def _begin_closing(self) -> bool:
+        now = _clock()
+        self._machine.close(now)
+        self._flow.begin_closing()
+        self._flow.update(now)
+        self._deliver(self._machine.handle_timeout(now))
+        self._cancel_connecting()
+        self._flush()
+        return True
+
+    def _abort(self, cause: BaseException | None) -> None:
+        self._deliver(self._abort_machine(cause, _clock()))
+        self._cancel_connecting()
+        self._flush()
+        self._release()
+
+    def _control(self, call: Callable[[], None]) -> None:
+        """Have the core say something, and wait until it is out; called without the lock."""
+
+        def step() -> int | None:
+            call()
+            waits_for = self._write_out()
+            self._reschedule()
+            return waits_for
+
+        waits_for = self._step(step, deferrable=True)
+        if waits_for is not None:
+            self._wait_until_taken(waits_for)
+
+    def _send_batch(self, chunks: list[bytes]) -> int | None:
+        try:
+            self._queue_audio(iter(chunks), _clock())
+        finally:
+            # What came before a chunk that is refused is sent.
+            waits_for = self._write_out()
+        return waits_for
+
+    def _write_out(self) -> int | None:
+        """Write what the core made; return how much has to be taken, if that is to be awaited."""
+        self._flush()
+        if not self._output or self._machine.state is SessionState.CONNECTING:
+            return None
+        return self._output_taken + len(self._output)
+
+    def _wait_until_taken(self, end: int) -> None:
+        """Wait until the kernel has taken the output up to `end`; called without the lock."""
+        self._wait_until(lambda: self._output_taken >= end, sending=True)
+        if self._output_taken < end:
+            raise self._why_not_sent()
+
+    def _receive(self, timeout: float | None) -> Result | None:
+        """Return the next message, or None at the end; called without the lock."""
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        inbox, flow = self._inbox, self._flow
+        # A look without the lock; what it sees is looked at again.
+        if inbox.ready:
+            with self._lock:
+                if self._busy:
+                    raise reentered()
+                if self._interruption is not None:
+                    self._settle()
+                self._busy = True
+                try:
+                    if inbox.ready:
+                        result = inbox.take()
+                        if flow.full:
+                            flow.update(_clock())
+                        return result
+                except BaseException as error:
+                    self._interruption = error
+                    self._judge(error)
+                    raise
+                finally:
+                    self._busy = False
+                    while self._deferred or self._interruption is not None:
+                        self._settle()
+        return self._wait_for_message(timeout)
+
+    def _wait_for_message(self, timeout: float | None) -> Result | None:
+        """Return the next message, or None at the end; called without the lock."""
+        self._require_started()
+        inbox = self._inbox
+        results: list[Result | None] = []
+
+        def take() -> bool:
+            if inbox.ready:
+                results.append(inbox.take())
+            return bool(results)
+
+        self._wait_until(take, timeout=timeout, readable=True)
+        if not results:
+            self._require_started()
+            raise receive_timeout_error(timeout or 0.0)
+        return results[0]
+
+
+def _batches(chunks: Iterable[AudioChunk]) -> Iterator[list[bytes]]:
+    """Yield chunks in batches that are worth one write; raises what `audio_bytes` raises."""
+    batch: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        try:
+            data = audio_bytes(chunk)
+        except BaseException:
+            # What came before a chunk that is refused is sent.
+            yield batch
+            raise
+        batch.append(data)
+        size += len(data)
+        if size >= WRITE_SIZE:
+            yield batch
+            batch, size = [], 0
+    yield batch

@@ -1,0 +1,183 @@
+"""How a session shows who it is: API keys and the headers of the upgrade request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import AnyStr, Final, NoReturn, TypeAlias, cast
+from urllib.parse import quote
+
+from soniox_proto.errors import SonioxValidationError
+
+__all__ = [
+    "API_KEY_ENVIRONMENT_VARIABLE",
+    "SUBPROTOCOL",
+    "APIKey",
+    "Authentication",
+    "HeadersInput",
+    "check_headers",
+]
+
+API_KEY_ENVIRONMENT_VARIABLE: Final = "SONIOX_API_KEY"
+"""Environment variable that clients take the API key from."""
+
+SUBPROTOCOL: Final = "soniox-api-key"
+"""WebSocket subprotocol that announces a temporary key as the next one in the list."""
+
+HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers as a mapping or as pairs of name and value."""
+
+# RFC 9110 section 5.6.2 (token) and 5.5 (field value; no obs-text, which has no encoding).
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
+_HEADER_KEY = re.compile(r"[\x21-\x7e]+")
+# A key as short as this is a placeholder: the service's have 64 characters.
+_SHORT_KEY = 16
+_PLAIN_WORD = re.compile(r"[A-Za-z]+|.{1,3}")
+
+_RESERVED_HEADERS = frozenset(
+    {"host", "upgrade", "connection", "content-length", "transfer-encoding"}
+)
+
+
+class Authentication(str, Enum):
+    """How the API key travels; never in two places at once."""
+
+    HEADER = "header"
+    """`Authorization: Bearer <key>` on the upgrade request."""
+    SUBPROTOCOL = "subprotocol"
+    """As a WebSocket subprotocol beside `soniox-api-key`: for temporary keys."""
+    MESSAGE = "message"
+    """In the start message: deprecated, refused by Soniox from 15 January 2027."""
+
+
+class APIKey:
+    """An API key that shows nowhere: not in a repr, a log, a traceback, a copy or a pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    @classmethod
+    def checked(cls, value: str | APIKey, authentication: Authentication) -> APIKey:
+        """Return `value` as a key that `authentication` can carry.
+
+        Raises `SonioxValidationError` for a key that is empty or has characters that a header
+        (or a subprotocol) cannot hold.
+        """
+        text = value.reveal() if isinstance(value, APIKey) else value
+        if not isinstance(text, str) or not _HEADER_KEY.fullmatch(text):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SonioxValidationError(
+                "the API key is empty or has characters that it cannot have; expected a str of "
+                "visible ASCII without spaces or line ends: was it copied with something around "
+                "it?"
+            )
+        if authentication is Authentication.SUBPROTOCOL and not _TOKEN.fullmatch(text):
+            raise SonioxValidationError(
+                "the API key has characters that it cannot have when sent as subprotocol, such as "
+                "the colon of the older temporary keys (temp:...); send it in the Authorization "
+                "header instead (authentication='header')"
+            )
+        return cls(text)
+
+    def reveal(self) -> str:
+        """Return the key itself."""
+        return self._value
+
+    def redact(self, echo: AnyStr) -> AnyStr:
+        """Return `echo` without the key, for what a peer may have echoed.
+
+        Of keys shorter than 16 characters, which are placeholders such as `key-1`, only those
+        words that are the whole key are hidden; plain words such as `local` and up to three
+        characters are not. To hide them would garble what the peer had to say.
+        """
+        pattern = self._echo_pattern()
+        if isinstance(echo, str):
+            return re.sub(pattern, "[API key]", echo, flags=re.IGNORECASE)
+        return re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
+
+    def _echo_pattern(self) -> str:
+        spellings = {self._value, quote(self._value, safe="")}
+        pattern = "|".join(map(re.escape, sorted(spellings)))
+        if len(self._value) >= _SHORT_KEY:
+            return pattern
+        if _PLAIN_WORD.fullmatch(self._value):
+            return "(?!)"
+        return rf"(?<![0-9A-Za-z_-])(?:{pattern})(?![0-9A-Za-z_-])"
+
+    def __repr__(self) -> str:
+        return "APIKey('[hidden]')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, APIKey) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; give it to the new process by other means")
+
+
+def check_headers(
+    headers: HeadersInput | None, authentication: Authentication
+) -> list[tuple[str, str]]:
+    """Return additional headers as a list of pairs.
+
+    Raises `SonioxValidationError` for what is not made of pairs of str, for names and values that
+    HTTP does not allow, and for headers that the handshake sets itself. The message names no
+    value: it may be a secret.
+    """
+    try:
+        pairs = [] if headers is None else _pairs(headers)
+    except SonioxValidationError:
+        raise
+    except Exception as error:
+        raise SonioxValidationError(
+            f"additional_headers cannot be read: {type(headers).__name__} raised "
+            f"{type(error).__name__}"
+        ) from error
+    for name, value in pairs:
+        lower = name.lower()
+        if not _TOKEN.fullmatch(name):
+            raise SonioxValidationError(f"{name!r} is not a valid header name")
+        if not _FIELD_VALUE.fullmatch(value):
+            raise SonioxValidationError(
+                f"the value of header {name!r} has characters that a header cannot hold; "
+                "expected printable ASCII on one line, without spaces at its ends"
+            )
+        if lower in _RESERVED_HEADERS or lower.startswith("sec-websocket-"):
+            raise SonioxValidationError(f"header {name!r} is set by the WebSocket handshake itself")
+        if lower == "authorization" and authentication is Authentication.HEADER:
+            raise SonioxValidationError(
+                "header 'Authorization' carries the API key; give the key as api_key, or choose "
+                "another form of authentication"
+            )
+    return pairs
+
+
+def _pairs(headers: object) -> list[tuple[str, str]]:
+    """Return headers of any kind as pairs of str; what is no such thing is refused."""
+    pairs: list[tuple[str, str]] = []
+    if isinstance(headers, Mapping):
+        headers = cast("Mapping[object, object]", headers).items()
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        _refuse_headers(headers)
+    for pair in cast("Iterable[object]", headers):
+        if not isinstance(pair, (tuple, list)):
+            _refuse_headers(pair)
+        match cast("tuple[object, ...] | list[object]", pair):
+            case (str(name), str(value)):
+                pairs.append((name, value))
+            case items:
+                _refuse_headers(*items)
+    return pairs
+
+
+def _refuse_headers(*items: object) -> NoReturn:
+    kinds = " and ".join(type(item).__name__ for item in items[:3])
+    raise SonioxValidationError(
+        "additional_headers must be a mapping of str to str, or pairs of str "
+        f"(name, value); found {kinds or 'an empty pair'}"
+    )

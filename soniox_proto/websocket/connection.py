@@ -1,0 +1,560 @@
+"""One end of a WebSocket connection (RFC 6455), built on wsproto: bytes to messages and back.
+
+It serves both roles and knows nothing of speech. It answers pings, joins fragments, bounds
+everything it keeps, and reports any fault of the peer as one `Violation`.
+
+Messages are framed when they are sent, not when `data_to_send` is called. So the bytes leave in
+the order of the calls, and cutting the input elsewhere does not change the output.
+
+wsproto performs the handshake and parses unusual frames. Ordinary data messages, pings and pongs
+are framed directly (`framing.py`), which takes a tenth of the time. Where wsproto behaves in a
+surprising way, a comment says so; `tests/core/websocket/test_wsproto_traps.py` shows each case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, TypeAlias
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    Pong,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.events import Event as WSProtoEvent
+from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.utilities import RemoteProtocolError
+
+from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
+from soniox_proto.websocket.framing import (
+    BINARY_FRAME,
+    LARGE_MESSAGE,
+    PONG_FRAME,
+    TEXT_FRAME,
+    FrameReader,
+    FrameWriter,
+)
+from soniox_proto.websocket.handshake import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
+
+__all__ = [
+    "MAX_BODY_SIZE",
+    "Accepted",
+    "CloseReceived",
+    "PongReceived",
+    "Rejected",
+    "UpgradeRequested",
+    "Violation",
+    "WebSocket",
+    "WebSocketEvent",
+    "close_code_may_be_sent",
+]
+
+MAX_BODY_SIZE: Final = 64 * 1024
+"""Bytes kept of the body of a refused upgrade: enough for any explanation."""
+
+MAX_EMPTY_FRAGMENTS: Final = 64
+"""Empty fragments that one message may have. `max_message_size` never ends a message that consists
+of them, yet each one takes time to parse."""
+
+_NOT_UTF_8 = "payload is not valid UTF-8"
+
+_SLICE = 1024
+"""Bytes that wsproto is given at a time. It turns its whole input into events before any of them
+can be checked: a compressed frame may inflate a thousandfold, and the events of a body that comes
+in tiny chunks take many times its size."""
+
+_HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
+
+
+@dataclass(slots=True)
+class UpgradeRequested:
+    """Server: a client asks for the upgrade."""
+
+    target: str
+    """Path and query of the request."""
+    headers: dict[str, str]
+    """Headers of the request, names in lower case."""
+    subprotocols: list[str]
+    """Subprotocols that the client offers."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """Client: the server accepted the upgrade."""
+
+    subprotocol: str | None
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Rejected:
+    """Client: the server refused the upgrade; the body is complete, or as much as is kept."""
+
+    status_code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class PongReceived:
+    """The answer to a ping, or an unsolicited pong."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class CloseReceived:
+    """The peer's close frame; 1005 stands for one without a code (RFC 6455 section 7.1.5)."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Violation:
+    """The peer broke the protocol. Nothing that follows is read."""
+
+    code: int
+    """Close code that names the violation."""
+    message: str
+
+
+WebSocketEvent: TypeAlias = (
+    str | bytes | UpgradeRequested | Accepted | Rejected | PongReceived | CloseReceived | Violation
+)
+"""What `WebSocket.receive_data` yields; `str` and `bytes` are whole messages."""
+
+
+def close_code_may_be_sent(code: int) -> bool:
+    """Return whether `code` may stand in a close frame (RFC 6455 section 7.4)."""
+    return code in _SENDABLE_CODES or 3000 <= code <= 4999
+
+
+_SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
+
+
+class WebSocket:
+    """One end of a WebSocket connection."""
+
+    direct_framing: ClassVar[bool] = True
+    """Handle whole data messages without wsproto. False gives the same results more slowly; tests
+    compare the two."""
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_client",
+        "_early",
+        "_empty_fragments",
+        "_extensions",
+        "_fragments",
+        "_frame_is_empty",
+        "_head",
+        "_max_message_size",
+        "_output",
+        "_over",
+        "_reader",
+        "_rejection",
+        "_requested",
+        "_unread",
+        "_writer",
+        "_wsproto",
+        "more_received",
+        "open",
+    )
+
+    def __init__(
+        self,
+        role: ConnectionType,
+        *,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        compression: bool = False,
+    ) -> None:
+        # Replaced by wsproto's inner connection after the handshake, which takes half the memory.
+        self._wsproto: WSConnection | Connection = WSConnection(role)
+        self._client = role is ConnectionType.CLIENT
+        self._max_message_size = max_message_size
+        self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
+        self._output: list[bytes] = []
+        # Made when the WebSocket opens, unless an extension changes the frames.
+        self._writer: FrameWriter | None = None
+        self._reader: FrameReader | None = None
+        self._head = HeadScanner()
+        # Client: the head of the server's answer until it is complete.
+        self._answer = b""
+        # Server: whether the request has arrived, and what followed it before it was answered.
+        self._requested = False
+        self._early = bytearray()
+        self._unread = b""
+        self.more_received = False
+        self._fragments = bytearray()
+        self._frame_is_empty = True
+        self._empty_fragments = 0
+        self._rejection: Rejected | None = None
+        self._body = bytearray()
+        # Whether to ignore further input. wsproto carries on after its own errors, so this cannot
+        # be derived from its state.
+        self._over = False
+        self.open = False
+        """Whether messages can be sent."""
+
+    # Output
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to write now, ``b""`` when there are none."""
+        output = self._output
+        if len(output) == 1:
+            self._output = []
+            return output[0]
+        if not output:
+            return b""
+        self._output = []
+        return b"".join(output)
+
+    def buffers_to_send(self) -> list[bytes]:
+        """Return the bytes to write now, as several buffers if that saves copying them."""
+        if not any(len(buffer) >= LARGE_MESSAGE for buffer in self._output):
+            data = self.data_to_send()
+            return [data] if data else []
+        output, self._output = self._output, []
+        return output
+
+    def request_upgrade(
+        self,
+        *,
+        host: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        subprotocols: Sequence[str],
+    ) -> None:
+        """Client: queue the upgrade request."""
+        self._send(
+            Request(
+                host=host,
+                target=target,
+                extra_headers=_encode_headers(headers),
+                subprotocols=list(subprotocols),
+                extensions=self._extensions,
+            )
+        )
+
+    def accept(self, *, subprotocol: str | None, headers: Sequence[tuple[str, str]]) -> None:
+        """Server: accept the upgrade."""
+        self._send(
+            AcceptConnection(
+                subprotocol=subprotocol,
+                extensions=self._extensions,
+                extra_headers=_encode_headers(headers),
+            )
+        )
+        self._opened()
+
+    def reject(
+        self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> None:
+        """Server: refuse the upgrade with an HTTP status and a body."""
+        length = [("content-length", str(len(body))), ("connection", "close")]
+        self._send(
+            RejectConnection(
+                status_code=status_code,
+                headers=_encode_headers([*headers, *length]),
+                has_body=True,
+            )
+        )
+        self._send(RejectData(data=body))
+        self._end()
+
+    def _opened(self) -> None:
+        assert isinstance(self._wsproto, WSConnection), "a WebSocket opens once"
+        assert self._wsproto.connection is not None, "the upgrade was accepted"
+        self._wsproto = self._wsproto.connection
+        if self.direct_framing and not any(extension.enabled() for extension in self._extensions):
+            client = self._client
+            self._writer = FrameWriter(masked=client)
+            self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
+
+    def send_message(self, message: str | bytes) -> None:
+        """Queue one message, text for `str`, binary for `bytes`. Dropped unless `open`."""
+        writer = self._writer
+        if not self.open:
+            return
+        if writer is None:
+            self._send(TextMessage(message) if isinstance(message, str) else BytesMessage(message))
+        elif isinstance(message, str):
+            self._output.append(writer.frame(TEXT_FRAME, message.encode()))
+        elif len(message) < LARGE_MESSAGE:
+            self._output.append(writer.frame(BINARY_FRAME, message))
+        else:
+            self._output += writer.frame_in_parts(BINARY_FRAME, message)
+
+    def binary_to_send(self, message: bytes) -> bytes:
+        """Do what `send_message` and then `data_to_send` do, skipping the queue if it is empty."""
+        if self._writer is not None and self.open and not self._output:
+            return self._writer.frame(BINARY_FRAME, message)
+        self.send_message(message)
+        return self.data_to_send()
+
+    def send_ping(self, payload: bytes) -> None:
+        """Queue a ping."""
+        self._send(Ping(payload))
+
+    def _send_pong(self, payload: bytes) -> None:
+        # After a close frame of either side a pong can no longer be framed.
+        if not self.open:
+            return
+        if self._writer is None:
+            self._send(Pong(payload))
+        else:
+            self._output.append(self._writer.frame(PONG_FRAME, payload))
+
+    def send_close(self, code: int, reason: str = "") -> None:
+        """Queue a close frame, or the answer to the peer's, unless one has been sent."""
+        if self._wsproto.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
+            self._send(CloseConnection(code, reason))
+
+    def _send(self, event: WSProtoEvent) -> None:
+        self._output.append(self._wsproto.send(event))
+        self._note_state()
+
+    def _note_state(self) -> None:
+        # Cached, because asking wsproto takes a third of the time that sending a message takes.
+        self.open = not self._over and self._wsproto.state is ConnectionState.OPEN
+
+    def _end(self) -> None:
+        self._over = True
+        self.open = False
+
+    # Input
+
+    def receive_messages(self, data: bytes) -> list[str | bytes]:
+        """Take bytes and return the whole messages up to the first frame of another kind.
+
+        If `more_received` is set afterwards, there is such a frame: iterate over `receive_rest`.
+        """
+        reader = self._reader
+        if reader is None or self._early:
+            self._unread, self.more_received = data, True
+            return []
+        if self._over:
+            return []
+        messages = reader.read(data)
+        self.more_received = reader.stopped
+        return messages
+
+    def receive_rest(self) -> Iterator[WebSocketEvent]:
+        """Yield what the bytes given to `receive_messages` still hold.
+
+        Iterate to the end, and act on each event before asking for the next. wsproto changes its
+        state during the iteration, and after a close frame it frames no answer to what came before.
+        """
+        self.more_received = False
+        data, self._unread = self._unread, b""
+        if self._early and self.open:
+            data, self._early = bytes(self._early) + data, bytearray()
+        if self._reader is None:
+            data = yield from self._receive_head(data)
+        reader = self._reader
+        if reader is None or self._over:
+            return
+        if data:
+            yield from reader.read(data)
+        while reader.stopped:
+            if reader.invalid_text:
+                yield self._violated(1007, _NOT_UTF_8)
+                return
+            control = reader.read_control()
+            if control is None:
+                yield from self._receive_slowly(bytes(reader.read_delegated()))
+            else:
+                yield from self._handle_ping_or_pong(*control)
+            if self._over:
+                return
+            yield from reader.read()
+
+    def receive_data(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Yield every event that `data` completes. Iterate as for `receive_rest`."""
+        yield from self.receive_messages(data)
+        if self.more_received:
+            yield from self.receive_rest()
+
+    def _handle_ping_or_pong(self, first_byte: int, payload: bytes) -> Iterator[PongReceived]:
+        if first_byte == PONG_FRAME:
+            yield PongReceived(payload)
+        else:
+            self._send_pong(payload)
+
+    def _receive_head(self, data: bytes) -> Generator[WebSocketEvent, None, bytes]:
+        """Yield the events of the handshake and of frames that only wsproto can read.
+
+        Returns the bytes behind the handshake once frames can be read directly.
+        """
+        position, end = 0, len(data)
+        while position < end and not self._over and self._reader is None:
+            piece = data[position : position + _SLICE]
+            if self._wsproto.state is ConnectionState.CONNECTING:
+                if self._requested:
+                    yield from self._keep_early(data[position:])
+                    return b""
+                piece = piece[: self._head.scan(piece)]
+                if self._head.too_large:
+                    yield self._handshake_failed(
+                        f"the head is larger than {MAX_HEAD_SIZE} bytes", RejectConnection(431)
+                    )
+                    return b""
+                if self._client:
+                    position += len(piece)
+                    yield from self._receive_answer(piece)
+                    continue
+            position += len(piece)
+            yield from self._receive_slowly(piece)
+        return data[position:]
+
+    def _receive_answer(self, piece: bytes) -> Iterator[WebSocketEvent]:
+        """Client: collect the head of an answer, and skip interim ones."""
+        self._answer += piece
+        if self._head.complete:
+            answer, self._answer = self._answer, b""
+            # wsproto would take an interim answer for a refusal.
+            if not is_interim_answer(answer):
+                yield from self._receive_slowly(answer)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive_data` would yield something even without more data."""
+        return bool(self._early) and self.open
+
+    def _keep_early(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Keep what a client sends before its request is answered, although it should not."""
+        self._early += data
+        if len(self._early) > MAX_HEAD_SIZE:
+            yield self._handshake_failed("data before the answer", RejectConnection(400))
+
+    def _handshake_failed(self, reason: str, answer: WSProtoEvent | None) -> Violation:
+        if answer is not None and not self._client:
+            self._send(answer)
+        return self._violated(1002, f"not a WebSocket handshake: {reason}")
+
+    def _receive_slowly(self, data: bytes) -> Iterator[WebSocketEvent]:
+        # Never call this with b"", which wsproto takes for the end of the stream during the
+        # handshake, nor after both close frames, when wsproto refuses all input.
+        failure = ""
+        hint: WSProtoEvent | None = None
+        try:
+            self._wsproto.receive_data(data)
+        except RemoteProtocolError as error:
+            failure, hint = str(error), error.event_hint
+        except (ValueError, IndexError):
+            # wsproto cannot decode a header. The text of its exception would repeat the header.
+            failure = "malformed header"
+        # Events from before the failure still count.
+        for event in self._wsproto.events():
+            self._note_state()
+            yield from self._handle(event)
+            if self._over:
+                return
+        if failure and self._rejection is not None:
+            # The HTTP status is more useful than what is wrong with its body.
+            yield self._rejected(self._rejection)
+        elif failure:
+            yield self._handshake_failed(failure, hint)
+
+    def receive_eof(self) -> Iterator[WebSocketEvent]:
+        """Yield the refusal whose body ends with the stream, if there is one."""
+        if self._rejection is not None:
+            yield self._rejected(self._rejection)
+
+    def _handle(self, event: WSProtoEvent) -> Iterator[WebSocketEvent]:
+        match event:
+            case TextMessage() | BytesMessage():
+                yield from self._join(event)
+            case Ping():
+                self._send_pong(bytes(event.payload))
+            case Pong():
+                yield PongReceived(bytes(event.payload))
+            case CloseConnection():
+                if self._wsproto.state in {ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED}:
+                    self._end()
+                    yield CloseReceived(int(event.code), event.reason or "")
+                else:
+                    # wsproto reports a framing error of the peer as if the peer had closed. Its
+                    # text for bad UTF-8 contains a position, which depends on where reads end.
+                    reason = _NOT_UTF_8 if event.code == 1007 else event.reason
+                    yield self._violated(int(event.code), reason or "protocol error")
+            case AcceptConnection():
+                self._opened()
+                yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
+            case RejectConnection():
+                self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
+                if not event.has_body:
+                    yield self._rejected(self._rejection)
+            case RejectData() if self._rejection is not None:
+                self._body += event.data[: MAX_BODY_SIZE - len(self._body)]
+                if event.body_finished or len(self._body) == MAX_BODY_SIZE:
+                    yield self._rejected(self._rejection)
+            case Request():
+                self._requested = True
+                headers = _decode_headers(event.extra_headers)
+                headers["host"] = event.host
+                yield UpgradeRequested(event.target, headers, list(event.subprotocols))
+            case _:  # pragma: no cover
+                raise AssertionError(f"unexpected event of wsproto: {type(event).__name__}")
+
+    def _join(self, event: TextMessage | BytesMessage) -> Iterator[WebSocketEvent]:
+        """Yield the whole message when its last piece arrives."""
+        text = isinstance(event, TextMessage)
+        piece = event.data.encode() if isinstance(event, TextMessage) else event.data
+        if len(self._fragments) + len(piece) > self._max_message_size:
+            yield self._violated(
+                1009, f"message larger than max_message_size ({self._max_message_size} bytes)"
+            )
+            return
+        # One frame may arrive as several events.
+        self._frame_is_empty = self._frame_is_empty and not piece
+        if event.frame_finished:
+            self._empty_fragments += self._frame_is_empty
+            self._frame_is_empty = True
+        if self._empty_fragments > MAX_EMPTY_FRAGMENTS:
+            yield self._violated(
+                1008, f"more than {MAX_EMPTY_FRAGMENTS} empty fragments in one message"
+            )
+            return
+        # One buffer, because a list of tiny fragments would take many times their size.
+        self._fragments += piece
+        if event.message_finished:
+            self._empty_fragments = 0
+            message, self._fragments = bytes(self._fragments), bytearray()
+            yield message.decode() if text else message
+
+    def _rejected(self, rejection: Rejected) -> Rejected:
+        self._rejection = None
+        self._end()
+        rejection.body = bytes(self._body)
+        return rejection
+
+    def _violated(self, code: int, message: str) -> Violation:
+        self._end()
+        self._fragments = bytearray()
+        self.send_close(code, "")
+        return Violation(code, message)
+
+
+def _encode_headers(headers: Sequence[tuple[str, str]]) -> _HeaderList:
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+
+
+def _decode_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers with names in lower case; repeated ones are joined (RFC 9110 section 5.3)."""
+    decoded: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        decoded[name] = f"{decoded[name]}, {value}" if name in decoded else value
+    return decoded

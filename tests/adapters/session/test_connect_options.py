@@ -1,0 +1,79 @@
+"""Options that say how to connect, of kinds that cannot be used: refused in the constructor."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxValidationError
+from tests.support.core.messages import API_KEY, CONFIG
+
+URL = "wss://stt.example.test"
+FOR_SERVERS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+async def connect_async(endpoint: object) -> socket.socket:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("session", [RealtimeSTTSession, AsyncRealtimeSTTSession])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ssl_context": False}, r"^ssl_context must be an ssl\.SSLContext, or None .* not bool"),
+        ({"ssl_context": True}, "^ssl_context must be .* not bool"),
+        ({"ssl_context": ssl.PROTOCOL_TLS_CLIENT}, "^ssl_context must be .* not _SSLMethod"),
+        ({"ssl_context": "ca.pem"}, "^ssl_context must be .* not str"),
+        ({"ssl_context": ssl.SSLContext}, "^ssl_context must be .* not type"),
+        ({"ssl_context": FOR_SERVERS}, r"made for servers .*create_default_context\(\)"),
+        ({"proxy": 5}, "^proxy must be the URL of a proxy, True .* not int"),
+        ({"proxy": 0}, "^proxy must be .* not int"),
+        ({"proxy": b"http://user:secret@host"}, "^proxy must be .* not bytes$"),
+        ({"proxy": {"https": "http://user:secret@host"}}, "^proxy must be .* not dict$"),
+        ({"proxy": "gopher://host"}, "^the parameter proxy is not .* scheme"),
+        ({"transport": 42}, "^transport must be a connected socket, .* not int"),
+        ({"transport": "localhost:80"}, "^transport must be .* not str"),
+        ({"transport": b""}, "^transport must be .* not bytes"),
+        ({"transport": False}, "^transport must be .* not bool"),
+        ({"transport": ("localhost", 80)}, "^transport must be .* not tuple"),
+    ],
+    ids=str,
+)
+def test_wrong_kind(session: type[Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SonioxValidationError, match=message) as refused:
+        session(URL, CONFIG, API_KEY, **options)
+    assert "secret" not in str(refused.value)
+
+
+def test_async_function_for_a_blocking_session() -> None:
+    transport: Any = connect_async
+    with pytest.raises(SonioxValidationError, match="not an async function"):
+        RealtimeSTTSession(URL, CONFIG, API_KEY, transport=transport)
+    AsyncRealtimeSTTSession(URL, CONFIG, API_KEY, transport=transport)
+
+
+@pytest.mark.parametrize("session", [RealtimeSTTSession, AsyncRealtimeSTTSession])
+@pytest.mark.parametrize("proxy", [None, False, True, "", "host:3128", "socks5://host"])
+def test_what_can_be_used(session: type[Any], proxy: object) -> None:
+    with socket.socket() as unconnected:
+        for transport in (None, unconnected, lambda *_: None):
+            context = ssl.create_default_context()
+            session(URL, CONFIG, API_KEY, proxy=proxy, ssl_context=context, transport=transport)
+
+
+def test_check_loads_nothing() -> None:
+    code = (
+        "import sys, soniox_adapters as s; config = s.RealtimeSTTConfig(model='m');\n"
+        "for name, value in {'ssl_context': False, 'transport': 1, 'proxy': 1}.items():\n"
+        "    for session in (s.RealtimeSTTSession, s.AsyncRealtimeSTTSession):\n"
+        "        try: session('wss://host', config, **{name: value})\n"
+        "        except s.SonioxValidationError: continue\n"
+        "        raise AssertionError(name)\n"
+        "assert not {'ssl', 'anyio', 'trio'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -1,0 +1,327 @@
+"""Messages become utterances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from soniox_proto import RealtimeEvent, Token
+from soniox_proto.transcript import Transcript, Utterance
+
+
+def message(*tokens: dict[str, Any], **fields: Any) -> RealtimeEvent:
+    return RealtimeEvent.model_validate({"tokens": tokens, **fields})
+
+
+def final(text: str, **fields: Any) -> dict[str, Any]:
+    return {"text": text, "is_final": True, **fields}
+
+
+def tentative(text: str, **fields: Any) -> dict[str, Any]:
+    return {"text": text, "is_final": False, **fields}
+
+
+END = final("<end>")
+
+
+def texts(utterances: list[Utterance]) -> list[str]:
+    return [utterance.text for utterance in utterances]
+
+
+def test_an_endpoint_completes_an_utterance() -> None:
+    transcript = Transcript()
+    assert transcript.add(message(final("Good"), tentative(" mourn")), 1.0) == []
+    completed = transcript.add(message(final(" morning"), END, final(" Next"), tentative(" o")), 2)
+    assert texts(completed) == ["Good morning"]
+    assert transcript.utterances == completed
+    assert [[token.text for token in part] for part in transcript.current] == [[" Next"], [" o"]]
+
+
+def test_non_final_tokens_are_replaced_at_every_message() -> None:
+    transcript = Transcript()
+    transcript.add(message(tentative("I"), tentative(" scream")), 1)
+    transcript.add(message(tentative("ice"), tentative(" cream")), 2)
+    assert [token.text for token in transcript.current[1]] == ["ice", " cream"]
+    transcript.add(message(), 3)
+    assert transcript.current == ((), ())
+
+
+def test_an_error_message_takes_nothing_back() -> None:
+    transcript = Transcript()
+    transcript.add(message(final("so"), tentative(" far")), 1)
+    transcript.add(message(error_code=503), 2)
+    assert texts(transcript.complete()) == ["so far"]
+
+
+def test_the_answer_to_a_finalize_is_not_text_and_ends_nothing() -> None:
+    transcript = Transcript()
+    transcript.add(message(final("one"), final("<fin>"), final(" two")), 1)
+    assert texts(transcript.complete()) == ["one two"]
+
+
+def test_a_change_of_speaker_completes_an_utterance() -> None:
+    transcript = Transcript()
+    completed = transcript.add(
+        message(
+            final("Hi", speaker="1"),
+            final("!"),
+            final(" Hello", speaker="2"),
+            final(" you", speaker="2"),
+        ),
+        1,
+    )
+    assert [(utterance.speaker, utterance.text) for utterance in completed] == [("1", "Hi!")]
+    assert [utterance.speaker for utterance in transcript.complete()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "start_ms", "expected"),
+    [
+        (None, 9000, ["one two"]),
+        (1000, 1499, ["one two"]),
+        (1000, 1500, ["one", "two"]),
+        (1000, None, ["one two"]),
+    ],
+)
+def test_a_long_pause_completes_an_utterance_where_it_is_asked_for(
+    pause_ms: int | None, start_ms: int | None, expected: list[str]
+) -> None:
+    transcript = Transcript(pause_ms=pause_ms)
+    transcript.add(message(final("one", start_ms=0, end_ms=500)), 1)
+    transcript.add(message(final(" two", start_ms=start_ms)), 2)
+    transcript.complete()
+    assert texts(transcript.utterances) == expected
+
+
+def test_no_pause_is_seen_where_tokens_have_no_times() -> None:
+    transcript = Transcript(pause_ms=1000)
+    transcript.add(message(final("one"), final(" two", start_ms=5000)), 1)
+    assert texts(transcript.complete()) == ["one two"]
+
+
+def test_blank_utterances_are_none() -> None:
+    transcript = Transcript()
+    assert transcript.add(message(final(" "), END, END), 1) == []
+    assert transcript.complete() == []
+    assert transcript.text == ""
+
+
+def test_the_transcript_as_a_whole() -> None:
+    transcript = Transcript()
+    transcript.add(message(final("One"), final(" two"), END, final(" three")), 1)
+    transcript.complete()
+    assert transcript.text == "One two\nthree"
+    assert [token.text for token in transcript.tokens] == ["One", " two", " three"]
+
+
+def test_an_utterance_is_settled_with_its_last_final_token() -> None:
+    transcript = Transcript()
+    transcript.add(message(final("one")), 1.5)
+    transcript.add(message(tentative(" tw")), 1.75)
+    (first,) = transcript.add(message(END), 2.0)
+    assert first.settled_at == 1.5
+    transcript.add(message(final("two")), 3.0)
+    assert [utterance.settled_at for utterance in transcript.complete()] == [3.0]
+
+
+def test_an_utterance_with_non_final_tokens_is_not_settled() -> None:
+    transcript = Transcript()
+    transcript.add(message(final("one"), tentative(" two")), 1.5)
+    (utterance,) = transcript.complete()
+    assert (utterance.text, utterance.settled_at) == ("one two", None)
+
+
+def test_translations_are_kept_apart() -> None:
+    transcript = Transcript()
+    (utterance,) = transcript.add(
+        message(
+            final("Good", start_ms=100, end_ms=300, language="en", translation_status="original"),
+            final("Buenos", language="es", translation_status="translation"),
+            final(" day", start_ms=300, end_ms=700, language="en", translation_status="original"),
+            final(" días", language="es", translation_status="translation"),
+            END,
+        ),
+        1,
+    )
+    assert utterance.as_dict() == {
+        "text": "Good day",
+        "start_ms": 100,
+        "end_ms": 700,
+        "language": "en",
+        "translation": "Buenos días",
+        "translation_language": "es",
+    }
+
+
+def original(text: str, language: str = "en", **fields: Any) -> dict[str, Any]:
+    return final(text, language=language, translation_status="original", **fields)
+
+
+def translation(text: str, language: str = "es", **fields: Any) -> dict[str, Any]:
+    return final(text, language=language, translation_status="translation", **fields)
+
+
+def pairs(utterances: list[Utterance]) -> list[tuple[str, str | None]]:
+    return [(utterance.text, utterance.translation) for utterance in utterances]
+
+
+GREETING = ("Hello.", "Hola.")
+PARTING = ("Goodbye.", "Adiós.")
+
+
+@pytest.mark.parametrize(
+    ("messages", "completed"),
+    [
+        # The usual order: a translation comes in the message after its original, and after <end>.
+        (
+            [
+                [original("Hello."), END],
+                [translation("Hola.")],
+                [original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [GREETING], [], [PARTING]],
+        ),
+        # The next utterance is final before the translation comes.
+        (
+            [
+                [original("Hello."), END],
+                [original(" Good")],
+                [translation("Ho"), translation("la.")],
+                [original("bye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [], [GREETING], [], [PARTING]],
+        ),
+        # A translation, and the next utterance, in one message.
+        (
+            [
+                [original("Hello."), END],
+                [translation("Hola."), original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [GREETING], [PARTING]],
+        ),
+        # Clause by clause.
+        (
+            [
+                [original("Hello,")],
+                [translation("Hola,")],
+                [original(" you."), END],
+                [translation(" tú.")],
+            ],
+            [[], [], [], [("Hello, you.", "Hola, tú.")]],
+        ),
+        # The translation before <end>.
+        (
+            [
+                [original("Hello."), translation("Hola."), END],
+                [original("Goodbye."), translation("Adiós.")],
+                [END],
+            ],
+            [[GREETING], [], [PARTING]],
+        ),
+        # All in one message.
+        (
+            [
+                [
+                    original("Hello."),
+                    END,
+                    translation("Hola."),
+                    original(" Goodbye."),
+                    END,
+                    translation("Adiós."),
+                ]
+            ],
+            [[GREETING, PARTING]],
+        ),
+        # A translation that never comes holds up its own utterance only.
+        (
+            [
+                [original("Hello."), END],
+                [original(" Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[], [("Hello.", None)], [PARTING]],
+        ),
+        # What is not translated waits for nothing.
+        (
+            [
+                [final("Hola.", language="es", translation_status="none"), END],
+                [original("Goodbye."), END],
+                [translation("Adiós.")],
+            ],
+            [[("Hola.", None)], [], [PARTING]],
+        ),
+    ],
+)
+def test_a_translation_belongs_to_its_original(
+    messages: list[list[dict[str, Any]]], completed: list[list[tuple[str, str | None]]]
+) -> None:
+    transcript = Transcript()
+    assert [pairs(transcript.add(message(*tokens), 1)) for tokens in messages] == completed
+    assert transcript.complete() == []
+    assert pairs(transcript.utterances) == [pair for part in completed for pair in part]
+
+
+def test_two_way_translation() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("How are you?", "en"), END), 1)
+    transcript.add(message(translation("¿Cómo estás?", "es", source_language="en")), 1)
+    transcript.add(message(original("Bien, gracias.", "es"), END), 1)
+    transcript.add(message(translation("Fine, thanks.", "en", source_language="es")), 1)
+    transcript.add(message(original("Good.", "en"), END), 1)
+    transcript.add(message(translation("Bueno.", "es", source_language="en")), 1)
+    assert [utterance.as_dict() for utterance in transcript.utterances] == [
+        {
+            "text": "How are you?",
+            "language": "en",
+            "translation": "¿Cómo estás?",
+            "translation_language": "es",
+        },
+        {
+            "text": "Bien, gracias.",
+            "language": "es",
+            "translation": "Fine, thanks.",
+            "translation_language": "en",
+        },
+        {"text": "Good.", "language": "en", "translation": "Bueno.", "translation_language": "es"},
+    ]
+
+
+def test_a_change_of_speaker_waits_for_the_translation_too() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello.", speaker="1")), 1)
+    assert transcript.add(message(original("Goodbye.", speaker="2")), 2) == []
+    assert [token.text for token in transcript.current[0]] == ["Hello.", "Goodbye."]
+    assert pairs(transcript.add(message(translation("Hola.", speaker="1")), 3)) == [GREETING]
+    transcript.add(message(translation("Adiós.", speaker="2")), 4)
+    assert pairs(transcript.complete()) == [PARTING]
+
+
+def test_the_rest_of_a_translation_joins_its_utterance() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello.", speaker="1"), END), 1)
+    assert pairs(transcript.add(message(translation("Ho")), 2)) == [("Hello.", "Ho")]
+    assert pairs(transcript.add(message(translation("la")), 3)) == [("", "la")]
+    transcript.add(message(original("Goodbye.", speaker="2")), 4)
+    assert pairs(transcript.add(message(translation(".", speaker="1")), 5)) == [("", ".")]
+    transcript.add(message(translation("Adiós.", speaker="2")), 6)
+    transcript.complete()
+    assert pairs(transcript.utterances) == [GREETING, PARTING]
+
+
+def test_what_is_owed_at_the_end_is_complete_too() -> None:
+    transcript = Transcript()
+    transcript.add(message(original("Hello."), END, original("Goodbye.")), 1)
+    transcript.add(message(tentative(" And")), 2)
+    completed = transcript.complete()
+    assert pairs(completed) == [("Hello.", None), ("Goodbye. And", None)]
+    assert [utterance.settled_at for utterance in completed] == [1, None]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    utterance = Utterance((Token(text=" hi"),))
+    assert utterance.as_dict() == {"text": "hi"}
+    assert (utterance.start_ms, utterance.end_ms, utterance.speaker) == (None, None, None)
