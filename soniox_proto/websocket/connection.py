@@ -461,9 +461,8 @@ class WebSocket:
                 self._opened()
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():
+                # A body follows: without one are interim answers only, which are skipped.
                 self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
-                if not event.has_body:
-                    yield self._rejected(self._rejection)
             case RejectData() if self._rejection is not None:
                 self._body += event.data[: MAX_BODY_SIZE - len(self._body)]
                 if event.body_finished or len(self._body) == MAX_BODY_SIZE:
