@@ -6,35 +6,24 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.blocking.session import RealtimeSTTSession
-from soniox_adapters.session.base import ProxyOption, SessionBase
+from soniox_adapters.session.base import SessionBase
+from soniox_adapters.session.options import SessionKeywords, takes_options
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
     APIKey,
     Authentication,
     Endpoint,
-    HeadersInput,
     RealtimeSTTConfig,
     SonioxValidationError,
     websocket_url,
 )
-from soniox_proto.options import (
-    DEFAULT_CLOSE_TIMEOUT,
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_KEEPALIVE_INTERVAL,
-    DEFAULT_MAX_MESSAGE_SIZE,
-    DEFAULT_PING_INTERVAL,
-    DEFAULT_PING_TIMEOUT,
-)
-
-if TYPE_CHECKING:
-    import ssl
 
 __all__ = [
     "AsyncRealtimeAPI",
@@ -97,7 +86,7 @@ class SonioxClient(_ClientBase):
     """Client for blocking realtime sessions: `client.realtime.stt.connect(config=...)`.
 
     See the keywords of the constructor in `help(SonioxClient.__init__)`. It holds no connection:
-    entering it as a context manager and closing it are for the form.
+    the context manager and `close()` exist for compatibility and do nothing.
     """
 
     @cached_property
@@ -124,7 +113,7 @@ class AsyncSonioxClient(_ClientBase):
     """Client for async realtime sessions, on asyncio and on trio.
 
     See the keywords of the constructor in `help(AsyncSonioxClient.__init__)`. It holds no
-    connection: entering it as a context manager and closing it are for the form.
+    connection: the context manager and `aclose()` exist for compatibility and do nothing.
     """
 
     @cached_property
@@ -177,47 +166,20 @@ class _STTClientBase(Generic[_Session]):
     def __init__(self, client: _ClientBase) -> None:
         self._client = client
 
+    @takes_options
     def connect(
         self,
         *,
         config: RealtimeSTTConfig | Mapping[str, Any],
         api_key: str | None = None,
-        connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT,
-        close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT,
-        keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL,
-        ping_interval_sec: float | None = DEFAULT_PING_INTERVAL,
-        ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT,
-        finalize_timeout_sec: float | None = None,
-        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
-        ssl_context: ssl.SSLContext | None = None,
-        proxy: ProxyOption = True,
-        additional_headers: HeadersInput | None = None,
-        authentication: str = "header",
-        compression: bool = False,
-        raise_on_error: bool = True,
-        transport: object = None,
+        **options: Unpack[SessionKeywords],
     ) -> _Session:
         """Return a new session, which connects when it is entered.
 
         Args:
             config: Configuration of the stream, or a mapping of its fields.
             api_key: API key; by default the client's.
-            connect_timeout_sec: Seconds for name resolution, TCP, TLS and upgrade together.
-            close_timeout_sec: Seconds that closing waits for the server at most.
-            keepalive_interval_sec: Seconds without audio after which a keepalive goes out.
-            ping_interval_sec: Seconds between WebSocket pings.
-            ping_timeout_sec: Seconds a pong may take.
-            finalize_timeout_sec: Seconds that the answer to a finalize may take.
-            max_message_size: Bytes of the largest message taken.
-            ssl_context: TLS settings; by default the system's trust store.
-            proxy: URL of a proxy; True for the environment's; None for none.
-            additional_headers: Headers to add to the upgrade request.
-            authentication: `header`, `subprotocol`, or the deprecated `message`.
-            compression: Offer permessage-deflate.
-            raise_on_error: Raise error messages after they were delivered.
-            transport: An open byte stream, or a function that opens one, instead of TCP.
-
-        A time of None is no limit, or switches the thing off.
+            options: See `SessionOptions`, which lists and explains them.
 
         Raises:
             SonioxValidationError: No API key is available, or an argument cannot be used.
@@ -229,23 +191,7 @@ class _STTClientBase(Generic[_Session]):
                 f"environment variable {API_KEY_ENVIRONMENT_VARIABLE}"
             )
         session: _Session = self._session_class(
-            self._client.websocket_base_url,
-            config,
-            key,
-            connect_timeout_sec=connect_timeout_sec,
-            close_timeout_sec=close_timeout_sec,
-            keepalive_interval_sec=keepalive_interval_sec,
-            ping_interval_sec=ping_interval_sec,
-            ping_timeout_sec=ping_timeout_sec,
-            finalize_timeout_sec=finalize_timeout_sec,
-            max_message_size=max_message_size,
-            ssl_context=ssl_context,
-            proxy=proxy,
-            additional_headers=additional_headers,
-            authentication=authentication,
-            compression=compression,
-            raise_on_error=raise_on_error,
-            transport=transport,
+            self._client.websocket_base_url, config, key, **options
         )
         return session
 

@@ -23,6 +23,7 @@ from soniox_proto.credentials import (
     API_KEY_ENVIRONMENT_VARIABLE,
     APIKey,
     Authentication,
+    AuthenticationInput,
     HeadersInput,
 )
 from soniox_proto.endpoint import DEFAULT_WEBSOCKET_URL, REGIONS, Endpoint, websocket_url
@@ -88,6 +89,7 @@ if typing.TYPE_CHECKING:
         StartReceived,
         UpgradeReceived,
     )
+    from soniox_proto.stream import Link, RealtimeSTTStream, Stream
 
 __version__ = "0.1.0"
 
@@ -102,6 +104,7 @@ __all__ = [
     "APIKey",
     "AudioReceived",
     "Authentication",
+    "AuthenticationInput",
     "ClientClosed",
     "Closed",
     "EndOfAudioReceived",
@@ -114,6 +117,7 @@ __all__ = [
     "HeadersInput",
     "KeepAliveReceived",
     "LanguageCode",
+    "Link",
     "Opened",
     "Outcome",
     "RealtimeControlType",
@@ -125,6 +129,7 @@ __all__ = [
     "RealtimeSTTProtocol",
     "RealtimeSTTRawFormat",
     "RealtimeSTTServerConnection",
+    "RealtimeSTTStream",
     "RequestRefused",
     "Result",
     "ServerError",
@@ -151,6 +156,7 @@ __all__ = [
     "SonioxTimeoutError",
     "SonioxValidationError",
     "StartReceived",
+    "Stream",
     "StructuredContext",
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
@@ -164,6 +170,11 @@ __all__ = [
 ]
 
 
+_LOADED_LATER = {
+    "RealtimeSTTConnection": "connection",
+    **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
+}
+
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
@@ -171,7 +182,7 @@ if not typing.TYPE_CHECKING:
         # WebSocket needs neither, clients need no server, and programs start sooner.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = "connection" if name == "RealtimeSTTConnection" else "server"
+        module = _LOADED_LATER.get(name, "server")
         value: object = getattr(importlib.import_module(f"soniox_proto.{module}"), name)
         globals()[name] = value
         return value

@@ -18,7 +18,7 @@ The run-loop, for your own socket, pipe or event loop::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from wsproto import ConnectionType
 
@@ -27,6 +27,7 @@ from soniox_proto.credentials import (
     SUBPROTOCOL,
     APIKey,
     Authentication,
+    AuthenticationInput,
     HeadersInput,
     check_headers,
 )
@@ -67,10 +68,26 @@ from soniox_proto.websocket.connection import (
     WebSocketEvent,
 )
 
-__all__ = ["RealtimeSTTConnection"]
+__all__ = ["ConnectionKeywords", "RealtimeSTTConnection"]
 
 _EXCERPT: Final = 200
 """Characters of a refused upgrade's body that its error message quotes."""
+
+
+class ConnectionKeywords(TypedDict, total=False):
+    """The options of `RealtimeSTTConnection`, which explains them."""
+
+    authentication: AuthenticationInput
+    connect_timeout: float | None
+    close_timeout: float | None
+    keepalive_interval: float | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    finalize_timeout: float | None
+    max_message_size: int
+    max_pending_audio: int
+    additional_headers: HeadersInput | None
+    compression: bool
 
 
 class RealtimeSTTConnection:
@@ -125,7 +142,7 @@ class RealtimeSTTConnection:
         config: RealtimeSTTConfig | Mapping[str, Any],
         *,
         api_key: str | APIKey | None = None,
-        authentication: str = Authentication.HEADER.value,
+        authentication: AuthenticationInput = "header",
         connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
         close_timeout: float | None = DEFAULT_CLOSE_TIMEOUT,
         keepalive_interval: float | None = DEFAULT_KEEPALIVE_INTERVAL,
@@ -210,6 +227,22 @@ class RealtimeSTTConnection:
     def stats(self) -> SessionStats:
         """Running account of the session."""
         return self._protocol.stats
+
+    # The byte stream
+
+    @property
+    def open_by(self) -> float | None:
+        """When the byte stream has to be open; None for no limit, and once it is."""
+        return self._protocol.connect_by
+
+    def opened(self, now: float) -> list[Event]:
+        """Take the news that the byte stream is open. The upgrade request waits since `connect`."""
+        self._advance(now)
+        return []
+
+    def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
+        """Take the news that the byte stream could not be opened, or broke."""
+        return self.fail(error, now)
 
     # Output and time
 

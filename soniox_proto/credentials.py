@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import AnyStr, Final, NoReturn, TypeAlias, cast
+from typing import AnyStr, Final, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import quote
 
 from soniox_proto.errors import SonioxValidationError
@@ -15,6 +15,7 @@ __all__ = [
     "SUBPROTOCOL",
     "APIKey",
     "Authentication",
+    "AuthenticationInput",
     "HeadersInput",
     "check_headers",
 ]
@@ -50,6 +51,10 @@ class Authentication(str, Enum):
     """As a WebSocket subprotocol beside `soniox-api-key`: for temporary keys."""
     MESSAGE = "message"
     """In the start message: deprecated, refused by Soniox from 15 January 2027."""
+
+
+AuthenticationInput: TypeAlias = Authentication | Literal["header", "subprotocol", "message"]
+"""How the API key is to travel: a member of `Authentication`, or its value."""
 
 
 class APIKey:

@@ -254,6 +254,11 @@ class RealtimeSTTProtocol:
         """Code with which the WebSocket is to be closed now; None while it is to stay open."""
         return self._close_code
 
+    @property
+    def connect_by(self) -> float | None:
+        """When `start` has to be called; None for no limit, and once that was done."""
+        return self._timers.deadline(Timer.CONNECT)
+
     # Output and time
 
     def messages_to_send(self) -> list[str | bytes]:

@@ -98,6 +98,10 @@ class TimerTable:
             return self._rested
         return self._rested + now - self._resting_since
 
+    def deadline(self, timer: Timer) -> float | None:
+        """Return when `timer` expires, or None while it is not armed, or rests."""
+        return self._deadlines.get(timer)
+
     def next_timeout(self) -> float | None:
         """Return the earliest deadline, or None when no timer is armed."""
         return min(self._deadlines.values(), default=None)

@@ -18,15 +18,14 @@ from typing import cast
 
 from typing_extensions import override
 
+from soniox_adapters.async_.event_loop import Signal, make_signal
 from soniox_adapters.async_.tls_stream import TLSStream
 from soniox_adapters.async_.transport import (
     CLOSE_GRACE,
     WRITE_BUFFER_SIZE,
-    AsyncHost,
     AsyncTransport,
     ConnectOptions,
-    Signal,
-    make_signal,
+    TransportCallbacks,
 )
 from soniox_adapters.connecting.on_asyncio import connect_on_asyncio
 from soniox_adapters.connecting.tls import client_context
@@ -73,21 +72,20 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         "_buffer",
         "_closed",
         "_closing",
+        "_grace",
         "_handshake",
         "_loop",
         "_lost",
         "_read_size",
         "_reading_paused",
         "_socket",
-        "_timer",
-        "_timer_at",
         "_transport",
     )
 
     calls_between_checkpoints = 32
 
-    def __init__(self, host: AsyncHost) -> None:
-        super().__init__(host)
+    def __init__(self, callbacks: TransportCallbacks) -> None:
+        super().__init__(callbacks)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
@@ -95,8 +93,8 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._handshake: asyncio.Future[None] | None = None
         self._read_size = ReadSize()
         self._buffer = _read_buffer()[: self._read_size.value]
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        # Ends the wait for what is left to be written.
+        self._grace: asyncio.TimerHandle | None = None
         self._reading_paused = False
         self._closing = False
         self._lost = False
@@ -175,31 +173,10 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     @override
-    def set_timer(self, when: float | None) -> None:
-        # A deadline that moved away is left: it fires in vain, once, instead of being re-armed
-        # with every message.
-        if when is None or self._closing:
-            return
-        if self._timer is not None and self._timer_at <= when:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        # Kept here: a handle of uvloop does not always tell.
-        self._timer_at = when
-        self._timer = self._loop.call_at(when, self._expired)
-
-    def _expired(self) -> None:
-        self._timer = None
-        self._host.timer_expired()
-
-    @override
     def close(self) -> None:
         if self._closing:
             return
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         transport = self._transport
         if transport is None:
             return
@@ -211,7 +188,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             transport.abort()
         else:
             transport.close()
-            self._timer = self._loop.call_later(CLOSE_GRACE, transport.abort)
+            self._grace = self._loop.call_later(CLOSE_GRACE, transport.abort)
 
     @override
     async def wait_closed(self) -> None:
@@ -268,7 +245,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._tls.receive_eof()
             self._finish_handshake(self._tls)
         else:
-            self._host.eof_received()
+            self._callbacks.eof_received()
 
     def pause_writing(self) -> None:
         """Have senders wait."""
@@ -290,14 +267,14 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                 self._tls.receive_eof()
                 self._finish_handshake(self._tls)
             elif isinstance(exc, OSError):
-                self._host.connection_failed(exc)
+                self._callbacks.connection_failed(exc)
             else:
-                self._host.eof_received()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+                self._callbacks.eof_received()
+        if self._grace is not None:
+            self._grace.cancel()
         self.writing_paused = False
-        self.writable.notify()
+        self._callbacks.writing_resumed()
+        self._callbacks.transport_closed()
         self._closed.notify()
 
     # Inside
@@ -305,7 +282,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def _received(self, data: bytes | memoryview) -> None:
         tls = self._tls
         if tls is None:
-            self._host.data_received(bytes(data))
+            self._callbacks.data_received(bytes(data))
         elif tls.handshake_complete:
             self._ciphertext_received(tls, data)
         else:
@@ -313,7 +290,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._write_ciphertext(tls.data_to_send())
             self._finish_handshake(tls)
             if early:
-                self._host.data_received(early)
+                self._callbacks.data_received(early)
 
     def _finish_handshake(self, tls: TLSStream) -> None:
         """Tell `open` if the TLS handshake is over."""

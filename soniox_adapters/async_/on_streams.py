@@ -1,7 +1,7 @@
 """The async session's transport on trio, and on any stream of anyio or trio that it is given.
 
-Sockets are written to at once, and only what they do not take waits. One task reads, one writes,
-one keeps the time. They belong to the event loop, not to the task that opened the session: a
+Sockets are written to at once, and only what they do not take waits. One task reads, one writes.
+They belong to the event loop, not to the task that opened the session: a
 session may be entered in one task and closed in another.
 """
 
@@ -27,16 +27,14 @@ from soniox_adapters.async_.byte_streams import (
     TrioStream,
     as_os_error,
 )
+from soniox_adapters.async_.event_loop import Turn, make_signal, running_library
 from soniox_adapters.async_.tls_stream import TLSStream
 from soniox_adapters.async_.transport import (
     CLOSE_GRACE,
     WRITE_BUFFER_SIZE,
-    AsyncHost,
     AsyncTransport,
     ConnectOptions,
-    Turn,
-    make_signal,
-    running_library,
+    TransportCallbacks,
 )
 from soniox_adapters.connecting.failures import is_fault_of_code
 from soniox_adapters.connecting.tls import client_context
@@ -87,8 +85,8 @@ async def _open_on_anyio(options: ConnectOptions) -> tuple[ByteStream, bool]:
 class StreamTransport(AsyncTransport):
     """A byte stream of trio or anyio, moved by tasks."""
 
-    def __init__(self, host: AsyncHost) -> None:
-        super().__init__(host)
+    def __init__(self, callbacks: TransportCallbacks) -> None:
+        super().__init__(callbacks)
         self._on_trio = running_library() == "trio"
         self._stream: ByteStream | None = None
         self._scope = anyio.CancelScope()
@@ -100,10 +98,8 @@ class StreamTransport(AsyncTransport):
         self._reading_paused = False
         self._closing = False
         self._lost = False
-        self._timer_at: float | None = None
         self._wake_reader = make_signal()
         self._wake_writer = make_signal()
-        self._wake_timer = make_signal()
         self._closed = make_signal()
         self._calls = 0
         self._checkpoint_if_cancelled = anyio.lowlevel.checkpoint_if_cancelled
@@ -162,7 +158,7 @@ class StreamTransport(AsyncTransport):
                 raise tls.error
         self._tls = tls
         if early:
-            self._host.data_received(early)
+            self._callbacks.data_received(early)
 
     @override
     def write(self, data: bytes) -> None:
@@ -202,12 +198,6 @@ class StreamTransport(AsyncTransport):
     def resume_reading(self) -> None:
         self._reading_paused = False
         self._wake_reader.notify()
-
-    @override
-    def set_timer(self, when: float | None) -> None:
-        if when is not None and (self._timer_at is None or when < self._timer_at):
-            self._timer_at = when
-            self._wake_timer.notify()
 
     @override
     def close(self) -> None:
@@ -259,12 +249,11 @@ class StreamTransport(AsyncTransport):
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._read, stream)
                     group.start_soon(self._write, stream)
-                    group.start_soon(self._keep_time)
             if not self._scope.cancel_called:
                 # A stray cancellation, which a task group of trio takes for its own.
                 raise ConnectionAbortedError("the stream was cancelled")
         except BaseException as error:
-            self._host.connection_failed(as_os_error(error))
+            self._callbacks.connection_failed(as_os_error(error))
         finally:
             # On asyncio, interruptions and the cancellation at the end of the loop go on.
             ignored = BaseException if self._on_trio else Exception
@@ -274,7 +263,8 @@ class StreamTransport(AsyncTransport):
             finally:
                 self._lost = True
                 self.writing_paused = False
-                self.writable.notify()
+                self._callbacks.writing_resumed()
+                self._callbacks.transport_closed()
                 self._closed.notify()
 
     async def _read(self, stream: ByteStream) -> None:
@@ -284,7 +274,7 @@ class StreamTransport(AsyncTransport):
                 self._reads += 1
                 began = perf_counter()
                 if self._tls is None:
-                    self._host.data_received(data)
+                    self._callbacks.data_received(data)
                 else:
                     self._ciphertext_received(self._tls, data)
                 if len(data) == size.value:
@@ -293,9 +283,9 @@ class StreamTransport(AsyncTransport):
                 while self._reading_paused and not self._write_error:
                     await self._wake_reader.wait()
         except Exception as error:
-            self._host.connection_failed(as_os_error(error))
+            self._callbacks.connection_failed(as_os_error(error))
         else:
-            self._host.eof_received()
+            self._callbacks.eof_received()
 
     async def _write(self, stream: ByteStream) -> None:
         try:
@@ -321,15 +311,4 @@ class StreamTransport(AsyncTransport):
             while reads != self._reads:
                 reads = self._reads
                 await anyio.sleep(CLOSE_GRACE)
-            self._host.connection_failed(as_os_error(error))
-
-    async def _keep_time(self) -> None:
-        while True:
-            if self._timer_at is None:
-                await self._wake_timer.wait()
-                continue
-            with anyio.CancelScope(deadline=self._timer_at):
-                await self._wake_timer.wait()
-            if self._timer_at <= anyio.current_time():
-                self._timer_at = None
-                self._host.timer_expired()
+            self._callbacks.connection_failed(as_os_error(error))

@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from soniox_adapters.async_.transport import (
-    AsyncHost,
-    AsyncTransport,
-    ConnectOptions,
+from soniox_adapters.async_.event_loop import (
     EventLoop,
     Signal,
+    Timer,
     give_way,
+    make_signal,
     running_library,
 )
+from soniox_adapters.async_.link import SessionCallbacks, TransportLink
+from soniox_adapters.async_.transport import AsyncTransport, ConnectOptions, TransportCallbacks
 from soniox_adapters.session.base import SessionBase
 from soniox_proto import (
     Endpoint,
@@ -33,6 +34,8 @@ from soniox_proto import (
 if TYPE_CHECKING:
     import anyio
 
+    from soniox_proto import Link
+
 __all__ = ["AsyncRunLoop"]
 
 
@@ -41,17 +44,38 @@ class AsyncRunLoop(SessionBase):
 
     _changed: Signal
     """Notified with every message and at the end. Made when the session is entered."""
+    _writable: Signal
+    """Notified when senders may go on. Made when the session is entered."""
+    _callbacks: SessionCallbacks
+    """For its links. Made when the session is entered."""
 
     def _set_up(self) -> None:
-        self._transport: AsyncTransport | None = None
-        self._connecting: anyio.CancelScope | None = None
+        self._links: list[TransportLink] = []
+        # Links whose transport is being opened.
+        self._opening: list[tuple[Link, anyio.CancelScope]] = []
         self._loop: EventLoop | None = None
+        self._timer: Timer | None = None
         self._clock: Callable[[], float] = _before_the_loop
         self._runs_here: Callable[[], bool] = _anywhere
         # Whether `close` or `abort` is done.
         self._released = False
-        # Sends since other tasks had their turn.
+        # Sends since other tasks had their turn, and how many there may be.
         self._calls = 0
+        self._calls_between_checkpoints = 1
+
+    def _enter_loop(self, loop: EventLoop) -> None:
+        """Belong to this event loop from now on."""
+        self._machine.connect(loop.clock())
+        self._loop, self._clock, self._runs_here = loop, loop.clock, loop.runs_here
+        self._changed, self._writable = make_signal(), make_signal()
+        self._timer = loop.make_timer(self._timer_expired)
+        self._callbacks = SessionCallbacks(
+            clock=loop.clock,
+            process=self._process,
+            lost_error=self._lost_error,
+            sending_resumed=self._sending_resumed,
+            link_left=self._link_left,
+        )
 
     def _abort_here(self, cause: BaseException | None) -> None:
         self._process(self._abort_machine(cause, self._clock()))
@@ -62,8 +86,12 @@ class AsyncRunLoop(SessionBase):
             await self._end_from_elsewhere(cause)
             return
         self._abort_here(cause)
-        if self._transport is not None:
-            await self._transport.wait_closed()
+        await self._wait_released()
+
+    async def _wait_released(self) -> None:
+        """Wait until the resources of a session that is over are given back."""
+        while self._links:
+            await self._links[0].transport.wait_closed()
         self._released = True
 
     async def _end_from_elsewhere(self, cause: BaseException | None) -> None:
@@ -75,8 +103,8 @@ class AsyncRunLoop(SessionBase):
         if not loop.call_from_elsewhere(partial(self._abort_here, cause)):
             # Nothing can run there any more, so there is nobody to interfere with.
             self._released = True
-            if self._transport is not None:
-                self._transport.release()
+            for link in self._links:
+                link.transport.release()
             self._inbox.put(self._abort_machine(cause, _before_the_loop()))
         await give_way()
         raise error
@@ -87,35 +115,59 @@ class AsyncRunLoop(SessionBase):
             "not run this task; enter, use and close a session in one event loop"
         )
 
-    async def _open_transport(self) -> None:
-        """Open the transport; returns without one if the session is closed meanwhile."""
+    # Links
+
+    async def _open_first(self) -> None:
+        """Open the links that the machine asks for first, in this task."""
+        for link in self._machine.links_to_open():
+            await self._open(link)
+
+    def _open_wanted(self) -> None:
+        """Open the links that are wanted now, each in a task of its own."""
+        for link in self._machine.links_to_open():
+            assert self._loop is not None, "it asks for links once it is connected"
+            self._loop.spawn(self._open_later, link)
+
+    async def _open_later(self, link: Link) -> None:
+        try:
+            await self._open(link)
+        except Exception as error:
+            # A task that belongs to nobody must not raise.
+            self._process(link.failed(self._unusable_error(error), self._clock()))
+
+    async def _open(self, link: Link) -> None:
+        """Open the transport of a link; returns without one if the link is closed meanwhile."""
         import anyio
 
-        deadline = self._machine.next_timeout()
         # One deadline for all of it: the function given as transport, TCP, the proxy, TLS.
-        scope = anyio.CancelScope(deadline=math.inf if deadline is None else deadline)
-        self._connecting = scope
+        deadline = math.inf if link.open_by is None else link.open_by
+        scope = anyio.CancelScope(deadline=deadline)
+        opening = (link, scope)
+        self._opening.append(opening)
         try:
             with scope:
-                given = await self._given_stream()
-                timeout = None if deadline is None else max(deadline - self._clock(), 0.001)
-                self._transport = await self._opened_transport(given, timeout)
-            if scope.cancelled_caught and not self._machine.closed:
+                given = await self._given_stream(link)
+                timeout = max(deadline - self._clock(), 0.001)
+                opened = TransportLink(link, self._callbacks, self._flow)
+                opened.transport = await self._opened_transport(opened, given, timeout)
+                self._links.append(opened)
+            if scope.cancelled_caught and not (link.closed or self._machine.closed):
                 raise TimeoutError
         except OSError as error:
-            failure = self._connect_error(error)
-            raise failure from failure.__cause__
+            self._process(link.failed(self._connect_error(error, link), self._clock()))
+        else:
+            self._process(link.opened(self._clock()))
         finally:
-            self._connecting = None
+            self._opening.remove(opening)
 
-    async def _given_stream(self) -> object:
-        given = self._transport_option
+    async def _given_stream(self, link: Link) -> object:
+        given = self._transport_for_link()
         if not callable(given):
             return given
         from soniox_adapters.connecting.failures import connector_errors
 
         with connector_errors():
-            awaitable = cast("Callable[[Endpoint], object]", given)(self._machine.endpoint)
+            awaitable = cast("Callable[[Endpoint], object]", given)(link.endpoint)
             if isinstance(awaitable, Awaitable):
                 return cast("object", await awaitable)
         _close_socket(awaitable)
@@ -124,35 +176,38 @@ class AsyncRunLoop(SessionBase):
             f"{type(awaitable).__name__}"
         )
 
-    async def _opened_transport(self, given: object, timeout: float | None) -> AsyncTransport:
-        transport = self._make_transport(given)
+    async def _opened_transport(
+        self, opened: TransportLink, given: object, timeout: float
+    ) -> AsyncTransport:
+        transport = self._make_transport(opened, given)
+        options = self._options
         try:
             await transport.open(
                 ConnectOptions(
-                    self._machine.endpoint, timeout, self._ssl_context, self._proxy, given
+                    opened.link.endpoint,
+                    None if timeout == math.inf else timeout,
+                    options.ssl_context,
+                    options.proxy,
+                    given,
                 )
             )
         except BaseException:
             _close_socket(given)
             raise
+        self._calls_between_checkpoints = transport.calls_between_checkpoints
         return transport
 
-    def _make_transport(self, given: object) -> AsyncTransport:
-        host = AsyncHost(
-            data_received=self._data_received,
-            eof_received=self._eof_received,
-            connection_failed=self._connection_failed,
-            writing_resumed=self._writing_resumed,
-            timer_expired=self._timer_expired,
-        )
+    def _make_transport(self, callbacks: TransportCallbacks, given: object) -> AsyncTransport:
         # Loaded where it is needed: only one of the two is.
         if running_library() == "asyncio" and (given is None or _is_socket(given)):
             from soniox_adapters.async_.on_asyncio import AsyncioTransport
 
-            return AsyncioTransport(host)
+            return AsyncioTransport(callbacks)
         from soniox_adapters.async_.on_streams import StreamTransport
 
-        return StreamTransport(host)
+        return StreamTransport(callbacks)
+
+    # Sending
 
     async def _call(self, queue: Callable[..., None], *arguments: object) -> None:
         """Have the core queue something, and write it."""
@@ -171,35 +226,43 @@ class AsyncRunLoop(SessionBase):
 
     async def _send(self) -> None:
         """Write what the core made; wait while too much waits to be written."""
-        transport = self._transport
         self._calls += 1
-        if transport is None:
+        if self._flush() or self._calls >= self._calls_between_checkpoints:
             await self._finish_sending()
-            return
-        transport.write(self._machine.data_to_send())
-        if transport.writing_paused or self._calls >= transport.calls_between_checkpoints:
-            await self._finish_sending()
+
+    def _flush(self, replying: TransportLink | None = None) -> bool:
+        """Open what is wanted, write what the core made; return whether senders have to wait."""
+        self._open_wanted()
+        paused = False
+        for link in self._links:
+            paused |= link.flush(replying=link is replying)
+        return paused
+
+    @property
+    def _writing_paused(self) -> bool:
+        return any(link.transport.writing_paused for link in self._links)
 
     async def _finish_sending(self) -> None:
         self._calls = 0
-        transport = self._transport
-        if transport is None:
+        if not self._links:
             await give_way()
             return
-        if not transport.writing_paused:
-            await transport.checkpoint()
+        if not self._writing_paused:
+            await self._links[0].transport.checkpoint()
             return
         # What comes in is read while this waits, or two full buffers would wait for each other.
         self._flow.waiting_senders += 1
         self._control_reading()
         try:
-            while transport.writing_paused and not self._machine.closed:
-                await transport.writable.wait()
+            while self._writing_paused and not self._machine.closed:
+                await self._writable.wait()
         finally:
             self._flow.waiting_senders -= 1
             self._control_reading()
         if self._machine.closed:
             raise self._why_not_sent()
+
+    # Receiving
 
     async def _receive(self) -> Result | None:
         """Return the next message, waiting for it, or None at the end of the stream."""
@@ -230,61 +293,72 @@ class AsyncRunLoop(SessionBase):
 
     def _control_reading(self) -> None:
         """Read on, or read no further, as what waits on either side allows."""
-        transport, machine = self._transport, self._machine
-        if transport is None or machine.closed:
+        if self._machine.closed or not self._links:
             return
         if self._flow.update(self._clock()):
-            transport.resume_reading()
+            for link in self._links:
+                link.transport.resume_reading()
         else:
-            transport.pause_reading()
+            for link in self._links:
+                link.transport.pause_reading()
         self._arm_timer()
 
-    def _process(self, events: list[Event], *, reply: bool = False) -> None:
-        """Hand on what the core returned, write what it made, and arm its next timer."""
+    def _process(self, events: list[Event], replying: TransportLink | None = None) -> None:
+        """Hand on what the core returned, write what it made, and arm its next timer.
+
+        Args:
+            events: What the core returned.
+            replying: The link that has just received something, if one has.
+        """
         self._inbox.put(events)
-        transport, machine = self._transport, self._machine
-        if self._connecting is not None and machine.closed:
-            self._connecting.cancel()
-        if transport is not None:
-            data = machine.data_to_send()
-            if data:
-                transport.write(data)
-                if reply and transport.writing_paused:
-                    self._flow.unsent_replies += len(data)
-            if machine.closed:
-                transport.close()
-            elif len(events) != 1 or type(events[0]) is not Result:
-                # A result alone brings no deadline nearer.
-                self._arm_timer()
+        self._flush(replying)
+        over = self._machine.closed
+        if over or len(events) != 1 or type(events[0]) is not Result:
+            # A result alone ends nothing, and brings no deadline nearer.
+            self._arm_timer()
+            self._close_links()
         if events:
             self._changed.notify()
+        if replying is not None and not over:
+            self._bound_memory()
 
-    def _arm_timer(self) -> None:
-        if self._transport is not None:
-            self._transport.set_timer(self._machine.next_timeout())
+    def _close_links(self) -> None:
+        """Close the transports that are done with, opened or not."""
+        over = self._machine.closed
+        for link in tuple(self._links):
+            if over or link.link.closed:
+                link.transport.close()
+        for wanted, scope in self._opening:
+            if over or wanted.closed:
+                scope.cancel()
 
-    # Called by the transport
-
-    def _data_received(self, data: bytes) -> None:
-        self._process(self._machine.receive_data(data, self._clock()), reply=True)
+    def _bound_memory(self) -> None:
+        """Read no further where enough is kept, and end the session where it is too much."""
         if self._flow.too_much:
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))
         elif not self._flow.may_read:
             self._control_reading()
 
-    def _eof_received(self) -> None:
-        self._process(self._machine.receive_eof(self._clock()))
-
-    def _connection_failed(self, error: OSError) -> None:
-        self._process(self._machine.fail(self._lost_error(error), self._clock()))
-
-    def _writing_resumed(self) -> None:
-        self._flow.unsent_replies = 0
-        self._control_reading()
+    def _arm_timer(self) -> None:
+        if self._timer is None:
+            return
+        if self._machine.closed:
+            self._timer.cancel()
+        else:
+            self._timer.set(self._machine.next_timeout())
 
     def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))
+
+    def _link_left(self, link: TransportLink) -> None:
+        # One that was given up while it was opened was never among them.
+        if link in self._links:
+            self._links.remove(link)
+
+    def _sending_resumed(self) -> None:
+        self._writable.notify()
+        self._control_reading()
 
 
 def _close_socket(given: object) -> None:

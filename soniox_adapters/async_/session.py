@@ -16,13 +16,9 @@ from typing import cast
 from typing_extensions import Self
 
 from soniox_adapters.async_.event_iterator import EventIterator
+from soniox_adapters.async_.event_loop import current_event_loop, give_way
 from soniox_adapters.async_.run_loop import AsyncRunLoop
 from soniox_adapters.async_.source import send_each
-from soniox_adapters.async_.transport import (
-    current_event_loop,
-    give_way,
-    make_signal,
-)
 from soniox_adapters.session.base import AudioChunk, checked_control_type, not_audio
 from soniox_proto import (
     RealtimeControlType,
@@ -58,13 +54,9 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             SonioxTimeoutError: It took longer than `connect_timeout_sec`.
             SonioxConnectionError: The server cannot be reached, or the connection was lost.
         """
-        loop = current_event_loop()
-        self._machine.connect(loop.clock())
-        self._loop, self._clock, self._runs_here = loop, loop.clock, loop.runs_here
-        self._changed = make_signal()
+        self._enter_loop(current_event_loop())
         try:
-            await self._open_transport()
-            self._process([])
+            await self._open_first()
             while self._machine.state is SessionState.CONNECTING:
                 await self._changed.wait()
             self._require_opened()
@@ -107,16 +99,13 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         self._flow.begin_closing()
         self._process(self._machine.handle_timeout(self._clock()))
         self._control_reading()
-        transport = self._transport
-        if transport is not None:
-            try:
-                while not self._machine.closed:
-                    await self._changed.wait()
-                await transport.wait_closed()
-            except BaseException:
-                await self._abort(None)
-                raise
-        self._released = True
+        try:
+            while not self._machine.closed:
+                await self._changed.wait()
+            await self._wait_released()
+        except BaseException:
+            await self._abort(None)
+            raise
 
     async def abort(self, cause: BaseException | None = None) -> None:
         """End the session at once, without end-of-audio and without waiting for the server.
@@ -144,22 +133,16 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             SonioxStateError: The session is not connected, finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
-        transport = self._transport
         try:
             if not self._runs_here():
                 raise self._elsewhere_error()
             self._machine.send_audio(chunk, self._clock())
-            if transport is not None:
-                transport.write_buffers(self._machine.buffers_to_send())
+            paused = self._flush()
         except Exception:
             await give_way()
             raise
         self._calls += 1
-        if (
-            transport is None
-            or transport.writing_paused
-            or self._calls >= transport.calls_between_checkpoints
-        ):
+        if paused or self._calls >= self._calls_between_checkpoints:
             await self._finish_sending()
 
     async def send_bytes(

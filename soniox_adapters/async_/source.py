@@ -12,7 +12,8 @@ from collections.abc import (
 )
 from typing import TypeVar, cast
 
-from soniox_adapters.async_.transport import CLOSE_GRACE, Turn
+from soniox_adapters.async_.event_loop import Turn
+from soniox_adapters.async_.transport import CLOSE_GRACE
 
 __all__ = ["send_each"]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, TypeVar,
 
 from typing_extensions import TypeIs
 
-from soniox_adapters.async_.transport import running_library
+from soniox_adapters.async_.event_loop import running_library
 from soniox_adapters.session.base import AudioChunk
 from soniox_proto import SonioxValidationError
 

@@ -15,24 +15,25 @@ writes what the core made of it, and only then looks whether it has what it want
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from soniox_adapters.blocking.steps import SteppedSession, came_through
+from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
-from soniox_adapters.session.read_size import ReadSize
-from soniox_proto import Closed, Event, Outcome, SonioxRealtimeError
+from soniox_proto import Closed, Event, Outcome, SessionState, SonioxError, SonioxRealtimeError
 
 if TYPE_CHECKING:
+    from soniox_adapters.blocking.link import SocketLink
     from soniox_adapters.blocking.socket_stream import SocketStream
+    from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
+    from soniox_proto import Link
 
-__all__ = ["SocketSession"]
-
-T = TypeVar("T")
+__all__ = ["Marks", "SocketSession"]
 
 TICK_INTERVAL: Final = 1.0
 """Seconds after which the ticker looks for pings and close frames that nobody is reading."""
@@ -40,48 +41,108 @@ TICK_INTERVAL: Final = 1.0
 RETRY_DELAY: Final = 0.01
 """Seconds until another try where another thread is expected to act first."""
 
-DRAIN_TIME: Final = 5.0
-"""Seconds in which to read what the server said before a write failed. There is an end to that,
-unless a server goes on and on that takes nothing itself."""
+Marks: TypeAlias = "list[tuple[SocketLink, int]]"
+"""How much of the output of each link has to be taken before a sender may go on."""
 
 _clock = time.monotonic
 
 
 class SocketSession(SteppedSession):
-    """A session on a socket. Its methods are called during a step, unless they say otherwise."""
+    """A session on sockets. Its methods are called during a step, unless they say otherwise."""
 
     def _set_up(self) -> None:
         super()._set_up()
         self._waiting = WaitingThreads()
-        self._stream: SocketStream | None = None
-        # What the kernel would not take yet, and how much of that it has taken since.
-        self._output = bytearray()
-        self._output_taken = 0
-        self._write_error: OSError | None = None
-        self._drain_until = 0.0
-        self._read_size = ReadSize()
-        # Whether the last read left something that another one gives at once.
-        self._more_to_read = False
+        self._links: list[SocketLink] = []
+        # Links whose socket is being opened, each by a thread.
+        self._opening: list[tuple[Link, Connecting]] = []
         self._tick_at: float | None = None
 
-    def _use(self, stream: SocketStream) -> None:
-        self._stream = stream
+    # Links
+
+    def _take_wanted(self) -> list[tuple[Link, Connecting]]:
+        """Return the links that are to be opened now."""
+        links = self._machine.links_to_open()
+        if not links:
+            return []
+        # Loaded on first need: it loads the system's TLS.
+        from soniox_adapters.connecting.blocking import Connecting
+
+        wanted = [(link, Connecting(link.open_by)) for link in links]
+        self._opening += wanted
+        return wanted
+
+    def _open_wanted(self) -> None:
+        """Open the links that are wanted now, each in a thread: there may be no other to do it."""
+        for link, connecting in self._take_wanted():
+            threading.Thread(
+                target=self._open_later, args=(link, connecting), name="soniox-link", daemon=True
+            ).start()
+
+    def _open_later(self, link: Link, connecting: Connecting) -> None:
+        """Open a link in a thread of its own; called without the lock."""
+        try:
+            self._open(link, connecting)
+        except SonioxError as error:
+            failure = self._unusable_error(error)
+            self._step(lambda: self._deliver(link.failed(failure, _clock())))
+        # Another thread that reads does not know of this link yet.
+        self._wait_until(lambda: not self._is_unattended(link), readable=True)
+
+    def _open(self, link: Link, connecting: Connecting) -> None:
+        """Open the socket of a link; called without the lock, so audio may be given meanwhile."""
+        from soniox_adapters.blocking.socket_stream import SocketStream
+        from soniox_adapters.connecting.blocking import ConnectCancelledError
+
+        try:
+            connected = connecting.open(
+                link.endpoint,
+                ssl_context=self._options.ssl_context,
+                proxy=self._options.proxy,
+                transport=cast("BlockingTransport | None", self._transport_for_link()),
+            )
+        except ConnectCancelledError:
+            return
+        except OSError as error:
+            failure = self._connect_error(error, link)
+            self._step(lambda: self._deliver(link.failed(failure, _clock())))
+            return
+        finally:
+            self._opening.remove((link, connecting))
+        self._step(lambda: self._use(link, SocketStream(connected)))
+
+    def _use(self, link: Link, stream: SocketStream) -> None:
+        from soniox_adapters.blocking.link import SocketLink
+
+        self._links.append(SocketLink(link, stream, self._flow))
+        self._deliver(link.opened(_clock()))
         self._flush()
         self._release()
-        self._waiting.wake_sleepers()
         self._reschedule()
 
+    def _is_unattended(self, link: Link) -> bool:
+        """Return whether nobody but this thread reads a link that has just been opened."""
+        used = next((used for used in self._links if used.link is link), None)
+        if used is None or used.closed or used.has_read:
+            return False
+        return not self._waiting.has_reader(used.stream, _clock())
+
     def _release(self) -> None:
-        """Give the socket back, once the core is closed and no thread waits for it."""
-        stream = self._stream
-        if stream is None or not self._machine.closed:
-            return
-        if self._waiting.use_descriptor(_clock()):
-            # Wakes them. The last one to leave comes here again, or else the ticker does.
-            stream.shutdown()
-        else:
-            stream.close()
-            self._stream = None
+        """Give back the sockets that are done with, once no thread waits for them."""
+        over = self._machine.closed
+        for link in tuple(self._links):
+            if not over and not link.closed:
+                continue
+            if self._waiting.use(link.stream, _clock()):
+                # Wakes them. The last one to leave comes here again, or else the ticker does.
+                link.stream.shutdown()
+            else:
+                link.stream.close()
+                link.leave()
+                self._links.remove(link)
+        for opening, connecting in tuple(self._opening):
+            if over or opening.closed:
+                connecting.cancel()
         self._waiting.wake_sleepers()
 
     def _end_interrupted(self, cause: BaseException) -> None:
@@ -92,7 +153,8 @@ class SocketSession(SteppedSession):
         )
         error.__cause__ = cause
         # How much of what was written is unknown, so nothing can follow it, not even a close frame.
-        self._output = bytearray()
+        for link in self._links:
+            link.output = bytearray()
         # What is half changed may refuse; it closes all the same.
         with suppress(Exception):
             self._deliver(self._machine.fail(error, now))
@@ -104,83 +166,78 @@ class SocketSession(SteppedSession):
 
     # Bytes
 
-    def _flush(self, *, replying: bool = False) -> None:
-        """Write what fits of what the core made; `replying` if it answers what was received."""
-        stream, output = self._stream, self._output
-        if stream is None:
-            return
-        before = self._output_taken + len(output)
-        buffers = self._machine.buffers_to_send()
-        if buffers and not output and self._write_error is None:
-            written = self._write(stream.write_buffers, buffers)
-            for buffer in buffers:
-                if written < len(buffer):
-                    output += memoryview(buffer)[written:]
-                written = max(0, written - len(buffer))
-        else:
-            for buffer in buffers:
-                output += buffer
-            if output and self._write_error is None:
-                written = self._write(stream.write, output)
-                self._output_taken += written
-                del output[:written]
-        if not output:
-            self._flow.unsent_replies = 0
-        elif replying:
-            self._flow.unsent_replies += self._output_taken + len(output) - before
-        if self._machine.closed:
+    def _flush(self, replying: SocketLink | None = None) -> None:
+        """Open what is wanted, and write what fits of what the core made.
+
+        Args:
+            replying: The link that has just been read: what it says now is an answer.
+        """
+        self._open_wanted()
+        done = self._machine.closed
+        for link in self._links:
+            link.flush(replying=link is replying)
+            if link.write_error is not None:
+                self._reschedule(_clock())
+            done = done or link.closed
+        if done:
             self._release()
 
-    def _write(self, write: Callable[[T], int], data: T) -> int:
-        try:
-            return write(data)
-        except OSError as error:
-            self._write_failed(error)
-            return 0
+    def _write_out(self) -> Marks | None:
+        """Write what the core made; return what has to be taken, if that is to be awaited."""
+        self._flush()
+        for link in self._links:
+            if link.output and self._machine.state is not SessionState.CONNECTING:
+                return [(link, link.taken + len(link.output)) for link in self._links]
+        return None
 
-    def _write_failed(self, error: OSError) -> None:
-        """Note that the peer takes no more; what it said before is still to be read."""
-        _raise_if_foreign(error)
-        now = _clock()
-        self._write_error, self._drain_until = error, now + DRAIN_TIME
-        self._flow.begin_closing()
-        self._reschedule(now)
+    def _wait_until_taken(self, marks: Marks) -> None:
+        """Wait until the kernel has taken the output up to `marks`; called without the lock."""
 
-    def _read(self, now: float) -> bool:
-        """Read once, and return whether anything came."""
-        stream, machine, size = self._stream, self._machine, self._read_size.value
-        self._more_to_read = False
-        if stream is None or machine.closed or not self._flow.update(now):
+        def taken() -> bool:
+            return all(link.taken >= end or link.closed for link, end in marks)
+
+        self._wait_until(taken, sending=True)
+        if self._machine.closed and any(link.taken < end for link, end in marks):
+            raise self._why_not_sent()
+
+    def _read(self, now: float, *, wanted: bool) -> bool:
+        """Read each link once, and return whether anything came.
+
+        If it is not `wanted`, read only what servers said before a write failed; when there is no
+        more, give up on them.
+        """
+        came = False
+        for link in tuple(self._links):
+            failure = link.write_error
+            if failure is None and not wanted:
+                continue
+            read = self._read_link(link, now)
+            if failure is not None and link.is_drained(read, now):
+                self._lose(link, failure, now)
+            came |= read
+        return came
+
+    def _read_link(self, link: SocketLink, now: float) -> bool:
+        machine, flow = self._machine, self._flow
+        if machine.closed or not flow.update(now):
+            link.more_to_read = False
             return False
-        if self._flow.too_much:
+        if flow.too_much:
             self._deliver(machine.fail(self._overflow_error(), now, close_code=1001))
             return False
         try:
-            data = stream.read(size)
+            events = link.read(now)
         except OSError as error:
-            _raise_if_foreign(error)
-            self._lose(error, now)
+            self._lose(link, error, now)
             return False
-        if data is None:
+        if events is None:
             return False
-        if not data:
-            self._deliver(machine.receive_eof(now))
-            return True
-        self._deliver(machine.receive_data(data, now))
-        self._more_to_read = stream.has_more(data, size)
-        if len(data) == size:
-            self._read_size.adapt(_clock() - now)
+        self._deliver(events)
+        self._flush(link)
         return True
 
-    def _drain(self, now: float) -> bool:
-        """Read what the peer said before a write failed; when there is no more, give up."""
-        came = self._read(now)
-        if self._write_error is not None and (not came or now >= self._drain_until):
-            self._lose(self._write_error, now)
-        return came
-
-    def _lose(self, error: OSError, now: float) -> None:
-        self._deliver(self._machine.fail(self._lost_error(error), now))
+    def _lose(self, link: SocketLink, error: OSError, now: float) -> None:
+        self._deliver(link.link.failed(self._lost_error(error), now))
 
     def _deliver(self, events: list[Event]) -> None:
         if events:
@@ -222,15 +279,12 @@ class SocketSession(SteppedSession):
         due = timer is not None and timer <= now
         if due:
             self._deliver(machine.handle_timeout(now))
-        watched = not alone and waiting.has_reader(now)
-        came = False
-        if self._write_error is not None:
-            came = self._drain(now)
-        elif wait.readable and not watched:
-            came = self._read(now)
+        # Threads that other threads read for need not read.
+        watched = not alone and self._others_read(now)
+        came = self._read(now, wanted=wait.readable and not watched)
+        if due or any(link.output for link in self._links):
+            self._flush()
         closed = machine.closed
-        if came or due or self._output or closed:
-            self._flush(replying=came)
         if done() or closed or (wait.deadline is not None and wait.deadline <= now):
             if closed or wait.sending or not alone:
                 self._leave(wait, now)
@@ -242,24 +296,30 @@ class SocketSession(SteppedSession):
         waiting.add(wait)
         return False
 
+    def _others_read(self, now: float) -> bool:
+        """Return whether each link has another thread that waits for its input."""
+        return all(self._waiting.has_reader(link.stream, now) for link in self._links)
+
     def _plan(self, wait: Wait, now: float, timer: float | None, watched: bool) -> None:
-        """Decide what a thread waits for; `watched` if another one waits for input."""
-        stream, writes = self._stream, bool(self._output)
+        """Decide what a thread waits for; `watched` if others wait for input."""
+        links = self._links
         until = wait.deadline
         if until is None or (timer is not None and timer < until):
             until = timer
         may_read = self._flow.update(now)
         reads = may_read and not watched
-        if stream is None or not (reads or writes):
+        if not links or not (reads or any(link.output for link in links)):
             wait.plan_to_sleep(now, until)
-        elif self._write_error is not None or (reads and self._more_to_read):
+        elif any(link.write_error is not None or (reads and link.more_to_read) for link in links):
             wait.plan_to_go_on(now)
         elif watched and wait.readable:
             # There is input, which the other thread will read.
             wait.plan_to_sleep(now, now + RETRY_DELAY)
         else:
             # A writer waits for input even if another thread does: that one may leave at any time.
-            wait.plan_to_watch(now, until, stream, read=may_read, write=writes)
+            wait.plan_to_watch(
+                now, until, [(link.stream, may_read, bool(link.output)) for link in links]
+            )
             wait.reads = reads
 
     def _leave(self, wait: Wait, now: float) -> None:
@@ -274,8 +334,6 @@ class SocketSession(SteppedSession):
 
     def _reschedule(self, when: float | None = None) -> None:
         """Have the ticker come at `when`, or in time for the core's next timer."""
-        if self._stream is None:
-            return
         if when is None:
             when = self._next_tick(_clock())
         if self._tick_at is None or when < self._tick_at:
@@ -306,23 +364,14 @@ class SocketSession(SteppedSession):
         self._flow.waiting_senders = self._waiting.senders(now)
         # Harmless where nothing is due.
         self._deliver(self._machine.handle_timeout(now))
-        came = False
-        if self._write_error is not None:
-            came = self._drain(now)
-        elif not self._waiting.has_reader(now):
-            came = self._read(now)
-        self._flush(replying=came)
+        self._read(now, wanted=not self._others_read(now))
+        self._flush()
         self._release()
-        if self._stream is None:
+        closed = self._machine.closed
+        if closed and not self._links:
             self._tick_at = None
-        elif self._machine.closed or self._more_to_read or self._write_error is not None:
+        elif closed or any(link.more_to_read or link.write_error for link in self._links):
             self._tick_at = now + RETRY_DELAY
         else:
             self._tick_at = self._next_tick(now)
         return self._tick_at
-
-
-def _raise_if_foreign(error: OSError) -> None:
-    """Raise an error that is not the socket's: handlers of signals like to raise `TimeoutError`."""
-    if not came_through(error, "socket", "ssl"):
-        raise error

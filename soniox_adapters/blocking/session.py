@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from typing_extensions import Self
 
-from soniox_adapters.blocking.run_loop import SocketSession
+from soniox_adapters.blocking.run_loop import Marks, SocketSession
 from soniox_adapters.blocking.steps import reentered
 from soniox_adapters.session.base import (
     WRITE_SIZE,
@@ -32,9 +32,6 @@ from soniox_proto import (
 from soniox_proto.messages import audio_bytes
 from soniox_proto.options import check_timeout
 
-if TYPE_CHECKING:
-    from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
-
 __all__ = ["RealtimeSTTSession"]
 
 _clock = time.monotonic
@@ -46,10 +43,6 @@ class RealtimeSTTSession(SocketSession):
     Enter it as a context manager: leaving normally closes it, leaving by an exception aborts it.
     A signal handler may call `finish`, `close` and the other controls.
     """
-
-    def _set_up(self) -> None:
-        super()._set_up()
-        self._connecting: Connecting | None = None
 
     # Life
 
@@ -64,10 +57,9 @@ class RealtimeSTTSession(SocketSession):
         """
         self._step(lambda: self._machine.connect(_clock()))
         try:
-            self._open_stream()
+            self._open_first()
             self._wait_until(lambda: self._machine.state is not SessionState.CONNECTING)
             self._require_opened()
-            self._step(self._reschedule)
         except SonioxRealtimeError as error:
             self.abort(error)
             raise
@@ -276,44 +268,17 @@ class RealtimeSTTSession(SocketSession):
 
     def fileno(self) -> int:
         """Return the socket's descriptor, for a selector; -1 while there is none."""
-        stream = self._stream
-        return -1 if stream is None else stream.fileno()
+        for link in self._links:
+            return link.stream.fileno()
+        return -1
 
     # Inside
 
-    def _open_stream(self) -> None:
-        """Open the socket, without the lock: audio may be given meanwhile, and is held."""
-        # Loaded on first need: it loads the system's TLS.
-        from soniox_adapters.blocking.socket_stream import SocketStream
-        from soniox_adapters.connecting.blocking import ConnectCancelledError, Connecting
-
-        def begin() -> Connecting | None:
-            if not self._machine.closed:
-                self._connecting = Connecting(self._machine.next_timeout())
-            return self._connecting
-
-        connecting = self._step(begin)
-        if connecting is None:
-            return
-        try:
-            connected = connecting.open(
-                self._machine.endpoint,
-                ssl_context=self._ssl_context,
-                proxy=self._proxy,
-                transport=cast("BlockingTransport | None", self._transport_option),
-            )
-        except ConnectCancelledError:
-            return
-        except OSError as error:
-            failure = self._connect_error(error)
-            raise failure from failure.__cause__
-        finally:
-            self._connecting = None
-        self._step(lambda: self._use(SocketStream(connected)))
-
-    def _cancel_connecting(self) -> None:
-        if (connecting := self._connecting) is not None:
-            connecting.cancel()
+    def _open_first(self) -> None:
+        """Open the link that the machine asks for first, in this thread."""
+        wanted = self._step(self._take_wanted)
+        for link, connecting in wanted or ():
+            self._open(link, connecting)
 
     def _begin_closing(self) -> bool:
         now = _clock()
@@ -321,20 +286,18 @@ class RealtimeSTTSession(SocketSession):
         self._flow.begin_closing()
         self._flow.update(now)
         self._deliver(self._machine.handle_timeout(now))
-        self._cancel_connecting()
         self._flush()
         return True
 
     def _abort(self, cause: BaseException | None) -> None:
         self._deliver(self._abort_machine(cause, _clock()))
-        self._cancel_connecting()
         self._flush()
         self._release()
 
     def _control(self, call: Callable[[], None]) -> None:
         """Have the core say something, and wait until it is out; called without the lock."""
 
-        def step() -> int | None:
+        def step() -> Marks | None:
             call()
             waits_for = self._write_out()
             self._reschedule()
@@ -344,26 +307,13 @@ class RealtimeSTTSession(SocketSession):
         if waits_for is not None:
             self._wait_until_taken(waits_for)
 
-    def _send_batch(self, chunks: list[bytes]) -> int | None:
+    def _send_batch(self, chunks: list[bytes]) -> Marks | None:
         try:
             self._queue_audio(iter(chunks), _clock())
         finally:
             # What came before a chunk that is refused is sent.
             waits_for = self._write_out()
         return waits_for
-
-    def _write_out(self) -> int | None:
-        """Write what the core made; return how much has to be taken, if that is to be awaited."""
-        self._flush()
-        if not self._output or self._machine.state is SessionState.CONNECTING:
-            return None
-        return self._output_taken + len(self._output)
-
-    def _wait_until_taken(self, end: int) -> None:
-        """Wait until the kernel has taken the output up to `end`; called without the lock."""
-        self._wait_until(lambda: self._output_taken >= end, sending=True)
-        if self._output_taken < end:
-            raise self._why_not_sent()
 
     def _receive(self, timeout: float | None) -> Result | None:
         """Return the next message, or None at the end; called without the lock."""

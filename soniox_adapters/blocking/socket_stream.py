@@ -1,9 +1,8 @@
-"""A non-blocking socket, plain or TLS, with one way to read, write and wait."""
+"""A non-blocking socket, plain or TLS, with one way to read and write."""
 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 from collections.abc import Sequence
@@ -92,24 +91,6 @@ class SocketStream:
             self._raise_custom(error)
             raise
 
-    def wait(self, *, read: bool, write: bool, timeout: float | None) -> bool:
-        """Wait until reading or writing is worth another try, or `timeout` seconds passed.
-
-        Returns whether reading is, if it was asked for.
-        """
-        wait_read = read or (write and self.write_waits_for_read)
-        wait_write = (write and not self.write_waits_for_read) or (
-            read and self.read_waits_for_write
-        )
-        descriptor = self.fileno()
-        if descriptor < 0:
-            # Closed meanwhile, as the next read will find.
-            return read
-        readable, writable = wait_for_descriptor(
-            descriptor, read=wait_read, write=wait_write, timeout=timeout
-        )
-        return read and (readable or (writable and self.read_waits_for_write))
-
     def shutdown(self) -> None:
         """End the connection both ways; whoever waits for it wakes up."""
         # Not SSLSocket.shutdown: it would drop the TLS state that another thread may hold. An
@@ -135,29 +116,3 @@ class SocketStream:
         """Raise whatever a class of the user's raised as a failure of the connection."""
         if self._custom:
             raise OSError(str(error) or repr(error)) from error
-
-
-if hasattr(select, "poll"):
-
-    def wait_for_descriptor(
-        descriptor: int, *, read: bool, write: bool, timeout: float | None
-    ) -> tuple[bool, bool]:
-        """Wait until the descriptor is ready or `timeout` seconds passed; return for what it is."""
-        poll = select.poll()
-        poll.register(descriptor, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-        # Rounded up: a wait that ends early would only be repeated.
-        ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
-        events = ready[0][1] if ready else 0
-        # An error or a hang-up makes both worth a try.
-        return bool(events & ~select.POLLOUT), bool(events & ~select.POLLIN)
-
-else:  # pragma: no cover (Windows)
-
-    def wait_for_descriptor(
-        descriptor: int, *, read: bool, write: bool, timeout: float | None
-    ) -> tuple[bool, bool]:
-        """Wait until the descriptor is ready or `timeout` seconds passed; return for what it is."""
-        readers, writers = [descriptor] * read, [descriptor] * write
-        left = None if timeout is None else max(0.0, timeout)
-        readable, writable, failed = select.select(readers, writers, writers, left)
-        return bool(readable or failed), bool(writable or failed)

@@ -1,8 +1,8 @@
 """The threads that wait for one blocking session, each outside the session's lock.
 
-One of them is the reader: it waits for input and reads what comes. The others sleep until they are
-woken, because a message came, the session ended, or the reader left. Those with something to write
-wait for the socket too.
+One of them is the reader: it waits for the sockets of all links, and reads what comes. The others
+sleep until they are woken, because a message came, the session ended, or the reader left. Those
+with something to write wait for the sockets too.
 
 An exception from a signal handler can end a wait between any two bytecodes, so nothing here counts
 on being undone. Every wait holds until a time, which is renewed as it goes on, and one whose time
@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+
+from soniox_adapters.blocking.polling import Interest, wait_for_streams
 
 if TYPE_CHECKING:
     from soniox_adapters.blocking.socket_stream import SocketStream
@@ -47,13 +50,11 @@ class Wait:
         "_busy_since",
         "_pause",
         "_timeout",
-        "_write",
         "deadline",
-        "read",
+        "interests",
         "readable",
         "reads",
         "sending",
-        "stream",
         "thread",
         "until",
     )
@@ -72,9 +73,8 @@ class Wait:
         """Until when this wait counts; 0 once it was broken off."""
         self.reads = False
         """Whether this thread is the reader."""
-        self.stream: SocketStream | None = None
-        """What is waited for; None while the thread sleeps, or does not wait at all."""
-        self.read = self._write = False
+        self.interests: Sequence[Interest] = ()
+        """What is waited for; nothing while the thread sleeps, or does not wait at all."""
         self._timeout = 0.0
         self._pause = 0.0
         self._bell: threading.Lock | None = None
@@ -92,25 +92,22 @@ class Wait:
 
     def plan_to_go_on(self, now: float) -> None:
         """Have the thread go on at once, because there is more to read."""
-        self._plan(now, None, 0.0)
+        self._plan(now, (), 0.0)
         self.readable = True
 
-    def plan_to_watch(
-        self, now: float, until: float | None, stream: SocketStream, *, read: bool, write: bool
-    ) -> None:
-        """Have the thread wait for the socket, until a time at most."""
-        self._plan(now, stream, _seconds(now, until, LONGEST_WAIT))
-        self.read, self._write = read, write
+    def plan_to_watch(self, now: float, until: float | None, interests: Sequence[Interest]) -> None:
+        """Have the thread wait for sockets, until a time at most."""
+        self._plan(now, interests, _seconds(now, until, LONGEST_WAIT))
 
     def plan_to_sleep(self, now: float, until: float | None) -> None:
         """Have the thread sleep until it is woken, or until a time at most."""
-        self._plan(now, None, _seconds(now, until, LONGEST_SLEEP))
+        self._plan(now, (), _seconds(now, until, LONGEST_SLEEP))
         if self._bell is None:
             self._bell = threading.Lock()
             self._bell.acquire()
 
-    def _plan(self, now: float, stream: SocketStream | None, timeout: float) -> None:
-        self.stream = stream
+    def _plan(self, now: float, interests: Sequence[Interest], timeout: float) -> None:
+        self.interests = interests
         self.readable = self.reads = False
         self._timeout = timeout
         self.until = now + timeout + GRACE
@@ -120,10 +117,8 @@ class Wait:
         if self._pause:
             time.sleep(self._pause)
             self._pause = 0.0
-        if self.stream is not None:
-            self.readable = self.stream.wait(
-                read=self.read, write=self._write, timeout=self._timeout
-            )
+        if self.interests:
+            self.readable = wait_for_streams(self.interests, self._timeout)
         elif not self.readable and self._bell is not None:
             self._bell.acquire(timeout=self._timeout)
 
@@ -159,24 +154,31 @@ class WaitingThreads:
         for wait in self._waits:
             wait.wake()
 
-    def has_reader(self, now: float) -> bool:
-        """Return whether another thread waits for input.
+    def has_reader(self, stream: SocketStream, now: float) -> bool:
+        """Return whether another thread waits for input of `stream`.
 
         A reader that is this very thread does not count: a signal handler interrupted it, and
         until the handler returns it reads nothing.
         """
         thread = threading.get_ident()
         return any(
-            wait.reads and wait.until > now and wait.thread != thread for wait in self._waits
+            wait.reads
+            and wait.until > now
+            and wait.thread != thread
+            and any(interest[0] is stream for interest in wait.interests)
+            for wait in self._waits
         )
 
     def senders(self, now: float) -> int:
         """Return how many threads wait for the server to take what they send."""
         return sum(wait.sending and wait.until > now for wait in self._waits)
 
-    def use_descriptor(self, now: float) -> bool:
-        """Return whether any thread waits for the socket, so that it cannot be closed yet."""
-        return any(wait.stream is not None and wait.until > now for wait in self._waits)
+    def use(self, stream: SocketStream, now: float) -> bool:
+        """Return whether any thread waits for `stream`, so that it cannot be closed yet."""
+        return any(
+            wait.until > now and any(interest[0] is stream for interest in wait.interests)
+            for wait in self._waits
+        )
 
 
 def _seconds(now: float, until: float | None, longest: float) -> float:

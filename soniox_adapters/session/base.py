@@ -7,55 +7,41 @@ methods: what waits for the user, in which order, and how the stream ends for wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from soniox_adapters.connecting.proxy import ProxyOption, find_proxy
-from soniox_adapters.session.connect_options import check_connect_options
-from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl, message_memory
+from typing_extensions import Unpack
+
+from soniox_adapters.connecting.proxy import find_proxy
+from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
+from soniox_adapters.session.inbox import Inbox
+from soniox_adapters.session.options import (
+    SessionKeywords,
+    SessionOptions,
+    Transport,
+    takes_options,
+)
 from soniox_proto import (
-    Closed,
     Event,
-    Finished,
-    HeadersInput,
-    Opened,
     Outcome,
     RealtimeControlType,
     RealtimeEvent,
     RealtimeSTTConfig,
-    Result,
-    ServerError,
     SessionState,
     SessionStats,
     SonioxConnectionError,
     SonioxRealtimeError,
-    SonioxServerError,
     SonioxStateError,
     SonioxTimeoutError,
     SonioxValidationError,
 )
 from soniox_proto.errors import fresh
-from soniox_proto.options import (
-    DEFAULT_CLOSE_TIMEOUT,
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_KEEPALIVE_INTERVAL,
-    DEFAULT_MAX_MESSAGE_SIZE,
-    DEFAULT_PING_INTERVAL,
-    DEFAULT_PING_TIMEOUT,
-    check_flag,
-    check_seconds,
-)
 
 if TYPE_CHECKING:
-    import ssl
-
-    from soniox_proto import RealtimeSTTConnection
+    from soniox_proto import Link, Stream
 
 __all__ = [
     "AudioChunk",
-    "Inbox",
-    "ProxyOption",
     "SessionBase",
     "checked_control_type",
     "not_audio",
@@ -70,102 +56,6 @@ WRITE_SIZE: Final = 16 * 1024
 """Bytes of chunks, ready at once, that are worth one write."""
 
 
-_NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
-"""What an inbox has before its first message: a deque takes more memory than all the rest of it."""
-
-
-class Inbox:
-    """Messages that wait for the user, and how the stream ends behind them."""
-
-    __slots__ = (
-        "_closed",
-        "_ended",
-        "_flow",
-        "_last",
-        "_raise_on_error",
-        "_results",
-        "_server_error",
-        "last_message",
-        "opened",
-        "ready",
-    )
-
-    def __init__(self, flow: FlowControl, *, raise_on_error: bool) -> None:
-        self._flow = flow
-        self._raise_on_error = raise_on_error
-        self._results: deque[Result] = _NO_RESULTS
-        # The message that ends the stream: the finished response, or an error.
-        self._last: RealtimeEvent | None = None
-        self._server_error: SonioxServerError | None = None
-        self._closed: Closed | None = None
-        # Set once that message has been handed out.
-        self._ended = False
-        self.opened = False
-        self.ready = False
-        """Whether `take` can be called: there is a message, or the end."""
-        self.last_message: RealtimeEvent | None = None
-        """The message that was handed out last."""
-
-    def put(self, events: list[Event]) -> None:
-        """Take events of the core, in order."""
-        results = self._results
-        messages = memory = 0
-        for event in events:
-            if type(event) is Result:
-                if results is _NO_RESULTS:
-                    results = self._results = deque()
-                results.append(event)
-                self.ready = True
-                messages += 1
-                memory += message_memory(event.raw)
-            elif type(event) is Finished:
-                self._last = self._last or event.message
-            elif type(event) is ServerError:
-                self._last = self._last or event.message
-                self._server_error = self._server_error or event.error
-            elif type(event) is Closed:
-                self._closed = self._closed or event
-                self.ready = True
-            elif type(event) is Opened:
-                self.opened = True
-        if messages:
-            self._flow.messages_added(messages, memory)
-
-    def take(self) -> Result | None:
-        """Return the next message, or None at the end of the stream.
-
-        Raises the error that ended the stream, after every message before it was returned.
-        """
-        result = self.take_message()
-        if result is None:
-            self._end()
-        return result
-
-    def take_message(self) -> Result | None:
-        """Return the next message, or None if none waits or the stream is at its end."""
-        results = self._results
-        if not results or self._ended:
-            return None
-        result = results.popleft()
-        self._flow.message_taken(message_memory(result.raw))
-        self.last_message = message = result.message
-        if message is self._last:
-            self._ended = True
-        elif not results:
-            self.ready = self._closed is not None
-        return result
-
-    def _end(self) -> None:
-        """Raise the error that ended the stream, if it is to be raised."""
-        closed = self._closed
-        if not self._ended and closed is not None and closed.error is not None:
-            if closed.outcome is not Outcome.SERVER_ERROR:
-                raise fresh(closed.error)
-            self._ended = True
-        if self._server_error is not None and self._raise_on_error:
-            raise fresh(self._server_error)
-
-
 class SessionBase(ABC):
     """What both sessions have in common: construction, views, and the way their streams end.
 
@@ -173,28 +63,7 @@ class SessionBase(ABC):
         url: `ws://` or `wss://` URL of the service.
         config: Configuration of the stream, or a mapping of its fields.
         api_key: API key; None sends none, for local servers.
-        connect_timeout_sec: Seconds for name resolution, TCP, TLS and the upgrade together.
-        close_timeout_sec: Seconds that `close()` waits for the server at most.
-        keepalive_interval_sec: Seconds without audio after which a keepalive goes out, paused or
-            not; None for none.
-        ping_interval_sec: Seconds between WebSocket pings; None for none.
-        ping_timeout_sec: Seconds a pong may take before the connection counts as lost; None for
-            no limit.
-        finalize_timeout_sec: Seconds that the service may take to answer a finalize; None for no
-            limit.
-        max_message_size: Bytes of the largest message taken.
-        ssl_context: TLS settings; None for the system's trust store.
-        proxy: URL of a proxy (`http`, `socks5`, `socks4`); True for what the environment says,
-            `NO_PROXY` included; None or False for no proxy.
-        additional_headers: Headers to add to the upgrade request.
-        authentication: How the key travels: `header`, `subprotocol` (temporary keys), or the
-            deprecated `message`.
-        compression: Offer permessage-deflate; audio hardly compresses.
-        raise_on_error: Whether an error message raises `SonioxServerError` after it was
-            delivered; False ends the iteration there.
-        transport: An open byte stream, or a function that opens one, instead of TCP. What the
-            function raises becomes a `SonioxConnectionError`, which is retryable for an `OSError`
-            and not for an error in its code, such as `TypeError`.
+        options: See `SessionOptions`, which lists and explains them.
 
     Raises:
         SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
@@ -204,52 +73,25 @@ class SessionBase(ABC):
     _asynchronous: ClassVar[bool] = False
     """Whether the transport may be an async function, or a stream of anyio or trio."""
 
+    @takes_options
     def __init__(
         self,
         url: str,
         config: RealtimeSTTConfig | Mapping[str, Any],
         api_key: str | None = None,
-        *,
-        connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT,
-        close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT,
-        keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL,
-        ping_interval_sec: float | None = DEFAULT_PING_INTERVAL,
-        ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT,
-        finalize_timeout_sec: float | None = None,
-        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
-        ssl_context: ssl.SSLContext | None = None,
-        proxy: ProxyOption = True,
-        additional_headers: HeadersInput | None = None,
-        authentication: str = "header",
-        compression: bool = False,
-        raise_on_error: bool = True,
-        transport: object = None,
+        **options: Unpack[SessionKeywords],
     ) -> None:
-        # Loaded with the first session, and wsproto with it: it takes a quarter of all the time.
-        from soniox_proto.connection import RealtimeSTTConnection
+        self._options = SessionOptions(**options)
+        self._options.check_transport(asynchronous=self._asynchronous)
+        self._drive(self._options.make_stream(url, config, api_key))
 
-        self._machine: RealtimeSTTConnection = RealtimeSTTConnection(
-            url,
-            config,
-            api_key=api_key,
-            authentication=authentication,
-            # Checked here too, so that errors name the parameter that the user gave.
-            connect_timeout=check_seconds("connect_timeout_sec", connect_timeout_sec),
-            close_timeout=check_seconds("close_timeout_sec", close_timeout_sec),
-            keepalive_interval=check_seconds("keepalive_interval_sec", keepalive_interval_sec),
-            ping_interval=check_seconds("ping_interval_sec", ping_interval_sec),
-            ping_timeout=check_seconds("ping_timeout_sec", ping_timeout_sec),
-            finalize_timeout=check_seconds("finalize_timeout_sec", finalize_timeout_sec),
-            max_message_size=max_message_size,
-            additional_headers=additional_headers,
-            compression=compression,
-        )
-        check_connect_options(ssl_context, proxy, transport, asynchronous=self._asynchronous)
-        self._ssl_context = ssl_context
-        self._proxy = proxy
-        self._transport_option = transport
-        self._flow = FlowControl(self._machine)
-        self._inbox = Inbox(self._flow, raise_on_error=check_flag("raise_on_error", raise_on_error))
+    def _drive(self, machine: Stream) -> None:
+        """Drive `machine` from now on, whatever asks for links: the session's only one."""
+        self._machine = machine
+        self._flow = FlowControl(machine)
+        self._inbox = Inbox(self._flow, raise_on_error=self._options.raise_on_error)
+        # Whether the byte stream that was given is in use.
+        self._transport_taken = False
         self._set_up()
 
     @abstractmethod
@@ -332,14 +174,35 @@ class SessionBase(ABC):
         self._machine.abort(now)
         return events + self._machine.handle_timeout(now)
 
-    def _connect_error(self, error: OSError) -> SonioxRealtimeError:
-        """Return what to raise when no stream to the server could be opened, with its cause."""
+    def _transport_for_link(self) -> Transport | None:
+        """Return what to open a link with; raises `ConnectError` if that was for one link only."""
+        transport = self._options.transport
+        if transport is not None and not callable(transport):
+            if self._transport_taken:
+                from soniox_adapters.connecting.failures import ConnectError
+
+                raise ConnectError(
+                    "the byte stream given as transport is used up; give a function that opens one",
+                    retryable=False,
+                )
+            self._transport_taken = True
+        return transport
+
+    def _connect_error(self, error: OSError, link: Link) -> SonioxRealtimeError:
+        """Return the error for a link that could not be opened, with its cause."""
         # Loaded where it is needed, as most connections can be opened.
         from soniox_adapters.connecting.failures import session_error
 
-        endpoint = self._machine.endpoint
-        proxy = find_proxy(self._proxy, endpoint) if self._transport_option is None else None
-        return session_error(error, endpoint, proxy)
+        own = self._options.transport is None
+        proxy = find_proxy(self._options.proxy, link.endpoint) if own else None
+        return session_error(error, link.endpoint, proxy)
+
+    def _unusable_error(self, error: Exception) -> SonioxRealtimeError:
+        """Return the error for a link that nobody can open, with `error` as its cause."""
+        failure = SonioxConnectionError(f"cannot connect: {error}")
+        failure.retryable = False
+        failure.__cause__ = error
+        return failure
 
     def _lost_error(self, error: OSError) -> SonioxConnectionError:
         """Return the error for a stream that failed after it was open."""

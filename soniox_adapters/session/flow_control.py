@@ -94,8 +94,8 @@ class FlowControl:
         """Calls that wait until the server takes what they send."""
         self.unsent_replies = 0
         """Bytes of answers to the server that wait to be written."""
-        self.closing = False
-        """Whether the user closes the session."""
+        self.closing = 0
+        """Ends that are read to: of a session that is closed, of links that take no more."""
         self.full = False
         """Whether enough waits for the user. Cleared at half of it, because stopping and going on
         with every message would cost more than reading."""
@@ -119,10 +119,17 @@ class FlowControl:
             self.full = False
 
     def begin_closing(self) -> None:
-        """Read on from now on to find the server's close frame. Safe to repeat."""
+        """Read on from now on to the end of what a server has to say, its close frame for example.
+
+        Several ends may be read to at a time.
+        """
         if not self.closing:
-            self.closing = True
             self._memory_before_close = self.waiting_memory
+        self.closing += 1
+
+    def end_closing(self) -> None:
+        """Note that one of the ends that were read to is reached, and the session goes on."""
+        self.closing -= 1
 
     @property
     def may_read(self) -> bool:
@@ -154,4 +161,4 @@ class FlowControl:
 
     @property
     def _has_listener(self) -> bool:
-        return not self.full or self.waiting_senders > 0 or self.closing
+        return not self.full or self.waiting_senders > 0 or self.closing > 0

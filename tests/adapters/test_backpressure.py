@@ -80,7 +80,8 @@ def wait_until_watching(driver: SessionDriver) -> None:
     """Wait until a blocking session's receiver waits for the socket; tasks do so at once."""
     if isinstance(driver.session, RealtimeSTTSession):
         session = driver.session
-        wait_until(lambda: session._waiting.has_reader(time.monotonic()))
+        (link,) = session._links
+        wait_until(lambda: session._waiting.has_reader(link.stream, time.monotonic()))
 
 
 def count_messages(driver: SessionDriver) -> int:

@@ -40,7 +40,9 @@ BOTH = pytest.mark.parametrize("client_class", [SonioxClient, AsyncSonioxClient]
 
 
 def endpoint_of(session: RealtimeSTTSession | AsyncRealtimeSTTSession) -> tuple[str, int, bool]:
-    endpoint = session._machine.endpoint
+    session._machine.connect(0.0)
+    (link,) = session._machine.links_to_open()
+    endpoint = link.endpoint
     return endpoint.host, endpoint.port, endpoint.secure
 
 

@@ -20,9 +20,9 @@ from soniox_adapters import (
     SonioxError,
 )
 from soniox_adapters.async_.on_streams import StreamTransport
-from tests.support.adapters.hosts import Notes, connect_options
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, silent
 from tests.support.adapters.sessions import label
+from tests.support.adapters.transports import Notes, connect_options
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
 
 pytestmark = pytest.mark.anyio
@@ -367,7 +367,7 @@ def test_the_task_that_moves_the_bytes_is_cancelled() -> None:
 
 
 async def test_an_empty_transport_waits_for_nothing(anyio_backend: str) -> None:
-    transport = StreamTransport(Notes().host)
+    transport = StreamTransport(Notes())
     transport.write(b"early")
     transport.release()
     with pytest.raises(Exception, match="transport must be"):

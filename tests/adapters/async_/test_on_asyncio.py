@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from dataclasses import replace
 from typing import Any, cast
 
 import anyio
@@ -13,8 +12,8 @@ import pytest
 
 import soniox_adapters.async_.on_asyncio
 from soniox_adapters.async_.on_asyncio import AsyncioTransport
-from tests.support.adapters.hosts import Notes, connect_options, opened_on_a_socket
 from tests.support.adapters.server import PATIENCE
+from tests.support.adapters.transports import Notes, connect_options, opened_on_a_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -60,43 +59,8 @@ async def test_writing_pauses_and_resumes() -> None:
         assert notes.resumed == 1
 
 
-async def test_timer_needs_no_more_of_a_handle_than_every_event_loop_gives() -> None:
-    class Handle:
-        cancelled = False
-
-        def cancel(self) -> None:
-            self.cancelled = True
-
-    handles: list[tuple[float, Handle]] = []
-
-    class Loop:
-        def call_at(self, when: float, call: object) -> Handle:
-            handles.append((when, Handle()))
-            return handles[-1][1]
-
-    async with opened_on_a_socket(AsyncioTransport) as (transport, _, _):
-        given, transport._loop = transport._loop, cast("Any", Loop())
-        for when in (5.0, 9.0, 3.0):
-            transport.set_timer(when)
-        transport.set_timer(None)
-        transport._loop = given
-        assert [(when, handle.cancelled) for when, handle in handles] == [(5.0, True), (3.0, False)]
-
-
-async def test_timer_is_early_never_late() -> None:
-    async with opened_on_a_socket(AsyncioTransport) as (transport, notes, _):
-        now = asyncio.get_running_loop().time()
-        transport.set_timer(None)
-        transport.set_timer(now + 60)
-        transport.set_timer(now + 0.02)
-        transport.set_timer(now + 30)
-        await notes.wait_for(lambda: notes.timers == 1)
-        assert asyncio.get_running_loop().time() >= now + 0.02
-
-
 async def test_closing_stops_everything() -> None:
     async with opened_on_a_socket(AsyncioTransport) as (transport, notes, far):
-        transport.set_timer(asyncio.get_running_loop().time() + 0.01)
         transport.close()
         transport.close()
         await transport.wait_closed()
@@ -104,8 +68,7 @@ async def test_closing_stops_everything() -> None:
         transport.resume_reading()
         transport.write(b"late")
         assert far.recv(100) == b""
-        await asyncio.sleep(0.05)
-        assert notes.timers == 0
+        assert notes.closed == 1
 
 
 async def test_closing_drops_what_is_not_written() -> None:
@@ -179,7 +142,7 @@ async def test_closing_is_bounded_if_the_last_bytes_are_not_taken(
     for one in (near, far):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    transport = AsyncioTransport(Notes().host)
+    transport = AsyncioTransport(Notes())
     await transport.open(connect_options(near))
     assert transport._transport is not None
     with far:
@@ -229,7 +192,7 @@ async def test_a_writer_waits_while_tls_cannot_encrypt() -> None:
 async def test_closed_while_it_opens() -> None:
     near, far = socket.socketpair()
     with far:
-        transport = AsyncioTransport(Notes().host)
+        transport = AsyncioTransport(Notes())
         transport.close()
         await transport.open(connect_options(near))
         await transport.wait_closed()
@@ -257,7 +220,7 @@ async def test_buffers_are_written_in_order() -> None:
 
 
 async def test_before_it_is_open_nothing_is_written_read_or_waited_for() -> None:
-    transport = AsyncioTransport(Notes().host)
+    transport = AsyncioTransport(Notes())
     transport.write(b"early")
     transport.write_buffers([b"early"])
     transport.pause_reading()
@@ -269,12 +232,12 @@ async def test_before_it_is_open_nothing_is_written_read_or_waited_for() -> None
 @pytest.mark.skipif(sys.platform == "win32", reason="its event loop reads ahead")
 async def test_sessions_of_a_thread_read_to_one_place() -> None:
     def place() -> int:
-        return id(AsyncioTransport(Notes().host).get_buffer(-1).obj)
+        return id(AsyncioTransport(Notes()).get_buffer(-1).obj)
 
     async def place_elsewhere() -> int:
         return place()
 
-    here = AsyncioTransport(Notes().host).get_buffer(-1)
+    here = AsyncioTransport(Notes()).get_buffer(-1)
     assert place() == place() == id(here.obj)
     with here[:5] as view:
         assert not view.readonly
@@ -286,7 +249,7 @@ async def test_each_session_gets_its_own_bytes() -> None:
     """Many on one loop, whose reads follow each other closely."""
     count, rounds = 12, 40
     notes = [Notes() for _ in range(count)]
-    transports = [AsyncioTransport(one.host) for one in notes]
+    transports = [AsyncioTransport(one) for one in notes]
     peers: list[socket.socket] = []
     for transport in transports:
         near, far = socket.socketpair()
@@ -315,7 +278,7 @@ async def test_loops_in_different_threads_do_not_disturb_each_other() -> None:
     async def read(value: int) -> bytes:
         near, far = socket.socketpair()
         notes = Notes()
-        transport = AsyncioTransport(notes.host)
+        transport = AsyncioTransport(notes)
         await transport.open(connect_options(near))
         with far:
             sending = asyncio.create_task(asyncio.to_thread(far.sendall, bytes([value]) * size))
@@ -339,8 +302,7 @@ async def test_buffers_that_are_kept_do_not_change() -> None:
     """What was read is the host's, whatever is read next."""
     near, far = socket.socketpair()
     kept: list[bytes] = []
-    notes = Notes()
-    transport = AsyncioTransport(replace(notes.host, data_received=kept.append))
+    transport = AsyncioTransport(Notes(kept.append))
     await transport.open(connect_options(near))
     with far:
         for piece in (b"first", b"again"):

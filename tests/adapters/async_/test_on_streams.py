@@ -19,8 +19,8 @@ import trio
 import soniox_adapters.async_.on_streams
 from soniox_adapters.async_.byte_streams import TrioSocket
 from soniox_adapters.async_.on_streams import StreamTransport
-from tests.support.adapters.hosts import Notes, connect_options, opened_on_a_socket
 from tests.support.adapters.server import PATIENCE
+from tests.support.adapters.transports import Notes, connect_options, opened_on_a_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -82,20 +82,6 @@ async def test_writing_pauses_and_resumes_whatever_is_written_meanwhile() -> Non
             received += len(await anyio.to_thread.run_sync(far.recv, 1 << 20))
         await notes.wait_for(lambda: not transport.writing_paused)
         assert notes.resumed == 1
-
-
-async def test_timer() -> None:
-    async with opened() as (transport, notes, _):
-        now = anyio.current_time()
-        transport.set_timer(None)
-        transport.set_timer(now + 60)
-        await anyio.wait_all_tasks_blocked()
-        transport.set_timer(now + 0.02)
-        transport.set_timer(now + 30)
-        await notes.wait_for(lambda: notes.timers == 1)
-        assert anyio.current_time() >= now + 0.02
-        transport.set_timer(anyio.current_time() - 1)
-        await notes.wait_for(lambda: notes.timers == 2)
 
 
 async def test_closing_sends_what_waits_to_be_sent() -> None:
@@ -358,7 +344,7 @@ async def test_tls_in_both_directions_at_once(
         return received
 
     notes = Notes()
-    transport = StreamTransport(notes.host)
+    transport = StreamTransport(notes)
     expected = pattern(size)
     echoed: list[bytes] = []
 

@@ -20,14 +20,8 @@ from soniox_adapters import (
     SonioxError,
     SonioxStateError,
     SonioxTimeoutError,
-    Timer,
 )
-from soniox_adapters.async_.transport import (
-    AsyncTransport,
-    current_event_loop,
-    make_signal,
-    running_library,
-)
+from soniox_adapters.async_.event_loop import current_event_loop, make_signal, running_library
 from soniox_adapters.session.flow_control import MAX_WAITING_MESSAGES
 from tests.support.adapters import endings
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, obliging, silent
@@ -281,21 +275,37 @@ async def test_reading_on_makes_a_pong_due_again(monkeypatch: pytest.MonkeyPatch
         peer.send(frames.text(result("x")) * MAX_WAITING_MESSAGES)
         peer.hold()
 
-    deadlines: list[float | None] = []
+    class Deadlines:
+        """Takes the place of the session's timer."""
 
-    def set_timer(self: AsyncTransport, when: float | None) -> None:
-        deadlines.append(when)
+        def __init__(self) -> None:
+            self.seen: list[float | None] = []
+
+        def set(self, when: float | None) -> None:
+            self.seen.append(when)
+
+        def cancel(self) -> None:
+            raise AssertionError("the session is still open")
 
     options = {"keepalive_interval_sec": None, "ping_interval_sec": 0.05, "ping_timeout_sec": 60.0}
     async with entered(script, **options) as (session, _):
         machine = session._machine
-        await come_true(lambda: session._flow.full and machine._ping_sent_at is not None)
+        # While nobody reads, only the next ping is due: the deadline of the last one rests.
+        await come_true(
+            lambda: (
+                session._flow.full
+                and machine.next_timeout() is not None
+                and machine.stats.received_messages == MAX_WAITING_MESSAGES
+            )
+        )
+        await anyio.sleep(0.1)
         with monkeypatch.context() as patch:
-            patch.setattr(type(session._transport), "set_timer", set_timer)
-            patch.setattr(machine._timers, "_deadlines", {})
+            deadlines = Deadlines()
+            patch.setattr(session, "_timer", deadlines)
             while session._flow.full:
                 await session.receive_event()
-            assert deadlines[-1] == machine.next_timeout() == machine._timers._deadlines[Timer.PONG]
+            assert deadlines.seen
+            assert deadlines.seen[-1] == machine.next_timeout()
 
 
 async def test_dead_server_is_noticed_by_a_sender_whose_calls_time_out() -> None:

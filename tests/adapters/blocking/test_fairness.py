@@ -19,11 +19,11 @@ from soniox_adapters import (
     SonioxError,
     SonioxStateError,
 )
+from soniox_adapters.async_.event_loop import make_signal
 from soniox_adapters.async_.on_streams import StreamTransport
-from soniox_adapters.async_.transport import make_signal
-from tests.support.adapters.hosts import Notes, connect_options
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, silent
 from tests.support.adapters.sessions import label
+from tests.support.adapters.transports import Notes, connect_options
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
@@ -82,9 +82,8 @@ async def test_other_tasks_get_a_turn_between_reads() -> None:
     for one in (near, far):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    notes = Notes()
-    notes.host.data_received = take
-    transport = StreamTransport(notes.host)
+    notes = Notes(take)
+    transport = StreamTransport(notes)
     with far:
         far.setblocking(False)
         far.send(bytes(1 << 20))
@@ -118,9 +117,7 @@ class EndlessStream(anyio.abc.ByteStream):
 
 
 async def test_a_given_stream_that_never_waits(anyio_backend: str) -> None:
-    notes = Notes()
-    transport = StreamTransport(notes.host)
-    notes.host.data_received = lambda data: time.sleep(0.001)
+    transport = StreamTransport(Notes(lambda _: time.sleep(0.001)))
     await transport.open(connect_options(EndlessStream()))
     with anyio.fail_after(PATIENCE):
         for _ in range(3):

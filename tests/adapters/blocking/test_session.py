@@ -247,7 +247,7 @@ def test_interrupted_entering_leaves_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
     with FakeServer(silent) as server:
         session = make_session(server.url)
-        monkeypatch.setattr(soniox_adapters.blocking.socket_stream.SocketStream, "wait", interrupt)
+        monkeypatch.setattr(soniox_adapters.blocking.waiting, "wait_for_streams", interrupt)
         with pytest.raises(KeyboardInterrupt):
             session.enter()
         assert session.outcome is Outcome.ABORTED

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from soniox_adapters.blocking.polling import wait_for_streams
 from soniox_adapters.blocking.socket_stream import MAX_BUFFERS, READ_SIZE, SocketStream
 
 LONG = 10.0
@@ -30,7 +31,7 @@ def pair() -> Iterator[tuple[SocketStream, socket.socket]]:
 
 def waited(stream: SocketStream, *, read: bool, write: bool, timeout: float | None) -> float:
     start = time.monotonic()
-    stream.wait(read=read, write=write, timeout=timeout)
+    wait_for_streams([(stream, read, write)], timeout)
     return time.monotonic() - start
 
 
@@ -128,9 +129,7 @@ def test_shutdown_wakes_who_waits(
     stream, _ = pair
     while write and stream.write(bytes(READ_SIZE)):
         pass
-    thread = threading.Thread(
-        target=stream.wait, kwargs={"read": read, "write": write, "timeout": LONG}
-    )
+    thread = threading.Thread(target=wait_for_streams, args=([(stream, read, write)], LONG))
     thread.start()
     stream.shutdown()
     thread.join(LONG / 2)

@@ -64,7 +64,7 @@ async def check_async_session(session: AsyncRealtimeSTTSession) -> None:
     assert session.outcome is Outcome.FINISHED
 
 
-def make_async(transport: object, url: str = URL, **options: Any) -> AsyncRealtimeSTTSession:
+def make_async(transport: Any, url: str = URL, **options: Any) -> AsyncRealtimeSTTSession:
     return AsyncRealtimeSTTSession(
         url, CONFIG, API_KEY, transport=transport, **{**OPTIONS, **options}
     )

@@ -205,4 +205,5 @@ def test_the_estimate_is_near_what_a_message_takes(tokens: int) -> None:
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0.5 < message_memory(text) / (taken / len(kept)) < 2.0
+    # Small messages are meant to count for more than they take.
+    assert 0.5 < message_memory(text) / (taken / len(kept)) < 3.0

@@ -14,10 +14,9 @@ import soniox_adapters.async_.on_asyncio
 import soniox_adapters.async_.on_streams
 from soniox_adapters.async_.on_asyncio import AsyncioTransport
 from soniox_adapters.async_.on_streams import StreamTransport
-from soniox_adapters.async_.transport import AsyncHost
 from soniox_adapters.session.read_size import LARGEST_READ, SMALLEST_READ, STEP_TIME, ReadSize
-from tests.support.adapters.hosts import connect_options
 from tests.support.adapters.server import PATIENCE
+from tests.support.adapters.transports import Notes, connect_options
 
 
 def test_a_read_that_takes_its_time_keeps_its_size() -> None:
@@ -49,25 +48,22 @@ async def test_a_transport_reads_less_when_the_core_is_slow(
     sizes: list[int] = []
     done = anyio.Event()
 
-    def received(data: bytes) -> None:
-        nonlocal now
-        now += len(data) * STEP_TIME / 10
-        sizes.append(len(data))
-        if sum(sizes) == LARGEST_READ:
-            done.set()
-
-    def ignore(*_: Any) -> None:
-        pass
+    class Slow(Notes):
+        def data_received(self, data: bytes) -> None:
+            nonlocal now
+            now += len(data) * STEP_TIME / 10
+            sizes.append(len(data))
+            if sum(sizes) == LARGEST_READ:
+                done.set()
 
     for module in (soniox_adapters.async_.on_asyncio, soniox_adapters.async_.on_streams):
         monkeypatch.setattr(module, "perf_counter", lambda: now)
-    host = AsyncHost(received, ignore, ignore, ignore, ignore)
     near, far = socket.socketpair()
     far.settimeout(PATIENCE)
     with far:
         await anyio.to_thread.run_sync(far.sendall, bytes(LARGEST_READ))
         on_asyncio = anyio_backend == "asyncio" and not on_a_stream
-        transport = AsyncioTransport(host) if on_asyncio else StreamTransport(host)
+        transport = AsyncioTransport(Slow()) if on_asyncio else StreamTransport(Slow())
         given: Any = near
         if on_a_stream and anyio_backend == "asyncio":
             given = await anyio.abc.UNIXSocketStream.from_socket(near)

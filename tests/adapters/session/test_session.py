@@ -22,6 +22,7 @@ from soniox_adapters import (
     Outcome,
     RealtimeEvent,
     RealtimeSTTConfig,
+    RealtimeSTTConnection,
     RealtimeSTTSession,
     Result,
     ServerError,
@@ -32,8 +33,8 @@ from soniox_adapters import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
-from soniox_adapters.session.base import Inbox
 from soniox_adapters.session.flow_control import FlowControl, message_memory
+from soniox_adapters.session.inbox import Inbox
 from tests.support.adapters.flow import FakeCore
 from tests.support.adapters.sessions import label
 from tests.support.core.messages import CONFIG, FINISHED, error, result
@@ -235,16 +236,21 @@ def session() -> RealtimeSTTSession:
     return RealtimeSTTSession("wss://example.test:8443", CONFIG)
 
 
+def connect_error(session: RealtimeSTTSession, error: OSError) -> SonioxRealtimeError:
+    """Return the error for the session's link, if that cannot be opened because of `error`."""
+    return session._connect_error(error, RealtimeSTTConnection("wss://example.test:8443", CONFIG))
+
+
 def test_connect_errors(session: RealtimeSTTSession) -> None:
-    timeout = session._connect_error(TimeoutError())
+    timeout = connect_error(session, TimeoutError())
     assert isinstance(timeout, SonioxTimeoutError)
     assert (timeout.operation, timeout.retryable) == ("connect", True)
-    refused = session._connect_error(ConnectionRefusedError(111, "Connection refused"))
+    refused = connect_error(session, ConnectionRefusedError(111, "Connection refused"))
     assert isinstance(refused, SonioxConnectionError)
     assert refused.retryable
     assert "example.test:8443" in str(refused)
     assert "Connection refused" in str(refused)
-    untrusted = session._connect_error(ssl.SSLCertVerificationError("self-signed"))
+    untrusted = connect_error(session, ssl.SSLCertVerificationError("self-signed"))
     assert isinstance(untrusted, SonioxConnectionError)
     assert not untrusted.retryable
 

@@ -1,4 +1,4 @@
-"""A host for transports that keeps what it is told."""
+"""What stands in for a session where a transport is tested alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import TypeVar
 import anyio
 import anyio.lowlevel
 
-from soniox_adapters.async_.transport import AsyncHost, AsyncTransport, ConnectOptions
+from soniox_adapters.async_.transport import (
+    AsyncTransport,
+    ConnectOptions,
+    TransportCallbacks,
+)
 from soniox_proto import Endpoint
 from tests.support.adapters.server import PATIENCE
 
@@ -20,22 +24,17 @@ _Transport = TypeVar("_Transport", bound=AsyncTransport)
 
 
 class Notes:
-    """What a transport told its host."""
+    """Takes what a transport tells, and keeps it."""
 
-    def __init__(self) -> None:
+    def __init__(self, received: Callable[[bytes], object] | None = None) -> None:
+        """Make one; `received`, if given, is called with the data too."""
+        self._received = received
         self.data = b""
         self.ended = False
         self.failure: OSError | None = None
         self.resumed = 0
-        self.timers = 0
+        self.closed = 0
         self._changed: anyio.Event | None = None
-        self.host = AsyncHost(
-            data_received=self._data_received,
-            eof_received=self._eof_received,
-            connection_failed=self._connection_failed,
-            writing_resumed=self._writing_resumed,
-            timer_expired=self._timer_expired,
-        )
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` is true, with the event loop running."""
@@ -44,24 +43,26 @@ class Notes:
                 self._changed = anyio.Event()
                 await self._changed.wait()
 
-    def _data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         self.data += data
+        if self._received is not None:
+            self._received(data)
         self._told()
 
-    def _eof_received(self) -> None:
+    def eof_received(self) -> None:
         self.ended = True
         self._told()
 
-    def _connection_failed(self, error: OSError) -> None:
+    def connection_failed(self, error: OSError) -> None:
         self.failure = error
         self._told()
 
-    def _writing_resumed(self) -> None:
+    def writing_resumed(self) -> None:
         self.resumed += 1
         self._told()
 
-    def _timer_expired(self) -> None:
-        self.timers += 1
+    def transport_closed(self) -> None:
+        self.closed += 1
         self._told()
 
     def _told(self) -> None:
@@ -76,14 +77,14 @@ def connect_options(transport: object, *, url: str = "ws://localhost") -> Connec
 
 @asynccontextmanager
 async def opened_on_a_socket(
-    make_transport: Callable[[AsyncHost], _Transport],
+    make_transport: Callable[[TransportCallbacks], _Transport],
     give: Callable[[socket.socket], Awaitable[object]] | None = None,
 ) -> AsyncIterator[tuple[_Transport, Notes, socket.socket]]:
     """An open transport on a socket or on what `give` makes of it, its notes, the other end."""
     near, far = socket.socketpair()
     far.settimeout(PATIENCE)
     notes = Notes()
-    transport = make_transport(notes.host)
+    transport = make_transport(notes)
     await transport.open(connect_options(near if give is None else await give(near)))
     with far:
         try:

@@ -1,0 +1,337 @@
+"""What the async session needs of an event loop, whichever runs it: asyncio or trio."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    import asyncio
+
+    import trio
+
+__all__ = [
+    "EventLoop",
+    "Signal",
+    "Timer",
+    "Turn",
+    "current_event_loop",
+    "give_way",
+    "make_signal",
+    "running_library",
+]
+
+LONGEST_TURN: Final = 0.01
+"""Seconds without a turn for other tasks, after which they get one."""
+
+TURNS: Final = 3
+"""Turns of the event loop in which a message is noticed, read, and handed to the task that waits
+for it. A task that blocks in between leaves no more of them than these."""
+
+
+def running_library() -> Literal["asyncio", "trio"]:
+    """Return which library runs the current task.
+
+    Raises `RuntimeError` outside of one.
+    """
+    trio_lowlevel = sys.modules.get("trio.lowlevel")
+    if trio_lowlevel is not None:
+        try:
+            trio_lowlevel.current_task()
+        except RuntimeError:
+            pass  # trio is loaded, but does not run here.
+        else:
+            return "trio"
+    _running_loop()
+    return "asyncio"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    # Imported here because blocking sessions have no need of it.
+    import asyncio
+
+    return asyncio.get_running_loop()
+
+
+class Signal(Protocol):
+    """Wakes all tasks that wait for it; forgets when none does."""
+
+    async def wait(self) -> None:
+        """Wait for the next `notify`."""
+        ...
+
+    def notify(self) -> None:
+        """Wake all who wait."""
+        ...
+
+
+class _AsyncioSignal:
+    __slots__ = ("_loop", "_waiters")
+
+    def __init__(self) -> None:
+        self._loop = _running_loop()
+        self._waiters: dict[asyncio.Future[None], None] = {}
+
+    async def wait(self) -> None:
+        waiter = self._loop.create_future()
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        finally:
+            # Still there if the wait was cancelled.
+            self._waiters.pop(waiter, None)
+
+    def notify(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, {}
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+class _TrioSignal:
+    __slots__ = ("_lot",)
+
+    def __init__(self) -> None:
+        import trio
+
+        self._lot: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+
+    async def wait(self) -> None:
+        await self._lot.park()
+
+    def notify(self) -> None:
+        self._lot.unpark_all()
+
+
+def make_signal() -> Signal:
+    """Return a signal for the library that runs here."""
+    return _TrioSignal() if running_library() == "trio" else _AsyncioSignal()
+
+
+async def give_way() -> None:
+    """Let other tasks run, and notice cancellation."""
+    if running_library() == "trio":
+        import trio
+
+        await trio.lowlevel.checkpoint()
+    else:
+        import asyncio
+
+        await asyncio.sleep(0)
+
+
+class Turn:
+    """How long a task has had the event loop for itself."""
+
+    __slots__ = ("_ends_at",)
+
+    def __init__(self) -> None:
+        self._ends_at = time.monotonic() + LONGEST_TURN
+
+    async def end_if_long(self) -> None:
+        """Give way if it has been long."""
+        if time.monotonic() >= self._ends_at:
+            for _ in range(TURNS):
+                await give_way()
+            self._ends_at = time.monotonic() + LONGEST_TURN
+
+
+class Timer(Protocol):
+    """Calls a function once, at a time that can be moved."""
+
+    def set(self, when: float | None) -> None:
+        """Have the function called at `when`; an earlier call than that is allowed."""
+        ...
+
+    def cancel(self) -> None:
+        """Call it no more."""
+        ...
+
+
+class _AsyncioTimer:
+    __slots__ = ("_call_at", "_expired", "_handle", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        self._call_at = loop.call_at
+        self._expired = expired
+        self._handle: asyncio.TimerHandle | None = None
+        # Kept here: a handle of uvloop does not always tell.
+        self._when = math.inf
+
+    def set(self, when: float | None) -> None:
+        # A deadline that moved away is left: it fires in vain, once, instead of being armed anew
+        # with every message.
+        if when is None or self._when <= when:
+            return
+        self.cancel()
+        self._when = when
+        self._handle = self._call_at(when, self._call)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._when = math.inf
+
+    def _call(self) -> None:
+        self._handle = None
+        self._when = math.inf
+        self._expired()
+
+
+class _TrioTimer:
+    __slots__ = ("_cancelled", "_expired", "_scope", "_when")
+
+    def __init__(self, expired: Callable[[], None]) -> None:
+        import trio
+
+        self._expired = expired
+        self._when = math.inf
+        self._cancelled = False
+        self._scope = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._run)
+
+    def set(self, when: float | None) -> None:
+        if when is not None and when < self._when:
+            self._when = when
+            self._scope.deadline = when
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        import trio
+
+        while not self._cancelled:
+            with self._scope:
+                await trio.sleep_forever()
+            self._scope = trio.CancelScope()
+            if not self._cancelled:
+                # A stray cancellation is early, which does no harm.
+                self._when = math.inf
+                self._expired()
+
+
+class EventLoop(ABC):
+    """The event loop that a session was entered in, and the only one it can be used in."""
+
+    __slots__ = ("clock",)
+
+    clock: Callable[[], float]
+    """Its clock, in seconds."""
+
+    @abstractmethod
+    def runs_here(self) -> bool:
+        """Return whether it runs the current task."""
+
+    @abstractmethod
+    def make_timer(self, expired: Callable[[], None]) -> Timer:
+        """Return a timer that calls `expired`."""
+
+    @abstractmethod
+    def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run an async function in a task that belongs to no other; it must not raise."""
+
+    @abstractmethod
+    def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:
+        """Have it call `callback`, from any thread; return False if it has ended."""
+
+
+class _AsyncioLoop(EventLoop):
+    __slots__ = ("_current_loop", "_is_running", "_loop", "_tasks", "_thread")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._current_loop = asyncio.get_running_loop
+        self._loop = self._current_loop()
+        self._is_running = self._loop.is_running
+        # The loop itself holds tasks weakly.
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._thread = get_ident()
+        self.clock = self._loop.time
+
+    @override
+    def runs_here(self) -> bool:
+        # Asking which loop runs takes a system call before Python 3.12. A thread runs one loop at
+        # a time, so in the thread of this one it is enough that it runs.
+        if get_ident() == self._thread:
+            return self._is_running()
+        try:
+            return self._current_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    @override
+    def make_timer(self, expired: Callable[[], None]) -> Timer:
+        return _AsyncioTimer(self._loop, expired)
+
+    @override
+    def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        import asyncio
+
+        task = asyncio.ensure_future(function(*arguments), loop=self._loop)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @override
+    def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:
+        # One that was only stopped might never go on.
+        if not self._loop.is_running():
+            return False
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # pragma: no cover (it has ended since)
+            return False
+        return True
+
+
+class _TrioLoop(EventLoop):
+    __slots__ = ("_current_token", "_run_finished", "_token")
+
+    def __init__(self) -> None:
+        import trio
+
+        self.clock = trio.current_time
+        self._current_token = trio.lowlevel.current_trio_token
+        self._run_finished = trio.RunFinishedError
+        self._token = self._current_token()
+
+    @override
+    def runs_here(self) -> bool:
+        try:
+            return self._current_token() is self._token
+        except RuntimeError:
+            return False
+
+    @override
+    def make_timer(self, expired: Callable[[], None]) -> Timer:
+        return _TrioTimer(expired)
+
+    @override
+    def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        import trio
+
+        trio.lowlevel.spawn_system_task(function, *arguments)
+
+    @override
+    def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:
+        try:
+            self._token.run_sync_soon(callback)
+        except self._run_finished:
+            return False
+        return True
+
+
+def current_event_loop() -> EventLoop:
+    """Return the event loop that runs the current task; raises `RuntimeError` outside of one."""
+    return _TrioLoop() if running_library() == "trio" else _AsyncioLoop()

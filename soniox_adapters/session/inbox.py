@@ -1,0 +1,117 @@
+"""What waits for the user of a session: its messages, and how the stream ends behind them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from soniox_adapters.session.flow_control import FlowControl, message_memory
+from soniox_proto import (
+    Closed,
+    Event,
+    Finished,
+    Opened,
+    Outcome,
+    RealtimeEvent,
+    Result,
+    ServerError,
+    SonioxServerError,
+)
+from soniox_proto.errors import fresh
+
+__all__ = ["Inbox"]
+
+_NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
+"""What an inbox has before its first message: a deque takes more memory than all the rest of it."""
+
+
+class Inbox:
+    """Messages that wait for the user, and how the stream ends behind them."""
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_flow",
+        "_last",
+        "_raise_on_error",
+        "_results",
+        "_server_error",
+        "last_message",
+        "opened",
+        "ready",
+    )
+
+    def __init__(self, flow: FlowControl, *, raise_on_error: bool) -> None:
+        self._flow = flow
+        self._raise_on_error = raise_on_error
+        self._results: deque[Result] = _NO_RESULTS
+        # The message that ends the stream: the finished response, or an error.
+        self._last: RealtimeEvent | None = None
+        self._server_error: SonioxServerError | None = None
+        self._closed: Closed | None = None
+        # Set once that message has been handed out.
+        self._ended = False
+        self.opened = False
+        self.ready = False
+        """Whether `take` can be called: there is a message, or the end."""
+        self.last_message: RealtimeEvent | None = None
+        """The message that was handed out last."""
+
+    def put(self, events: list[Event]) -> None:
+        """Take events of the core, in order."""
+        results = self._results
+        messages = memory = 0
+        for event in events:
+            if type(event) is Result:
+                if results is _NO_RESULTS:
+                    results = self._results = deque()
+                results.append(event)
+                self.ready = True
+                messages += 1
+                memory += message_memory(event.raw)
+            elif type(event) is Finished:
+                self._last = self._last or event.message
+            elif type(event) is ServerError:
+                self._last = self._last or event.message
+                self._server_error = self._server_error or event.error
+            elif type(event) is Closed:
+                self._closed = self._closed or event
+                self.ready = True
+            elif type(event) is Opened:
+                self.opened = True
+        if messages:
+            self._flow.messages_added(messages, memory)
+
+    def take(self) -> Result | None:
+        """Return the next message, or None at the end of the stream.
+
+        Raises the error that ended the stream, after every message before it was returned.
+        """
+        result = self.take_message()
+        if result is None:
+            self._end()
+        return result
+
+    def take_message(self) -> Result | None:
+        """Return the next message, or None if none waits or the stream is at its end."""
+        results = self._results
+        if not results or self._ended:
+            return None
+        result = results.popleft()
+        self._flow.message_taken(message_memory(result.raw))
+        self.last_message = message = result.message
+        if message is self._last:
+            self._ended = True
+        elif not results:
+            self.ready = self._closed is not None
+        return result
+
+    def _end(self) -> None:
+        """Raise the error that ended the stream, if it is to be raised."""
+        closed = self._closed
+        if not self._ended and closed is not None and closed.error is not None:
+            if closed.outcome is not Outcome.SERVER_ERROR:
+                raise fresh(closed.error)
+            self._ended = True
+        if self._server_error is not None and self._raise_on_error:
+            raise fresh(self._server_error)

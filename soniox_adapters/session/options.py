@@ -1,0 +1,234 @@
+"""The options of a session: listed once, and checked in one place, when a session is made."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, TypeVar
+
+from soniox_adapters.connecting.proxy import PARAMETER, ProxyOption, parse_proxy
+from soniox_proto import (
+    AuthenticationInput,
+    Endpoint,
+    HeadersInput,
+    RealtimeSTTConfig,
+    SonioxValidationError,
+)
+from soniox_proto.options import (
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_KEEPALIVE_INTERVAL,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+    check_flag,
+    check_seconds,
+)
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    import anyio.abc
+    import trio
+
+    from soniox_proto import RealtimeSTTStream
+
+    OpenTransport: TypeAlias = socket.socket | anyio.abc.ByteStream | trio.abc.Stream
+    BlockingConnector: TypeAlias = Callable[[Endpoint, float | None], socket.socket]
+    AsyncConnector: TypeAlias = Callable[[Endpoint], Awaitable[OpenTransport]]
+
+__all__ = ["SessionKeywords", "SessionOptions", "Transport", "takes_options"]
+
+Transport: TypeAlias = "OpenTransport | BlockingConnector | AsyncConnector"
+"""An open byte stream, or a function that opens one: given the endpoint and, in the blocking
+session, the seconds left. Blocking sessions take sockets; async ones also streams of anyio and
+trio, and their functions are async."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class SessionKeywords(TypedDict, total=False):
+    """The keywords of a session, as a type checker sees them; `SessionOptions` explains them."""
+
+    connect_timeout_sec: float | None
+    close_timeout_sec: float | None
+    keepalive_interval_sec: float | None
+    ping_interval_sec: float | None
+    ping_timeout_sec: float | None
+    finalize_timeout_sec: float | None
+    max_message_size: int
+    ssl_context: ssl.SSLContext | None
+    proxy: ProxyOption
+    additional_headers: HeadersInput | None
+    authentication: AuthenticationInput
+    compression: bool
+    raise_on_error: bool
+    transport: Transport | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """The options of one session, checked.
+
+    Raises `SonioxValidationError` for a value that cannot be used.
+    """
+
+    connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT
+    """Seconds for name resolution, TCP, TLS and the upgrade together; None for no limit."""
+    close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT
+    """Seconds that `close()` waits for the server at most; None for no limit."""
+    keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL
+    """Seconds without audio after which a keepalive goes out, paused or not; None for none."""
+    ping_interval_sec: float | None = DEFAULT_PING_INTERVAL
+    """Seconds between WebSocket pings; None for none."""
+    ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT
+    """Seconds a pong may take before the connection counts as lost; None for no limit."""
+    finalize_timeout_sec: float | None = None
+    """Seconds that the service may take to answer a finalize; None for no limit."""
+    max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
+    """Bytes of the largest message taken."""
+    ssl_context: ssl.SSLContext | None = None
+    """TLS settings; None for the system's trust store."""
+    proxy: ProxyOption = True
+    """URL of a proxy (`http`, `socks5`, `socks4`); True for what the environment says, `NO_PROXY`
+    included; None or False for no proxy."""
+    additional_headers: HeadersInput | None = None
+    """Headers to add to the upgrade request."""
+    authentication: AuthenticationInput = "header"
+    """How the key travels: `header`, `subprotocol` (temporary keys), or the deprecated `message`.
+    """
+    compression: bool = False
+    """Offer permessage-deflate; audio hardly compresses."""
+    raise_on_error: bool = True
+    """Whether an error message raises `SonioxServerError` after it was delivered; False ends the
+    iteration there."""
+    transport: Transport | None = None
+    """An open byte stream, or a function that opens one, instead of TCP. What the function raises
+    becomes a `SonioxConnectionError`, which is retryable for an `OSError` and not for an error in
+    its code, such as `TypeError`."""
+
+    IN_SECONDS: ClassVar = (
+        "connect_timeout_sec",
+        "close_timeout_sec",
+        "keepalive_interval_sec",
+        "ping_interval_sec",
+        "ping_timeout_sec",
+        "finalize_timeout_sec",
+    )
+
+    def __post_init__(self) -> None:
+        # The rest is checked by the core, under the same names.
+        for name in self.IN_SECONDS:
+            check_seconds(name, getattr(self, name))
+        check_flag("raise_on_error", self.raise_on_error)
+        _check_ssl_context(self.ssl_context)
+        _check_proxy(self.proxy)
+
+    def check_transport(self, *, asynchronous: bool) -> None:
+        """Raise `SonioxValidationError` for a transport that this kind of session cannot use."""
+        _check_transport(self.transport, asynchronous=asynchronous)
+
+    def make_stream(
+        self, url: str, config: RealtimeSTTConfig | Mapping[str, Any], api_key: str | None
+    ) -> RealtimeSTTStream:
+        """Return a new machine with these options."""
+        # Loaded with the first session, and wsproto with it: it takes a quarter of all the time.
+        from soniox_proto.stream import RealtimeSTTStream
+
+        return RealtimeSTTStream(
+            url,
+            config,
+            api_key=api_key,
+            authentication=self.authentication,
+            max_message_size=self.max_message_size,
+            additional_headers=self.additional_headers,
+            compression=self.compression,
+            **{name.removesuffix("_sec"): getattr(self, name) for name in self.IN_SECONDS},
+        )
+
+
+def takes_options(function: _Function) -> _Function:
+    """Spell out the options in the signature of a function that takes them as `**options`."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    assert parameters.pop().kind is inspect.Parameter.VAR_KEYWORD
+    parameters += [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=option.default,
+            annotation=option.type,
+        )
+        for option in fields(SessionOptions)
+    ]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return function
+
+
+# The checks load no module: what has not been loaded yet cannot have made the value either.
+
+
+def _check_ssl_context(ssl_context: object) -> None:
+    if ssl_context is not None and not _is_instance(ssl_context, "ssl", "SSLContext"):
+        raise SonioxValidationError(
+            "ssl_context must be an ssl.SSLContext, or None for the system's trust store, not "
+            f"{_kind(ssl_context)}; a ws:// URL connects without TLS"
+        )
+    if ssl_context is not None and _is_for_servers(ssl_context):
+        raise SonioxValidationError(
+            "ssl_context is made for servers (PROTOCOL_TLS_SERVER); make one for clients, for "
+            "example with ssl.create_default_context()"
+        )
+
+
+def _check_proxy(proxy: object) -> None:
+    if isinstance(proxy, str):
+        if proxy:
+            parse_proxy(proxy, PARAMETER)
+    elif proxy is not None and not isinstance(proxy, bool):
+        raise SonioxValidationError(
+            "proxy must be the URL of a proxy, True for the one that the environment names, or "
+            f"None or False for none, not {_kind(proxy)}"
+        )
+
+
+def _check_transport(transport: object, *, asynchronous: bool) -> None:
+    if transport is None or _is_instance(transport, "socket", "socket"):
+        return
+    if asynchronous:
+        if not (callable(transport) or _is_stream(transport)):
+            raise SonioxValidationError(
+                "transport must be a connected socket, a byte stream of anyio or trio, or an async "
+                f"function that returns one, not {_kind(transport)}"
+            )
+    elif not callable(transport) or iscoroutinefunction(transport):
+        raise SonioxValidationError(
+            "transport must be a connected socket, or a function that returns one (not an async "
+            f"function), not {_kind(transport)}"
+        )
+
+
+def _is_stream(value: object) -> bool:
+    return _is_instance(value, "anyio.abc", "ByteStream") or _is_instance(
+        value, "trio.abc", "Stream"
+    )
+
+
+def _is_instance(value: object, module: str, name: str) -> bool:
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
+def _is_for_servers(context: object) -> bool:
+    import ssl
+
+    return isinstance(context, ssl.SSLContext) and (context.protocol is ssl.PROTOCOL_TLS_SERVER)
+
+
+def _kind(value: object) -> str:
+    # Its type alone: a value may hold a password.
+    return "an async function" if iscoroutinefunction(value) else type(value).__name__
