@@ -15,6 +15,12 @@ from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.session.base import ProxyOption, SessionBase
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_KEEPALIVE_INTERVAL,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
     DEFAULT_WEBSOCKET_URL,
     APIKey,
     Authentication,
@@ -23,14 +29,6 @@ from soniox_proto import (
     RealtimeSTTConfig,
     SonioxValidationError,
     websocket_url,
-)
-from soniox_proto.options import (
-    DEFAULT_CLOSE_TIMEOUT,
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_KEEPALIVE_INTERVAL,
-    DEFAULT_MAX_MESSAGE_SIZE,
-    DEFAULT_PING_INTERVAL,
-    DEFAULT_PING_TIMEOUT,
 )
 
 if TYPE_CHECKING:
