@@ -69,10 +69,6 @@ from soniox_proto.websocket.connection import (
 
 __all__ = ["RealtimeSTTConnection"]
 
-# Up to Python 3.11 looking up an enum member takes as long as a function call.
-_IDLE: Final = SessionState.IDLE
-_CLOSED: Final = SessionState.CLOSED
-
 _EXCERPT: Final = 200
 """Characters of a refused upgrade's body that its error message quotes."""
 
@@ -286,19 +282,8 @@ class RealtimeSTTConnection:
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
-        message = self._protocol.take_audio(chunk, now)
-        if message is not None:
-            self._websocket.send_message(message)
-
-    def audio_to_send(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes:
-        """Do what `send_audio` and then `data_to_send` do, faster.
-
-        Returns the bytes to write now; raises what `send_audio` raises.
-        """
-        message = self._protocol.take_audio(chunk, now)
-        if message is None:
-            return self._websocket.data_to_send()
-        return self._websocket.binary_to_send(message)
+        self._protocol.send_audio(chunk, now)
+        self._flush()
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; `Finalized` answers.
@@ -388,32 +373,23 @@ class RealtimeSTTConnection:
 
         Raises `SonioxStateError` before `connect`: nobody can have sent them.
         """
-        protocol, websocket = self._protocol, self._websocket
-        state = protocol.state
-        if state is _IDLE:
+        protocol = self._protocol
+        if protocol.state is SessionState.IDLE:
             raise SonioxStateError("the session is not connected; call connect first")
-        if now > self._now:
-            self._now = now
-        else:
-            now = self._now
-        if state is _CLOSED:
+        now = self._advance(now)
+        if protocol.closed:
             return protocol.handle_timeout(now)
-        messages = websocket.receive_messages(data)
-        events = protocol.receive_messages(messages, now) if messages else []
-        if websocket.more_received:
-            # Framed after each event: after a close frame that comes later in `data`, wsproto
-            # would refuse to.
+        events: list[Event] = []
+        for event in self._websocket.receive_data(data):
+            if type(event) is list:
+                events += protocol.receive_messages(event, now)
+            else:
+                events += self._handle(event, now)
+            # After each event: once a close frame that comes later in `data` is read, wsproto
+            # refuses to frame anything.
             self._flush()
-            for event in websocket.receive_rest():
-                if protocol.closed:
-                    break
-                if type(event) is str or type(event) is bytes:
-                    events += protocol.receive_message(event, now)
-                else:
-                    events += self._handle(event, now)
-                self._flush()
-        elif protocol.output_waits:
-            self._flush()
+            if protocol.closed:
+                break
         return events
 
     def receive_eof(self, now: float) -> list[Event]:

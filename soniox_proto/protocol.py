@@ -57,13 +57,12 @@ from soniox_proto.options import (
     check_size,
 )
 from soniox_proto.received_model import fields_of
-from soniox_proto.state import TRANSITIONS, SessionInput, SessionState
+from soniox_proto.state import ENDED_BY_END_OF_AUDIO, TRANSITIONS, SessionInput, SessionState
 from soniox_proto.timers import Timer, TimerTable
 
 __all__ = ["RealtimeSTTProtocol"]
 
 # Looked up once: up to Python 3.11 each look-up of a member takes as long as a call.
-_IDLE = SessionState.IDLE
 _CONNECTING = SessionState.CONNECTING
 _OPEN = SessionState.OPEN
 _CLOSED = SessionState.CLOSED
@@ -129,7 +128,6 @@ class RealtimeSTTProtocol:
         "_final_outcome",
         "_finalize_timeout",
         "_hidden_key",
-        "_keepalive_from",
         "_keepalive_interval",
         "_last_message",
         "_max_pending_audio",
@@ -188,9 +186,6 @@ class RealtimeSTTProtocol:
         self._closed_by_user = False
         self._now = float("-inf")
         self._timers = TimerTable()
-        # When the service last got what it counts, unless the timer knows already: audio is sent
-        # much more often than anybody looks at the timers.
-        self._keepalive_from: float | None = None
         self._outbox: list[str | bytes] = []
         self._pending_audio = 0
         self._pending_finalizes: list[_PendingFinalize] = []
@@ -261,15 +256,10 @@ class RealtimeSTTProtocol:
 
     # Output and time
 
-    @property
-    def output_waits(self) -> bool:
-        """Whether there is something to send, or the WebSocket is to be closed."""
-        return bool(self._outbox or self._close_code is not None or self._state is _CLOSED)
-
     def messages_to_send(self) -> list[str | bytes]:
         """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
-        state = self._state
-        if not self._outbox or state is _IDLE or state is _CONNECTING:
+        # What the user says before the start message is held. Nothing is, before `connect`.
+        if not self._outbox or self._state is _CONNECTING:
             return []
         messages, self._outbox = self._outbox, []
         return messages
@@ -279,14 +269,12 @@ class RealtimeSTTProtocol:
 
         May change with every other call.
         """
-        self._move_keepalive()
         # Events that a user call left behind are handed out by the next feeding call.
         return self._now if self._events else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`; too early, too late and too often are all harmless."""
         now = self._advance(now)
-        self._move_keepalive()
         for timer in self._timers.expire(now):
             if timer is Timer.KEEPALIVE:
                 self._queue_keepalive(now)
@@ -322,7 +310,7 @@ class RealtimeSTTProtocol:
         if self._api_key is not None:
             message = with_api_key(message, self._api_key.reveal())
         self._outbox.insert(0, message)
-        self._keepalive_from = now
+        self._restart_keepalive(now)
         # A finalize is under way from here on, not from when it was asked for.
         self._pending_finalizes = [
             asked._replace(asked_at=now) for asked in self._pending_finalizes
@@ -340,46 +328,30 @@ class RealtimeSTTProtocol:
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
-        message = self.take_audio(chunk, now)
-        if message is not None:
-            self._outbox.append(message)
-
-    def take_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes | None:
-        """Do as `send_audio`, but return the message if it is to be sent at once.
-
-        For drivers that send every message as soon as it is made: it stands in no queue then.
-        """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
         if self._state is not _OPEN:
             self._require(SessionInput.AUDIO)
         size, stats = len(data), self._stats
         if not size:
-            return None
+            return
         if self._paused:
             stats.dropped_while_paused_bytes += size
-            return None
-        held = self._state is _CONNECTING
-        if held:
-            self._hold_audio(data)
+            return
+        if self._state is _CONNECTING:
+            self._hold_audio(size)
+        self._outbox.append(data)
         stats.sent_audio_bytes += size
         stats.sent_audio_chunks += 1
-        if now > self._now:
-            self._now = now
-        if held:
-            return None
-        self._keepalive_from = self._now
-        return data
+        self._restart_keepalive(self._advance(now))
 
-    def _hold_audio(self, data: bytes) -> None:
-        """Keep audio until the session is open."""
-        size = len(data)
+    def _hold_audio(self, size: int) -> None:
+        """Count audio that is kept until the session is open."""
         if self._pending_audio + size > self._max_pending_audio:
             raise SonioxStateError(
                 f"the session is not open yet and {self._pending_audio} bytes of audio wait "
                 f"already; at most max_pending_audio ({self._max_pending_audio}) may"
             )
         self._pending_audio += size
-        self._outbox.append(data)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; `Finalized` answers.
@@ -512,9 +484,7 @@ class RealtimeSTTProtocol:
 
         Raises `SonioxStateError` before `start`: nobody can have sent them.
         """
-        state = self._state
-        if state is _IDLE or state is _CONNECTING:
-            self._refuse()
+        self._require(SessionInput.RESULT)
         now = self._advance(now)
         events, self._events = self._events, []
         parse, stats = self._parser.parse, self._stats
@@ -592,7 +562,7 @@ class RealtimeSTTProtocol:
         """Raise unless the user may do this now."""
         if session_input not in TRANSITIONS[self._state]:
             self._refuse()
-        if self._end_of_audio and session_input in _ENDED_BY_END_OF_AUDIO:
+        if self._end_of_audio and session_input in ENDED_BY_END_OF_AUDIO:
             raise SonioxStateError(_WHY_NOT[SessionState.FINISHING])
 
     def _refuse(self) -> NoReturn:
@@ -604,16 +574,15 @@ class RealtimeSTTProtocol:
         events, self._events = self._events, []
         return events
 
-    def _move_keepalive(self) -> None:
-        """Have the timer know of the latest audio or keepalive; it runs while the state is OPEN."""
-        since, self._keepalive_from = self._keepalive_from, None
-        if since is not None and self._state is _OPEN:
-            self._timers.start(Timer.KEEPALIVE, since, self._keepalive_interval)
+    def _restart_keepalive(self, now: float) -> None:
+        """Note that the service gets audio or a keepalive, which postpones the next keepalive."""
+        if self._state is _OPEN and not self._end_of_audio:
+            self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
 
     def _queue_keepalive(self, now: float) -> None:
         self._outbox.append(KEEPALIVE_MESSAGE)
         self._stats.sent_keepalives += 1
-        self._keepalive_from = now
+        self._restart_keepalive(now)
 
     def _queue_end_of_audio(self) -> None:
         self._end_of_audio = True
@@ -742,16 +711,6 @@ class RealtimeSTTProtocol:
         self._pending_finalizes.clear()
         self._outbox.clear()
         self._events.append(Closed(self._outcome, code, reason, self._error))
-
-
-_ENDED_BY_END_OF_AUDIO = frozenset(
-    {
-        SessionInput.AUDIO,
-        SessionInput.KEEP_ALIVE,
-        SessionInput.FINALIZE,
-        SessionInput.PAUSE,
-    }
-)
 
 
 def _is_timed_original(token: Mapping[str, Any]) -> bool:

@@ -336,8 +336,11 @@ class RealtimeSTTServerConnection:
 
     def _handle(self, event: WebSocketEvent, now: float) -> list[ServerEvent]:
         match event:
-            case str() | bytes():
-                return self._receive_message(event, now)
+            case list():
+                events: list[ServerEvent] = []
+                for message in event:
+                    events += self._receive_message(message, now)
+                return events
             case UpgradeRequested():
                 return [self._receive_request(event)]
             case CloseReceived():

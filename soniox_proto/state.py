@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Final
 
 __all__ = [
+    "ENDED_BY_END_OF_AUDIO",
     "SERVER_TRANSITIONS",
     "TRANSITIONS",
     "ServerInput",
@@ -142,6 +143,11 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
     ),
 }
 """`TRANSITIONS[state][input]` is the next state."""
+
+
+ENDED_BY_END_OF_AUDIO: Final = frozenset({_I.AUDIO, _I.KEEP_ALIVE, _I.FINALIZE, _I.PAUSE})
+"""What the user may no longer do once end-of-audio is queued. The row of FINISHING says the same;
+this holds while CONNECTING too, where end-of-audio is held and the table cannot show it."""
 
 
 class ServerState(Enum):

@@ -43,7 +43,7 @@ the meantime is read before its deadline passes."""
 class TimerTable:
     """The armed deadlines, in seconds on the caller's clock."""
 
-    __slots__ = ("_changed", "_deadlines", "_next", "_rested", "_resting", "_resting_since")
+    __slots__ = ("_deadlines", "_rested", "_resting", "_resting_since")
 
     def __init__(self) -> None:
         self._deadlines: dict[Timer, float] = {}
@@ -51,9 +51,6 @@ class TimerTable:
         self._resting: dict[Timer, float] | None = None
         self._resting_since = 0.0
         self._rested = 0.0
-        # The earliest deadline, computed again only after a change.
-        self._next: float | None = None
-        self._changed = False
 
     def start(self, timer: Timer, now: float, delay: float | None) -> None:
         """Arm `timer` to expire `delay` seconds after `now`; a delay of None leaves it off."""
@@ -63,19 +60,16 @@ class TimerTable:
             self._resting[timer] = delay
             return
         self._deadlines[timer] = now + delay
-        self._changed = True
 
     def stop(self, timer: Timer) -> None:
         """Disarm `timer`, armed or not."""
         self._deadlines.pop(timer, None)
-        self._changed = True
         if self._resting is not None:
             self._resting.pop(timer, None)
 
     def stop_all(self) -> None:
         """Disarm every timer."""
         self._deadlines.clear()
-        self._changed = True
         if self._resting is not None:
             self._resting.clear()
 
@@ -89,7 +83,6 @@ class TimerTable:
             if timer in self._deadlines
         }
         self._resting_since = now
-        self._changed = True
 
     def resume(self, now: float) -> None:
         """Let the peer's deadlines go on with the time they had left. Safe to repeat."""
@@ -98,7 +91,6 @@ class TimerTable:
         if resting:
             for timer, left in resting.items():
                 self._deadlines[timer] = now + max(left, _TIME_TO_READ)
-            self._changed = True
 
     def time_at_rest(self, now: float) -> float:
         """Return how many seconds the peer's deadlines have rested in all."""
@@ -108,10 +100,7 @@ class TimerTable:
 
     def next_timeout(self) -> float | None:
         """Return the earliest deadline, or None when no timer is armed."""
-        if self._changed:
-            self._next = min(self._deadlines.values(), default=None)
-            self._changed = False
-        return self._next
+        return min(self._deadlines.values(), default=None)
 
     def expire(self, now: float) -> Iterator[Timer]:
         """Disarm and yield each timer that is due at `now`, in the order of `Timer`.

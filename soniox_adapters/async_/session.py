@@ -30,7 +30,6 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
-from soniox_proto.websocket.framing import LARGE_MESSAGE
 
 __all__ = ["AsyncRealtimeSTTSession"]
 
@@ -149,13 +148,8 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         try:
             if not self._runs_here():
                 raise self._elsewhere_error()
-            if transport is None:
-                # Not connected yet: the core holds it, or refuses.
-                self._machine.send_audio(chunk, self._clock())
-            elif type(chunk) is bytes and len(chunk) < LARGE_MESSAGE:
-                transport.write(self._machine.audio_to_send(chunk, self._clock()))
-            else:
-                self._machine.send_audio(chunk, self._clock())
+            self._machine.send_audio(chunk, self._clock())
+            if transport is not None:
                 transport.write_buffers(self._machine.buffers_to_send())
         except Exception:
             await give_way()

@@ -31,7 +31,6 @@ from soniox_proto import (
 )
 from soniox_proto.messages import audio_bytes
 from soniox_proto.options import check_timeout
-from soniox_proto.websocket.framing import LARGE_MESSAGE
 
 if TYPE_CHECKING:
     from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
@@ -139,21 +138,8 @@ class RealtimeSTTSession(SocketSession):
                 self._settle()
             self._busy = True
             try:
-                stream = self._stream
-                if stream is None or self._output or len(chunk) >= LARGE_MESSAGE:
-                    self._machine.send_audio(chunk, _clock())
-                    waits_for = self._write_out()
-                else:
-                    # Nearly always the kernel takes all of it at once.
-                    data = self._machine.audio_to_send(chunk, _clock())
-                    try:
-                        written = stream.write(data)
-                    except OSError as error:
-                        self._write_failed(error)
-                        written = 0
-                    if written < len(data):
-                        self._output += memoryview(data)[written:]
-                        waits_for = self._output_taken + len(self._output)
+                self._machine.send_audio(chunk, _clock())
+                waits_for = self._write_out()
             except BaseException as error:
                 self._interruption = error
                 self._judge(error)

@@ -129,9 +129,15 @@ class Violation:
 
 
 WebSocketEvent: TypeAlias = (
-    str | bytes | UpgradeRequested | Accepted | Rejected | PongReceived | CloseReceived | Violation
+    list[str | bytes]
+    | UpgradeRequested
+    | Accepted
+    | Rejected
+    | PongReceived
+    | CloseReceived
+    | Violation
 )
-"""What `WebSocket.receive_data` yields; `str` and `bytes` are whole messages."""
+"""What `WebSocket.receive_data` yields; a list holds whole messages, in order."""
 
 
 def close_code_may_be_sent(code: int) -> bool:
@@ -165,10 +171,8 @@ class WebSocket:
         "_reader",
         "_rejection",
         "_requested",
-        "_unread",
         "_writer",
         "_wsproto",
-        "more_received",
         "open",
     )
 
@@ -194,8 +198,6 @@ class WebSocket:
         # Server: whether the request has arrived, and what followed it before it was answered.
         self._requested = False
         self._early = bytearray()
-        self._unread = b""
-        self.more_received = False
         self._fragments = bytearray()
         self._frame_is_empty = True
         self._empty_fragments = 0
@@ -212,20 +214,16 @@ class WebSocket:
     def data_to_send(self) -> bytes:
         """Return the bytes to write now, ``b""`` when there are none."""
         output = self._output
-        if len(output) == 1:
-            self._output = []
-            return output[0]
         if not output:
             return b""
         self._output = []
-        return b"".join(output)
+        return output[0] if len(output) == 1 else b"".join(output)
 
     def buffers_to_send(self) -> list[bytes]:
         """Return the bytes to write now, as several buffers if that saves copying them."""
-        if not any(len(buffer) >= LARGE_MESSAGE for buffer in self._output):
-            data = self.data_to_send()
-            return [data] if data else []
         output, self._output = self._output, []
+        if len(output) > 1 and max(map(len, output)) < LARGE_MESSAGE:
+            return [b"".join(output)]
         return output
 
     def request_upgrade(
@@ -296,13 +294,6 @@ class WebSocket:
         else:
             self._output += writer.frame_in_parts(BINARY_FRAME, message)
 
-    def binary_to_send(self, message: bytes) -> bytes:
-        """Do what `send_message` and then `data_to_send` do, skipping the queue if it is empty."""
-        if self._writer is not None and self.open and not self._output:
-            return self._writer.frame(BINARY_FRAME, message)
-        self.send_message(message)
-        return self.data_to_send()
-
     def send_ping(self, payload: bytes) -> None:
         """Queue a ping."""
         self._send(Ping(payload))
@@ -335,29 +326,12 @@ class WebSocket:
 
     # Input
 
-    def receive_messages(self, data: bytes) -> list[str | bytes]:
-        """Take bytes and return the whole messages up to the first frame of another kind.
+    def receive_data(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Yield what `data` completes: whole messages as lists, everything else one by one.
 
-        If `more_received` is set afterwards, there is such a frame: iterate over `receive_rest`.
+        Act on each event before asking for the next. wsproto changes its state during the
+        iteration, and after a close frame it frames no answer to what came before.
         """
-        reader = self._reader
-        if reader is None or self._early:
-            self._unread, self.more_received = data, True
-            return []
-        if self._over:
-            return []
-        messages = reader.read(data)
-        self.more_received = reader.stopped
-        return messages
-
-    def receive_rest(self) -> Iterator[WebSocketEvent]:
-        """Yield what the bytes given to `receive_messages` still hold.
-
-        Iterate to the end, and act on each event before asking for the next. wsproto changes its
-        state during the iteration, and after a close frame it frames no answer to what came before.
-        """
-        self.more_received = False
-        data, self._unread = self._unread, b""
         if self._early and self.open:
             data, self._early = bytes(self._early) + data, bytearray()
         if self._reader is None:
@@ -365,9 +339,10 @@ class WebSocket:
         reader = self._reader
         if reader is None or self._over:
             return
-        if data:
-            yield from reader.read(data)
-        while reader.stopped:
+        messages = reader.read(data)
+        if messages:
+            yield messages
+        while reader.stopped and not self._over:
             if reader.invalid_text:
                 yield self._violated(1007, _NOT_UTF_8)
                 return
@@ -376,15 +351,8 @@ class WebSocket:
                 yield from self._receive_slowly(bytes(reader.read_delegated()))
             else:
                 yield from self._handle_ping_or_pong(*control)
-            if self._over:
-                return
-            yield from reader.read()
-
-    def receive_data(self, data: bytes) -> Iterator[WebSocketEvent]:
-        """Yield every event that `data` completes. Iterate as for `receive_rest`."""
-        yield from self.receive_messages(data)
-        if self.more_received:
-            yield from self.receive_rest()
+            if not self._over and (messages := reader.read()):
+                yield messages
 
     def _handle_ping_or_pong(self, first_byte: int, payload: bytes) -> Iterator[PongReceived]:
         if first_byte == PONG_FRAME:
@@ -493,9 +461,8 @@ class WebSocket:
                 self._opened()
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():
+                # A body follows: without one are interim answers only, which are skipped.
                 self._rejection = Rejected(event.status_code, _decode_headers(event.headers), b"")
-                if not event.has_body:
-                    yield self._rejected(self._rejection)
             case RejectData() if self._rejection is not None:
                 self._body += event.data[: MAX_BODY_SIZE - len(self._body)]
                 if event.body_finished or len(self._body) == MAX_BODY_SIZE:
@@ -532,7 +499,7 @@ class WebSocket:
         if event.message_finished:
             self._empty_fragments = 0
             message, self._fragments = bytes(self._fragments), bytearray()
-            yield message.decode() if text else message
+            yield [message.decode() if text else message]
 
     def _rejected(self, rejection: Rejected) -> Rejected:
         self._rejection = None

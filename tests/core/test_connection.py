@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from soniox_proto import (
     APIKey,
@@ -28,7 +25,6 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
-from soniox_proto.websocket.connection import WebSocket
 from tests.support.core import frames
 from tests.support.core.client import URL, Client
 from tests.support.core.frames import Frame, Opcode
@@ -310,66 +306,6 @@ def attempt(call: Callable[..., object], *arguments: object) -> object:
         return call(*arguments)
     except (SonioxError, TypeError) as error:
         return type(error), str(error)
-
-
-def send_and_take(connection: RealtimeSTTConnection, chunk: Any, now: float) -> bytes:
-    connection.send_audio(chunk, now)
-    return connection.data_to_send()
-
-
-class TestAudioToSend:
-    @pytest.mark.parametrize("direct", [True, False])
-    @given(
-        steps=st.lists(st.sampled_from([*STEPS, *range(len(CHUNKS))]), max_size=12),
-        opened=st.booleans(),
-    )
-    def test_is_sending_audio_and_taking_the_output(
-        self, direct: bool, steps: list[str | int], opened: bool
-    ) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(WebSocket, "direct_framing", direct)
-            patch.setattr(os, "urandom", lambda size: b"key!" * (size // 4))
-            one, two = (Client(max_pending_audio=20) for _ in range(2))
-            for step in ["connect", "accept", *steps] if opened else steps:
-                if isinstance(step, str):
-                    attempt(STEPS[step], one)
-                    attempt(STEPS[step], two)
-                else:
-                    sent = attempt(one.connection.audio_to_send, CHUNKS[step], one.now)
-                    assert sent == attempt(send_and_take, two.connection, CHUNKS[step], two.now)
-                assert one.connection.stats == two.connection.stats
-                assert one.connection.next_timeout() == two.connection.next_timeout()
-            assert one.connection.data_to_send() == two.connection.data_to_send()
-            assert list(map(repr, one.events)) == list(map(repr, two.events))
-
-    @pytest.mark.parametrize("direct", [True, False])
-    def test_follows_what_waits(self, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(WebSocket, "direct_framing", direct)
-        client = Client().open()
-        client.connection.finalize(client.now)
-        first = frames.decode(client.connection.audio_to_send(b"one", client.now))
-        assert [frame.message for frame in first] == [START_MESSAGE, FINALIZE, b"one"]
-        (second,) = frames.decode(client.connection.audio_to_send(b"two", client.now))
-        assert second.message == b"two"
-        assert client.connection.data_to_send() == b""
-
-    def test_sends_what_waits_even_if_the_audio_is_not_sent(self) -> None:
-        client = Client().open()
-        (start,) = frames.decode(client.connection.audio_to_send(b"", client.now))
-        assert start.message == START_MESSAGE
-        client.connection.pause(client.now)
-        (finalize,) = frames.decode(client.connection.audio_to_send(b"dropped", client.now))
-        assert finalize.message == FINALIZE
-        assert client.connection.stats.dropped_while_paused_bytes == 7
-
-    def test_is_held_until_the_session_is_open(self) -> None:
-        client = Client()
-        client.connection.connect(client.now)
-        client.request = client.connection.audio_to_send(b"held", client.now)
-        assert client.request.startswith(b"GET ")
-        assert client.connection.audio_to_send(b"too", client.now) == b""
-        client.accept()
-        assert client.messages == [START_MESSAGE, b"held", b"too"]
 
 
 def test_buffers_to_send_are_the_data_to_send() -> None:

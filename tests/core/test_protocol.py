@@ -307,7 +307,6 @@ def all_of(protocol: RealtimeSTTProtocol) -> object:
         protocol.last_message,
         protocol.stats,
         protocol.next_timeout(),
-        protocol.output_waits,
         protocol.messages_to_send(),
     )
 
@@ -358,66 +357,11 @@ class TestSeveralMessages:
                 protocol.connect(0.0)
 
 
-class TestTakingAudio:
-    def test_gives_what_is_to_be_sent_at_once(self) -> None:
-        protocol = started()
-        assert protocol.take_audio(b"one", 1.0) == b"one"
-        assert protocol.take_audio(bytearray(b"two"), 2.0) == b"two"
-        assert protocol.messages_to_send() == []
-        assert (protocol.stats.sent_audio_bytes, protocol.stats.sent_audio_chunks) == (6, 2)
-        assert protocol.next_timeout() == 7.0, "audio puts the keepalive off"
-
-    def test_gives_nothing_where_nothing_is_sent(self) -> None:
-        protocol = started()
-        assert protocol.take_audio(b"", 1.0) is None
-        protocol.pause(1.0, finalize=False)
-        assert protocol.take_audio(b"dropped", 1.0) is None
-        assert protocol.stats.dropped_while_paused_bytes == 7
-        assert protocol.messages_to_send() == []
-
-    def test_gives_nothing_before_the_start_but_holds_it(self) -> None:
-        protocol = RealtimeSTTProtocol(CONFIG)
-        protocol.connect(0.0)
-        assert protocol.take_audio(b"held", 1.0) is None
-        protocol.start(2.0)
-        assert protocol.messages_to_send() == [START_MESSAGE, b"held"]
-        assert protocol.stats.sent_audio_chunks == 1
-
-    def test_refuses_what_sending_refuses(self) -> None:
-        protocol = RealtimeSTTProtocol(CONFIG)
-        with pytest.raises(SonioxStateError, match="not connected"):
-            protocol.take_audio(b"x", 0.0)
-        protocol.start(0.0)
-        with pytest.raises(SonioxValidationError, match="contiguous"):
-            protocol.take_audio(memoryview(b"abc")[::2], 0.0)
-        protocol.finish(1.0)
-        for chunk in (b"x", b""):
-            with pytest.raises(SonioxStateError, match="end-of-audio was already sent"):
-                protocol.take_audio(chunk, 1.0)
-
-    def test_a_clock_that_runs_backwards_does_no_harm(self) -> None:
-        protocol = started()
-        protocol.take_audio(b"one", 3.0)
-        protocol.take_audio(b"two", 1.0)
-        assert protocol.next_timeout() == 8.0
-
-
-class TestOutputWaits:
-    def test_while_there_is_something_to_send(self) -> None:
-        protocol = started()
-        assert not protocol.output_waits
-        protocol.send_audio(b"audio", 1.0)
-        assert protocol.output_waits
-        protocol.messages_to_send()
-        assert not protocol.output_waits
-
-    def test_once_the_websocket_is_to_be_closed(self) -> None:
-        closing, lost = started(), started()
-        closing.close(1.0)
-        assert closing.output_waits
-        lost.receive_close(1000, "", 1.0)
-        assert lost.closed
-        assert lost.output_waits
+def test_audio_with_a_clock_that_runs_backwards_does_no_harm() -> None:
+    protocol = started()
+    protocol.send_audio(b"one", 3.0)
+    protocol.send_audio(b"two", 1.0)
+    assert protocol.next_timeout() == 8.0
 
 
 def test_the_configuration_is_the_one_given() -> None:

@@ -15,11 +15,11 @@ from soniox_proto.websocket.connection import (
     UpgradeRequested,
     Violation,
     WebSocket,
-    WebSocketEvent,
 )
 from soniox_proto.websocket.handshake import MAX_HEAD_SIZE
 from tests.support.core import frames
 from tests.support.core.frames import CLIENT_MASK, Opcode
+from tests.support.core.websocket import Received, one_by_one
 
 LARGE = [("X-Large", "x" * MAX_HEAD_SIZE)]
 
@@ -30,10 +30,10 @@ def requesting(**options: bool) -> tuple[WebSocket, bytes]:
     return websocket, websocket.data_to_send()
 
 
-def feed(websocket: WebSocket, data: bytes, size: int) -> list[WebSocketEvent]:
+def feed(websocket: WebSocket, data: bytes, size: int) -> list[Received]:
     """Feed `data` in pieces of `size` bytes."""
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    return [event for piece in pieces for event in websocket.receive_data(piece)]
+    return [event for piece in pieces for event in one_by_one(websocket.receive_data(piece))]
 
 
 @pytest.mark.parametrize("size", [1, 1000, 1 << 20])
@@ -73,7 +73,7 @@ class TestEarlyData:
         websocket.accept(subprotocol=None, headers=[])
         assert websocket.pending
         late = frames.binary(b"late", mask=CLIENT_MASK)
-        assert list(websocket.receive_data(late)) == [b"early"] * 3 + [b"late"]
+        assert feed(websocket, late, len(late)) == [b"early"] * 3 + [b"late"]
         assert not websocket.pending
 
     def test_is_dropped_when_the_request_is_refused(self, size: int) -> None:
@@ -93,11 +93,11 @@ class TestEarlyData:
         assert not websocket.pending
 
 
-def peak_memory(websocket: WebSocket, data: bytes) -> tuple[list[WebSocketEvent], int]:
+def peak_memory(websocket: WebSocket, data: bytes) -> tuple[list[Received], int]:
     """Feed `data` at once; return the events and the most memory that this took."""
     tracemalloc.start()
     try:
-        return list(websocket.receive_data(data)), tracemalloc.get_traced_memory()[1]
+        return list(one_by_one(websocket.receive_data(data))), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 

@@ -20,12 +20,12 @@ from soniox_proto.websocket.connection import (
     UpgradeRequested,
     Violation,
     WebSocket,
-    WebSocketEvent,
     close_code_may_be_sent,
 )
 from soniox_proto.websocket.framing import LARGE_MESSAGE
 from tests.support.core import frames
 from tests.support.core.frames import CLIENT_MASK, Frame, Opcode
+from tests.support.core.websocket import Received, one_by_one
 
 MAX_SIZE = 100
 
@@ -54,8 +54,8 @@ def server() -> WebSocket:
     return websocket
 
 
-def receive(websocket: WebSocket, data: bytes) -> list[WebSocketEvent]:
-    return list(websocket.receive_data(data))
+def receive(websocket: WebSocket, data: bytes) -> list[Received]:
+    return list(one_by_one(websocket.receive_data(data)))
 
 
 class TestClientHandshake:
@@ -266,151 +266,63 @@ class TestMessages:
         assert receive(websocket, frames.encode(Opcode.TEXT, plain, reserved=4)) == ["hello " * 10]
 
 
-class TestTakingMessages:
-    """`receive_messages`, then `receive_rest` if there is more than messages."""
+class TestMessagesTogether:
+    """Whole messages that follow each other come in one list."""
 
-    def test_messages_alone_come_at_once(self) -> None:
+    def test_all_that_are_complete(self) -> None:
         websocket = client()
         data = frames.text("one") + frames.binary(b"two")
-        assert websocket.receive_messages(data + frames.text("half")[:4]) == ["one", b"two"]
-        assert not websocket.more_received
-        assert websocket.receive_messages(frames.text("half")[4:]) == ["half"]
-        assert websocket.receive_messages(b"") == []
-        assert not websocket.more_received
+        assert list(websocket.receive_data(data + frames.text("half")[:4])) == [["one", b"two"]]
+        assert list(websocket.receive_data(frames.text("half")[4:])) == [["half"]]
+        assert list(websocket.receive_data(b"")) == []
 
-    def test_up_to_where_something_else_begins(self) -> None:
+    def test_what_comes_between_is_handled_in_its_turn(self) -> None:
         websocket = client()
-        data = frames.text("one") + frames.ping(b"now") + frames.text("two")
-        assert websocket.receive_messages(data) == ["one"]
-        assert websocket.more_received
+        events = websocket.receive_data(
+            frames.text("one") + frames.ping(b"now") + frames.text("two")
+        )
+        assert next(events) == ["one"]
         assert websocket.data_to_send() == b"", "the ping is not read yet"
-        assert list(websocket.receive_rest()) == ["two"]
-        assert not websocket.more_received
+        assert next(events) == ["two"]
         assert frames.decode(websocket.data_to_send()) == [Frame(Opcode.PONG, b"now")]
+        assert list(events) == []
 
-    def test_the_rest_may_be_the_end(self) -> None:
+    def test_none_follow_the_end(self) -> None:
         websocket = client()
         data = frames.text("one") + frames.close(1001) + frames.text("two")
-        assert websocket.receive_messages(data) == ["one"]
-        assert list(websocket.receive_rest()) == [CloseReceived(1001, "")]
-        assert websocket.receive_messages(frames.text("late")) == []
-        assert not websocket.more_received
-        assert list(websocket.receive_rest()) == []
+        assert list(websocket.receive_data(data)) == [["one"], CloseReceived(1001, "")]
+        assert list(websocket.receive_data(frames.text("late"))) == []
 
-    def test_text_that_is_not_utf_8_is_the_rest(self) -> None:
+    def test_none_follow_text_that_is_not_utf_8(self) -> None:
         websocket = client()
         bad = frames.encode(Opcode.TEXT, b"\xff")
-        assert websocket.receive_messages(frames.text("one") + bad + frames.text("two")) == ["one"]
-        assert websocket.more_received
-        (violation,) = websocket.receive_rest()
+        data = frames.text("one") + bad + frames.text("two")
+        messages, violation = websocket.receive_data(data)
+        assert messages == ["one"]
         assert isinstance(violation, Violation)
         assert violation.code == 1007
-        assert websocket.receive_messages(b"more") == []
+        assert list(websocket.receive_data(b"more")) == []
 
-    def test_all_is_the_rest_until_the_websocket_is_open(self) -> None:
+    def test_with_the_answer_to_the_upgrade(self) -> None:
         websocket, request = requesting()
         answer = frames.switching_protocols(request) + frames.text("one") + frames.text("two")
-        assert websocket.receive_messages(answer) == []
-        assert websocket.more_received
-        assert list(websocket.receive_rest()) == [Accepted(None, {}), "one", "two"]
-        assert websocket.receive_messages(frames.text("three")) == ["three"]
+        assert list(websocket.receive_data(answer)) == [Accepted(None, {}), ["one", "two"]]
 
-    def test_all_is_the_rest_where_an_extension_changes_frames(self) -> None:
+    def test_one_by_one_where_an_extension_changes_frames(self) -> None:
         websocket = client(compression=True)
-        assert websocket.receive_messages(frames.text("one")) == []
-        assert websocket.more_received
-        assert list(websocket.receive_rest()) == ["one"]
+        assert list(websocket.receive_data(frames.text("one") * 2)) == [["one"], ["one"]]
 
     def test_what_came_too_early_comes_first(self) -> None:
         websocket = WebSocket(ConnectionType.SERVER)
         early = frames.binary(b"one", mask=CLIENT_MASK)
         receive(websocket, frames.upgrade_request())
-        assert websocket.receive_messages(early) == []
-        assert list(websocket.receive_rest()) == []
+        assert list(websocket.receive_data(early)) == []
         websocket.accept(subprotocol=None, headers=[])
         assert websocket.pending
-        assert websocket.receive_messages(frames.binary(b"two", mask=CLIENT_MASK)) == []
-        assert websocket.more_received
-        assert list(websocket.receive_rest()) == [b"one", b"two"]
+        two = frames.binary(b"two", mask=CLIENT_MASK)
+        assert list(websocket.receive_data(two)) == [[b"one", b"two"]]
         assert not websocket.pending
-        assert websocket.receive_messages(early) == [b"one"]
-
-    @given(
-        st.lists(
-            st.sampled_from(
-                [
-                    frames.text("text"),
-                    frames.binary(b"data"),
-                    frames.ping(b"a"),
-                    frames.pong(b"b"),
-                    frames.encode(Opcode.TEXT, b"c", final=False),
-                    frames.encode(Opcode.CONTINUATION, b"d"),
-                    frames.binary(b"x" * (MAX_SIZE + 1)),
-                    frames.close(),
-                    frames.encode(Opcode.TEXT, b"\xff"),
-                    frames.encode(3),
-                ]
-            ),
-            max_size=8,
-        ),
-        st.integers(0, 60),
-    )
-    def test_in_two_steps_comes_what_comes_in_one(self, parts: list[bytes], cut: int) -> None:
-        one, two = client(), client()
-        stream = b"".join(parts)
-        for piece in (stream[:cut], stream[cut:]):
-            received: list[WebSocketEvent] = [*two.receive_messages(piece)]
-            assert all(isinstance(message, str | bytes) for message in received)
-            if two.more_received:
-                received += two.receive_rest()
-            assert received == receive(one, piece)
-            sent = frames.decode(two.data_to_send())
-            assert sent == frames.decode(one.data_to_send())
-
-
-class TestBinaryToSend:
-    def test_is_framed_at_once(self) -> None:
-        websocket = client()
-        for chunk in (b"one", b"two", b""):
-            (frame,) = frames.decode(websocket.binary_to_send(chunk))
-            assert frame == Frame(Opcode.BINARY, chunk)
-        assert websocket.data_to_send() == b""
-        assert server().binary_to_send(b"one") == frames.binary(b"one")
-
-    def test_follows_what_waits(self) -> None:
-        websocket = client()
-        websocket.send_message("first")
-        websocket.send_ping(b"second")
-        assert frames.decode(websocket.binary_to_send(b"third")) == [
-            Frame(Opcode.TEXT, b"first"),
-            Frame(Opcode.PING, b"second"),
-            Frame(Opcode.BINARY, b"third"),
-        ]
-        assert websocket.data_to_send() == b""
-
-    def test_is_lost_unless_open_but_not_what_waits(self) -> None:
-        websocket = client()
-        websocket.send_message("first")
-        websocket.send_close(1000)
-        first, closing = frames.decode(websocket.binary_to_send(b"second"))
-        assert (first.message, closing.close_code) == ("first", 1000)
-        assert websocket.binary_to_send(b"third") == b""
-        requested, _ = requesting()
-        assert requested.binary_to_send(b"audio") == b""
-        fresh = WebSocket(ConnectionType.CLIENT)
-        fresh.request_upgrade(host="localhost", target="/", headers=[], subprotocols=[])
-        assert fresh.binary_to_send(b"audio").startswith(b"GET / HTTP/1.1\r\n")
-
-    def test_goes_through_extensions(self) -> None:
-        websocket = client(compression=True)
-        data = websocket.binary_to_send(b"hello " * 10)
-        assert len(data) < 60
-        assert data[0] == 0xC2, "the bit of RFC 7692 is set"
-
-    def test_goes_through_wsproto_where_it_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(WebSocket, "direct_framing", False)
-        (frame,) = frames.decode(client().binary_to_send(b"audio"))
-        assert frame == Frame(Opcode.BINARY, b"audio")
+        assert list(websocket.receive_data(early)) == [[b"one"]]
 
 
 class TestBuffers:
@@ -499,7 +411,7 @@ class TestControlFrames:
             for payload in payloads
         )
         edges = [0, *sorted({cut for cut in cuts if cut < len(sent)}), len(sent)]
-        events: list[WebSocketEvent] = []
+        events: list[Received] = []
         for start, stop in itertools.pairwise(edges):
             events += receive(websocket, sent[start:stop])
         assert events == [PongReceived(payload) for payload in payloads]

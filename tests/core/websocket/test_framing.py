@@ -21,7 +21,7 @@ from wsproto.events import (
 )
 
 from soniox_proto.websocket import framing
-from soniox_proto.websocket.connection import WebSocket, WebSocketEvent
+from soniox_proto.websocket.connection import WebSocket
 from soniox_proto.websocket.framing import (
     BINARY_FRAME,
     INTEGER_MASKING_LIMIT,
@@ -32,6 +32,7 @@ from soniox_proto.websocket.framing import (
     apply_mask_in_python,
 )
 from tests.support.core.frames import CLIENT_MASK, Opcode, encode
+from tests.support.core.websocket import Received, one_by_one
 
 MAX_MESSAGE_SIZE = 300
 
@@ -66,8 +67,8 @@ def open_server(*, direct: bool) -> WebSocket:
     return server
 
 
-def receive(websocket: WebSocket, pieces: Sequence[bytes]) -> tuple[list[WebSocketEvent], bytes]:
-    events = [event for piece in pieces for event in websocket.receive_data(piece)]
+def receive(websocket: WebSocket, pieces: Sequence[bytes]) -> tuple[list[Received], bytes]:
+    events = [event for piece in pieces for event in one_by_one(websocket.receive_data(piece))]
     return events, websocket.data_to_send()
 
 
