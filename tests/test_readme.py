@@ -97,7 +97,7 @@ def runs(
                 text=True,
                 encoding="utf-8",
             )
-            stack.callback(program.wait)
+            stack.enter_context(program)  # It closes the pipes and waits.
             stack.callback(program.kill)
             running.append(program)
         yield running
