@@ -64,6 +64,15 @@ from soniox_proto.messages import (
     RealtimeEvent,
     Token,
 )
+from soniox_proto.options import (
+    DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_KEEPALIVE_INTERVAL,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_MAX_PENDING_AUDIO,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+)
 from soniox_proto.protocol import RealtimeSTTProtocol
 from soniox_proto.state import (
     SERVER_TRANSITIONS,
@@ -95,6 +104,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "API_KEY_ENVIRONMENT_VARIABLE",
+    "DEFAULT_CLOSE_TIMEOUT",
+    "DEFAULT_CONNECT_TIMEOUT",
+    "DEFAULT_KEEPALIVE_INTERVAL",
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "DEFAULT_MAX_PENDING_AUDIO",
+    "DEFAULT_PING_INTERVAL",
+    "DEFAULT_PING_TIMEOUT",
     "DEFAULT_WEBSOCKET_URL",
     "REGIONS",
     "SERVER_TRANSITIONS",

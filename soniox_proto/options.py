@@ -22,19 +22,21 @@ __all__ = [
 ]
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
-"""Seconds."""
+"""Seconds from `connect` to an open session: in the sessions, from name resolution on."""
 DEFAULT_CLOSE_TIMEOUT: Final = 5.0
-"""Seconds."""
+"""Seconds that closing waits for the server."""
 DEFAULT_KEEPALIVE_INTERVAL: Final = 5.0
-"""Seconds. The service gives up after 20 s, so three keepalives may get lost on the way."""
+"""Seconds without audio before a keepalive is sent. The service gives up after 20 s of silence, so
+three keepalives may be lost on the way."""
 DEFAULT_PING_INTERVAL: Final = 20.0
-"""Seconds."""
+"""Seconds between WebSocket pings."""
 DEFAULT_PING_TIMEOUT: Final = 20.0
-"""Seconds."""
+"""Seconds that a pong may take before the connection counts as lost."""
 DEFAULT_MAX_PENDING_AUDIO: Final = 1024 * 1024
-"""Bytes: half a minute of 16 kHz speech, more than any handshake takes."""
+"""Bytes of audio held until the session opens: half a minute of 16 kHz speech, longer than any
+handshake takes."""
 DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
-"""Bytes: far above any real result, far below a machine's memory."""
+"""Bytes of the largest message taken: far above any real result, far below a machine's memory."""
 
 MAX_SECONDS: Final = 1_000_000
 """Seconds, eleven days: longer than any session. The waiting calls of some systems overflow at

@@ -1,43 +1,167 @@
-"""Every example of the README runs, as it stands there."""
+"""The README: every example runs as it is printed, and every generated part is up to date."""
 
+from __future__ import annotations
+
+import os
 import re
-import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+import trustme
 
 from benchmarks import readme
-from soniox_adapters import client as client_module
-from soniox_adapters.server import LocalServer, run_in_thread
-from tests.support import outcome_table, retry_table
+from soniox_adapters import DEFAULT_WEBSOCKET_URL, Endpoint
+from soniox_adapters.server import LocalServer, run_in_thread, scripted
+from tests.support import outcome_table, retry_table, state_diagram
+from tests.support.adapters.proxy import FakeProxy, http_connect
 
-README = Path(__file__).parent.parent / "README.md"
-SAMPLE = Path(client_module.__file__).parent / "server" / "samples" / "meeting.wav"
+README: Final = Path(__file__).parent.parent / "README.md"
+TEXT: Final = README.read_text(encoding="utf-8")
+EXAMPLES: Final = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
 
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+API_KEY: Final = "key-of-the-readme"
+PATIENCE: Final = 120.0
+
+
+def final(text: str, **fields: Any) -> dict[str, Any]:
+    return {"text": text, "is_final": True, **fields}
+
+
+SCRIPT: Final = [
+    {"tokens": [{"text": "Good", "is_final": False, "speaker": "1"}]},
+    {"tokens": [final("Good morning", speaker="1", language="en", translation_status="original")]},
+    {"tokens": [final("<end>")]},
+    {
+        "tokens": [
+            final("Buenos días", speaker="1", language="es", translation_status="translation")
+        ]
+    },
+    {"tokens": [final(" Hello", speaker="2", language="en", translation_status="original")]},
+    {"tokens": [final("<end>")]},
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Yield the environment of a user of the service, which is behind a proxy of theirs.
+
+    The examples connect to the service's own URL, with TLS. A proxy leads them to a local server,
+    and the system's trust store is one that trusts it.
+    """
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(Endpoint.parse(DEFAULT_WEBSOCKET_URL).host).configure_cert(context)
+    trusted = tmp_path_factory.mktemp("trust") / "authority.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    service = LocalServer(recognizer=scripted(SCRIPT), api_key=API_KEY, ssl_context=context)
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+    }
+    with (
+        run_in_thread(service),
+        FakeProxy(http_connect, scheme="http", server_port=service.port) as proxy,
+    ):
+        yield {
+            **inherited,
+            "SONIOX_API_KEY": API_KEY,
+            "SSL_CERT_FILE": str(trusted),
+            "WSS_PROXY": proxy.url(),
+        }
+
+
+@pytest.fixture(scope="module")
+def runs(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Yield the programs of all examples, each in a folder of its own, started side by side.
+
+    Most of them stream a recording at the speed of speech, and wait more than they work.
+    """
+    with ExitStack() as stack:
+        running: list[subprocess.Popen[str]] = []
+        for example in EXAMPLES:
+            folder = tmp_path_factory.mktemp("example")
+            (folder / "example.py").write_text(example, encoding="utf-8")
+            program = subprocess.Popen(
+                [sys.executable, "-W", "error", "example.py"],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+            )
+            stack.enter_context(program)  # It closes the pipes and waits.
+            stack.callback(program.kill)
+            running.append(program)
+        yield running
+
+
+def number_of(words: str) -> int:
+    """Return the number of the one example that has these words."""
+    (number,) = (number for number, example in enumerate(EXAMPLES) if words in example)
+    return number
+
+
+# What an example prints, where that is worth a closer look.
+PRINTED: Final = {
+    "provisional": "Speaker 1:\n[en] Good morning\n[Translation] [es] Buenos días\n\n"
+    "Speaker 2:\n[en] Hello\nOutcome.FINISHED\n",
+    "two-speakers.wav": "Speaker 1:\n[en] Good morning\n[Translation] [es] Buenos días\n\n"
+    "Speaker 2:\n[en] Hello\n",
+    "TOKEN_TEXT_END": "Good morning\nBuenos días Hello\n",
+    "RealtimeSTTProtocol(config)": "Outcome.FINISHED\n",
+}
+EXPECTED: Final = {number_of(words): printed for words, printed in PRINTED.items()}
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_example(number: int, runs: list[subprocess.Popen[str]]) -> None:
+    output, errors = runs[number].communicate(timeout=PATIENCE)
+    assert (runs[number].returncode, errors) == (0, "")
+    assert bool(output.strip()) == ("print(" in EXAMPLES[number])
+    assert output.endswith(EXPECTED.get(number, ""))
 
 
 def test_the_readme_has_examples_of_every_kind() -> None:
     everything = "\n".join(EXAMPLES)
-    for word in ("SonioxClient()", "asyncio.run", "trio.run", "RealtimeSTTConnection("):
-        assert word in everything
+    for words in ("SonioxClient()", "asyncio.run(", "trio.run(", "websocket_base_url=server.url"):
+        assert words in everything
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_example(
-    example: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    # The examples speak to the real service; here the local one stands in for it.
-    with run_in_thread(LocalServer(recognizer="scripted")) as server:
-        monkeypatch.setattr(client_module, "DEFAULT_WEBSOCKET_URL", server.url)
-        monkeypatch.setenv("SONIOX_API_KEY", "key")
-        monkeypatch.chdir(tmp_path)
-        shutil.copy(SAMPLE, tmp_path / "meeting.wav")
-        exec(compile(example, str(README), "exec"), {"__name__": "__main__"})
-    assert "print(" not in example or capsys.readouterr().out.strip()
+def test_every_link_leads_to_this_page_or_to_a_site() -> None:
+    """A package index shows the page without the repository around it."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", TEXT, flags=re.S | re.M), re.M)
+    anchors = {f"#{heading.lower().replace(' ', '-')}" for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert link in anchors or link.startswith("https://"), link
+
+
+def test_every_path_that_the_readme_names_exists() -> None:
+    paths = re.findall(r"`((?:\.ci|tests|benchmarks|soniox_\w+)/[\w./-]+)`", TEXT)
+    assert paths
+    for path in paths:
+        assert (README.parent / path).exists(), path
+
+
+def test_every_module_of_the_layout_exists() -> None:
+    (layout,) = re.findall(r"^```text\n(.*?)^```", TEXT, re.S | re.M)
+    folder = README.parent
+    for line in layout.splitlines():
+        names, _, _ = line.strip().partition("  ")
+        for name in names.split():
+            if not line.startswith(" "):
+                folder = README.parent / name
+            path = folder if not line.startswith(" ") else folder / name
+            assert path.is_dir() if name.endswith("/") else path.with_suffix(".py").is_file(), name
 
 
 def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
@@ -49,6 +173,12 @@ def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
 def test_the_table_of_what_is_worth_retrying_is_the_one_that_the_core_goes_by() -> None:
     assert retry_table.written_table() == retry_table.table(), (
         "run: python -m tests.support.retry_table"
+    )
+
+
+def test_the_diagram_of_the_states_is_the_table_of_transitions() -> None:
+    assert state_diagram.written_diagram() == state_diagram.diagram(), (
+        "run: python -m tests.support.state_diagram"
     )
 
 

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, TypeVar
 
 from soniox_adapters.connecting.proxy import PARAMETER, ProxyOption, parse_proxy
 from soniox_proto import (
-    AuthenticationInput,
-    Endpoint,
-    HeadersInput,
-    RealtimeSTTConfig,
-    SonioxValidationError,
-)
-from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_KEEPALIVE_INTERVAL,
     DEFAULT_MAX_MESSAGE_SIZE,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
-    check_flag,
-    check_seconds,
+    AuthenticationInput,
+    Endpoint,
+    HeadersInput,
+    RealtimeSTTConfig,
+    SonioxValidationError,
 )
+from soniox_proto.options import check_flag, check_seconds
 
 if TYPE_CHECKING:
     import socket

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import soniox_proto
 from soniox_proto import (
     RealtimeSTTConnection,
     RealtimeSTTProtocol,
     RealtimeSTTServerConnection,
     SonioxValidationError,
+    options,
 )
 from soniox_proto.options import check_flag, check_seconds, check_size, check_timeout
 from tests.support.core.messages import CONFIG
@@ -134,3 +136,9 @@ def test_every_size_option_is_checked(kind: type, option: str) -> None:
     make(kind, **{option: 1})
     with pytest.raises(SonioxValidationError, match=option):
         make(kind, **{option: 0})
+
+
+def test_every_default_is_exported_from_the_root() -> None:
+    defaults = {name for name in options.__all__ if name.startswith("DEFAULT_")}
+    assert defaults
+    assert defaults <= set(soniox_proto.__all__)

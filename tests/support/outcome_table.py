@@ -1,16 +1,18 @@
-"""The README's table of endings, made from the scenarios that the tests run.
+"""The table of endings, `tests/adapters/endings.md`, made from the scenarios that the tests run.
 
-`python -m tests.support.outcome_table` writes it into the README.
+`python -m tests.support.outcome_table` writes it.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
-from tests.support import markdown_table
+from tests.support import generated_part
 from tests.support.adapters.scenarios import HEADER, rows
 
 NAME = "endings"
+DOCUMENT = Path(__file__).parent.parent / "adapters" / "endings.md"
 COLUMNS = ("ending", "then", "a blocked sender", "outcome")
 CODE = "close frame with code "
 HEAD = (
@@ -39,9 +41,9 @@ def table() -> str:
 
 
 def written_table() -> str:
-    """Return the table as the README has it."""
-    return markdown_table.written(NAME)
+    """Return the table as the document has it."""
+    return generated_part.written(NAME, DOCUMENT)
 
 
 if __name__ == "__main__":
-    markdown_table.write(NAME, table())
+    generated_part.write(NAME, table(), DOCUMENT)

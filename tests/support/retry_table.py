@@ -17,7 +17,7 @@ from soniox_proto.retrying import (
     TIMEOUTS,
     Advice,
 )
-from tests.support import markdown_table
+from tests.support import generated_part
 
 NAME = "retrying"
 HEAD = "| what ended the session | `retryable` | `retry_after` |"
@@ -61,8 +61,8 @@ def table() -> str:
 
 def written_table() -> str:
     """Return the table as the README has it."""
-    return markdown_table.written(NAME)
+    return generated_part.written(NAME)
 
 
 if __name__ == "__main__":
-    markdown_table.write(NAME, table())
+    generated_part.write(NAME, table())
