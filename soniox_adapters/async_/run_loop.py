@@ -169,7 +169,10 @@ class AsyncRunLoop(SessionBase):
         with connector_errors():
             awaitable = cast("Callable[[Endpoint], object]", given)(link.endpoint)
             if isinstance(awaitable, Awaitable):
-                return cast("object", await awaitable)
+                stream = cast("object", await awaitable)
+                if stream is None:
+                    raise SonioxValidationError("the function given as transport returned None")
+                return stream
         _close_socket(awaitable)
         raise SonioxValidationError(
             "a function given as transport must be an async one; it returned "
