@@ -43,7 +43,7 @@ from soniox_proto.websocket.framing import (
     FrameReader,
     FrameWriter,
 )
-from soniox_proto.websocket.handshake import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
+from soniox_proto.websocket.http_head import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
 
 __all__ = [
     "MAX_BODY_SIZE",

@@ -16,7 +16,7 @@ from soniox_proto.websocket.connection import (
     Violation,
     WebSocket,
 )
-from soniox_proto.websocket.handshake import MAX_HEAD_SIZE
+from soniox_proto.websocket.http_head import MAX_HEAD_SIZE
 from tests.support.core import frames
 from tests.support.core.frames import CLIENT_MASK, Opcode
 from tests.support.core.websocket import Received, one_by_one

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soniox_proto.websocket.handshake import MAX_HEAD_SIZE, HeadScanner
+from soniox_proto.websocket.http_head import MAX_HEAD_SIZE, HeadScanner
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
