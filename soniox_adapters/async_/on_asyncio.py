@@ -100,6 +100,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._lost = False
         self._closed: Signal = make_signal()
 
+    @property
+    @override
+    def unwritten(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     @override
     async def open(self, options: ConnectOptions) -> None:
         # Not asyncio.wait_for, which may swallow a cancellation until Python 3.12.
@@ -183,7 +188,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         if self._tls is not None:
             self._tls.close()
             self._write_ciphertext(self._tls.data_to_send())
-        if self._output_full or not transport.get_write_buffer_size():
+        if self._output_full or not self.unwritten:
             # A peer that has stopped reading will not read a close frame either.
             transport.abort()
         else:

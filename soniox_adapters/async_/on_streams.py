@@ -109,6 +109,11 @@ class StreamTransport(AsyncTransport):
 
             self._checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
 
+    @property
+    @override
+    def unwritten(self) -> int:
+        return len(self._output) + self._in_flight
+
     @override
     async def open(self, options: ConnectOptions) -> None:
         try:
@@ -185,7 +190,7 @@ class StreamTransport(AsyncTransport):
             data = data[sent:]
         if data:
             self._output += data
-            if len(self._output) + self._in_flight > WRITE_BUFFER_SIZE:
+            if self.unwritten > WRITE_BUFFER_SIZE:
                 self._output_full = True
                 self._update_writing()
             self._wake_writer.notify()
@@ -207,8 +212,7 @@ class StreamTransport(AsyncTransport):
         if self._tls is not None:
             self._tls.close()
             self._write_ciphertext(self._tls.data_to_send())
-        waits = self._in_flight or self._output
-        if not waits or self._output_full or self._write_error is not None:
+        if not self.unwritten or self._output_full or self._write_error is not None:
             # A peer that has stopped reading will not read a close frame either.
             self._scope.cancel()
         else:

@@ -74,6 +74,11 @@ class AsyncTransport(ABC):
         self.writing_paused = False
         """Whether so much waits to be written that senders should wait for `writing_resumed`."""
 
+    @property
+    @abstractmethod
+    def unwritten(self) -> int:
+        """Bytes that wait to be written."""
+
     @abstractmethod
     async def open(self, options: ConnectOptions) -> None:
         """Open the stream.

@@ -44,9 +44,14 @@ class Ticker:
         self._thread: threading.Thread | None = None
 
     @property
-    def running(self) -> bool:
-        """Whether there is a thread."""
-        return self._thread is not None
+    def thread(self) -> threading.Thread | None:
+        """The thread, while there is one."""
+        return self._thread
+
+    @property
+    def scheduled(self) -> int:
+        """How many calls are planned."""
+        return len(self._heap)
 
     def schedule(self, ticking: Ticking, when: float) -> None:
         """Call `tick` at `when`, a time of `time.monotonic`, in seconds; later ones stay."""

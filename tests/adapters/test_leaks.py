@@ -171,13 +171,13 @@ def traced_memory() -> Any:
 def wait_for_the_ticker(before: int) -> None:
     """Wait until the ticker has forgotten the sessions that are closed, within its interval."""
     deadline = time.monotonic() + PATIENCE
-    while len(ticker._heap) > before:
+    while ticker.scheduled > before:
         assert time.monotonic() < deadline, "the ticker remembers sessions that are closed"
         time.sleep(0.05)
 
 
 def test_blocking_sessions() -> None:
-    others = len(ticker._heap)
+    others = ticker.scheduled
 
     def run(size: int) -> None:
         scenarios = Batch(size)
@@ -227,7 +227,7 @@ def test_sessions_on_trio() -> None:
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "abandoned"])
 def test_the_count_sees_a_session_that_is_left_open(ended: bool) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.user is User.CLOSES)
-    others = len(ticker._heap)
+    others = ticker.scheduled
     with FakeServer(server_of(scenario)) as server:
         run_blocking(server.url, scenario)  # The first session of a process starts the ticker.
         wait_for_the_ticker(others)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from soniox_proto import (
     Result,
     SessionState,
     SonioxConnectionError,
-    SonioxError,
     SonioxHandshakeError,
     SonioxProtocolError,
     SonioxStateError,
@@ -267,45 +265,6 @@ class TestEnds:
         with pytest.raises(SonioxStateError, match="lost without a close frame") as caught:
             client.connection.send_audio(b"more", client.now)
         assert caught.value.__cause__ is client.closed.error
-
-
-CHUNKS: list[Any] = [
-    b"audio",
-    bytearray(b"may change"),
-    memoryview(b"view"),
-    b"",
-    memoryview(b"abc")[::2],
-    "text",
-    None,
-    b"x" * 70_000,
-]
-
-STEPS: dict[str, Callable[[Client], object]] = {
-    "connect": lambda client: client.connect(),
-    "accept": lambda client: client.accept() if client.request else None,
-    "pause": lambda client: client.connection.pause(client.now, finalize=False),
-    "pause and finalize": lambda client: client.connection.pause(client.now),
-    "resume": lambda client: client.connection.resume(client.now),
-    "finalize": lambda client: client.connection.finalize(client.now),
-    "keep alive": lambda client: client.connection.keep_alive(client.now),
-    "finish": lambda client: client.connection.finish(client.now),
-    "close": lambda client: client.connection.close(client.now),
-    "abort": lambda client: client.connection.abort(client.now),
-    "ping": lambda client: client.feed(frames.ping(b"now")),
-    "closed": lambda client: client.feed(frames.close()),
-    "finished": lambda client: client.receive(FINISHED),
-    "refused": lambda client: client.receive(UNAUTHENTICATED),
-    "lost": lambda client: client.eof(),
-    "earlier": lambda client: setattr(client, "now", client.now - 1.0),
-    "wait": lambda client: client.wait(6.0),
-}
-
-
-def attempt(call: Callable[..., object], *arguments: object) -> object:
-    try:
-        return call(*arguments)
-    except (SonioxError, TypeError) as error:
-        return type(error), str(error)
 
 
 def test_buffers_to_send_are_the_data_to_send() -> None:

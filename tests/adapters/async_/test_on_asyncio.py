@@ -144,9 +144,8 @@ async def test_closing_is_bounded_if_the_last_bytes_are_not_taken(
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     transport = AsyncioTransport(Notes())
     await transport.open(connect_options(near))
-    assert transport._transport is not None
     with far:
-        while not transport._transport.get_write_buffer_size():
+        while not transport.unwritten:
             transport.write(bytes(1000))
         assert not transport.writing_paused
         async with anyio.create_task_group() as group:

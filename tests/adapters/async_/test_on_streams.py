@@ -246,7 +246,7 @@ async def test_what_a_socket_does_not_take_follows_in_order(turns: bool) -> None
 async def test_little_that_a_socket_does_not_take_pauses_nobody() -> None:
     async with opened_on_a_socket(StreamTransport) as (transport, _notes, far):
         filled = 0
-        while not transport._output:
+        while not transport.unwritten:
             transport.write(bytes(1000))
             filled += 1000
         transport.write(b"more")
@@ -314,7 +314,7 @@ async def test_a_write_that_fails_while_much_waits() -> None:
 async def test_closing_a_socket_sends_what_waits_to_be_sent() -> None:
     async with opened_on_a_socket(StreamTransport) as (transport, _notes, far):
         written = 0
-        while not transport._output:
+        while not transport.unwritten:
             transport.write(bytes(1000))
             written += 1000
         transport.write(b"bye!")

@@ -63,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateClock]:
     yield clock
     ticker.forget_all()
     deadline = time.monotonic() + PATIENCE
-    while ticker.running:
+    while ticker.thread is not None:
         assert time.monotonic() < deadline, "the thread of the ticker does not end"
         time.sleep(0.001)
 

@@ -66,7 +66,7 @@ def own() -> Iterator[Ticker]:
     own, before = Ticker(), ticker_threads()
     yield own
     deadline = now() + PATIENCE
-    while own.running:
+    while own.thread is not None:
         assert now() < deadline, "the thread does not end"
         time.sleep(0.001)
     for thread in ticker_threads():
@@ -199,12 +199,12 @@ def test_thread_of_the_process_ends_when_no_session_needs_it() -> None:
             peer = server.peer(index)
             peer.wait_for(lambda peer=peer: peer.count(KEEPALIVE) >= 2)  # type: ignore[misc]
         # Not the one of that name: tests before may have left tickers of their own.
-        thread = ticker._thread
+        thread = ticker.thread
         assert thread is not None
         for session in sessions:
             session.close()
         wait_until_ended(thread)
-        assert not ticker.running
+        assert ticker.thread is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

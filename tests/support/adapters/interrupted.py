@@ -124,7 +124,7 @@ def main() -> None:
         program = Program(server.url, int(sys.argv[1]))
         program.run()
     start = time.monotonic()
-    while ticker.running:
+    while ticker.thread is not None:
         assert time.monotonic() < start + PATIENCE, "the ticker does not end"
         time.sleep(0.01)
     left = [thread.name for thread in threading.enumerate() if thread.name != "MainThread"]
