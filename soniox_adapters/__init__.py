@@ -89,9 +89,9 @@ from soniox_proto import (
     TranslationConfig,
     TranslationType,
     __version__,
+    render_tokens,
     websocket_url,
 )
-from soniox_proto.rendering import render_tokens
 
 if typing.TYPE_CHECKING:
     from soniox_proto import (

@@ -74,6 +74,7 @@ from soniox_proto.options import (
     DEFAULT_PING_TIMEOUT,
 )
 from soniox_proto.protocol import RealtimeSTTProtocol
+from soniox_proto.rendering import render_tokens
 from soniox_proto.state import (
     SERVER_TRANSITIONS,
     TRANSITIONS,
@@ -182,6 +183,7 @@ __all__ = [
     "TranslationType",
     "UpgradeReceived",
     "__version__",
+    "render_tokens",
     "websocket_url",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from soniox_proto import TOKEN_TEXT_END, TOKEN_TEXT_FIN, Token
+from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, Token
 
 __all__ = ["render_tokens"]
 

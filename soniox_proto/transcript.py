@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from soniox_proto import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
+from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
 
 __all__ = ["Transcript", "Utterance"]
 

@@ -134,7 +134,7 @@ class SessionOptions:
     ) -> RealtimeSTTStream:
         """Return a new machine with these options."""
         # Loaded with the first session, and wsproto with it: it takes a quarter of all the time.
-        from soniox_proto.stream import RealtimeSTTStream
+        from soniox_proto import RealtimeSTTStream
 
         return RealtimeSTTStream(
             url,
