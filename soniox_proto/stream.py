@@ -16,7 +16,7 @@ and moves the bytes of every link that is open::
         events = link.receive_data(data, now)  # or link.receive_eof, or stream.handle_timeout
 
 Two ends must not be confused: `link.closed` means that this byte stream may go, `stream.closed`
-that the session is over, and every byte stream with it.
+that the session is over. A stream that is closed has closed all of its links.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Stream(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the session is over, and every byte stream may be closed."""
+        """Whether the session is over; all of its links are closed too."""
         ...
 
     @property

@@ -327,12 +327,11 @@ class AsyncRunLoop(SessionBase):
 
     def _close_links(self) -> None:
         """Close the transports that are done with, opened or not."""
-        over = self._machine.closed
         for link in tuple(self._links):
-            if over or link.link.closed:
+            if link.link.closed:
                 link.transport.close()
         for wanted, scope in self._opening:
-            if over or wanted.closed:
+            if wanted.closed:
                 scope.cancel()
 
     def _bound_memory(self) -> None:

@@ -34,6 +34,7 @@ class SocketLink:
         "_flow",
         "_read_size",
         "_unsent_replies",
+        "done",
         "has_read",
         "link",
         "more_to_read",
@@ -47,6 +48,8 @@ class SocketLink:
         self.link = link
         self._flow = flow
         self.stream = stream
+        self.done = False
+        """Whether the socket is given back, or will be once no thread waits for it any more."""
         self.output = bytearray()
         """What the kernel would not take yet."""
         self.taken = 0
@@ -60,11 +63,6 @@ class SocketLink:
         """Whether anything came yet."""
         self.more_to_read = False
         """Whether the last read left something that another one gives at once."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the socket may be closed."""
-        return self.link.closed
 
     # Writing
 
@@ -86,7 +84,7 @@ class SocketLink:
                 written = self._write(self.stream.write, output)
                 self.taken += written
                 del output[:written]
-        if replying:
+        if replying and output:
             self._count_replies(self.taken + len(output) - before)
         if self._unsent_replies and not output:
             self._count_replies(-self._unsent_replies)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -61,20 +61,20 @@ class SocketSession(SteppedSession):
     # Links
 
     def _take_wanted(self) -> list[tuple[Link, Connecting]]:
-        """Return the links that are to be opened now."""
-        links = self._machine.links_to_open()
-        if not links:
-            return []
+        """Return the links that the machine wants now, to be opened."""
+        return self._begin_opening(self._machine.links_to_open())
+
+    def _begin_opening(self, links: Sequence[Link]) -> list[tuple[Link, Connecting]]:
         # Loaded on first need: it loads the system's TLS.
         from soniox_adapters.connecting.blocking import Connecting
 
-        wanted = [(link, Connecting(link.open_by)) for link in links]
-        self._opening += wanted
-        return wanted
+        opening = [(link, Connecting(link.open_by)) for link in links]
+        self._opening += opening
+        return opening
 
-    def _open_wanted(self) -> None:
-        """Open the links that are wanted now, each in a thread: there may be no other to do it."""
-        for link, connecting in self._take_wanted():
+    def _open_in_threads(self, links: Sequence[Link]) -> None:
+        """Open links, each in a thread of its own: there may be no other to do it."""
+        for link, connecting in self._begin_opening(links):
             threading.Thread(
                 target=self._open_later, args=(link, connecting), name="soniox-link", daemon=True
             ).start()
@@ -85,7 +85,7 @@ class SocketSession(SteppedSession):
             self._open(link, connecting)
         except SonioxError as error:
             failure = self._unusable_error(error)
-            self._step(lambda: self._deliver(link.failed(failure, _clock())))
+            self._step(lambda: self._handle(link.failed(failure, _clock())))
         # Another thread that reads does not know of this link yet.
         self._wait_until(lambda: not self._is_unattended(link), readable=True)
 
@@ -105,7 +105,7 @@ class SocketSession(SteppedSession):
             return
         except OSError as error:
             failure = self._connect_error(error, link)
-            self._step(lambda: self._deliver(link.failed(failure, _clock())))
+            self._step(lambda: self._handle(link.failed(failure, _clock())))
             return
         finally:
             self._opening.remove((link, connecting))
@@ -115,24 +115,22 @@ class SocketSession(SteppedSession):
         from soniox_adapters.blocking.link import SocketLink
 
         self._links.append(SocketLink(link, stream, self._flow))
-        self._deliver(link.opened(_clock()))
-        self._flush()
-        self._release()
+        self._handle(link.opened(_clock()))
         self._reschedule()
 
     def _is_unattended(self, link: Link) -> bool:
         """Return whether nobody but this thread reads a link that has just been opened."""
         used = next((used for used in self._links if used.link is link), None)
-        if used is None or used.closed or used.has_read:
+        if used is None or used.done or used.has_read:
             return False
         return not self._waiting.has_reader(used.stream, _clock())
 
     def _release(self) -> None:
         """Give back the sockets that are done with, once no thread waits for them."""
-        over = self._machine.closed
         for link in tuple(self._links):
-            if not over and not link.closed:
+            if not link.link.closed:
                 continue
+            link.done = True
             if self._waiting.use(link.stream, _clock()):
                 # Wakes them. The last one to leave comes here again, or else the ticker does.
                 link.stream.shutdown()
@@ -141,7 +139,7 @@ class SocketSession(SteppedSession):
                 link.leave()
                 self._links.remove(link)
         for opening, connecting in tuple(self._opening):
-            if over or opening.closed:
+            if opening.closed:
                 connecting.cancel()
         self._waiting.wake_sleepers()
 
@@ -166,20 +164,32 @@ class SocketSession(SteppedSession):
 
     # Bytes
 
+    def _handle(self, events: list[Event], replying: SocketLink | None = None) -> None:
+        """Deliver events, and write what they made."""
+        self._deliver(events)
+        self._flush(replying)
+
+    def _deliver(self, events: list[Event]) -> None:
+        if events:
+            self._inbox.put(events)
+            self._waiting.wake_sleepers()
+
     def _flush(self, replying: SocketLink | None = None) -> None:
-        """Open what is wanted, and write what fits of what the core made.
+        """Do what the core asks for: open links, write, and give back what is done with.
 
         Args:
             replying: The link that has just been read: what it says now is an answer.
         """
-        self._open_wanted()
-        done = self._machine.closed
+        links = self._machine.links_to_open()
+        if links:
+            self._open_in_threads(links)
+        done = False
         for link in self._links:
             link.flush(replying=link is replying)
             if link.write_error is not None:
                 self._reschedule(_clock())
-            done = done or link.closed
-        if done:
+            done = done or link.link.closed
+        if done or self._opening:
             self._release()
 
     def _write_out(self) -> Marks | None:
@@ -194,13 +204,13 @@ class SocketSession(SteppedSession):
         """Wait until the kernel has taken the output up to `marks`; called without the lock."""
 
         def taken() -> bool:
-            return all(link.taken >= end or link.closed for link, end in marks)
+            return all(link.taken >= end or link.done for link, end in marks)
 
         self._wait_until(taken, sending=True)
         if self._machine.closed and any(link.taken < end for link, end in marks):
             raise self._why_not_sent()
 
-    def _read(self, now: float, *, wanted: bool) -> bool:
+    def _read(self, now: float, *, may_read: bool, wanted: bool) -> bool:
         """Read each link once, and return whether anything came.
 
         If it is not `wanted`, read only what servers said before a write failed; when there is no
@@ -209,22 +219,15 @@ class SocketSession(SteppedSession):
         came = False
         for link in tuple(self._links):
             failure = link.write_error
-            if failure is None and not wanted:
+            if link.done or (failure is None and not wanted):
                 continue
-            read = self._read_link(link, now)
+            read = may_read and self._read_link(link, now)
             if failure is not None and link.is_drained(read, now):
                 self._lose(link, failure, now)
             came |= read
         return came
 
     def _read_link(self, link: SocketLink, now: float) -> bool:
-        machine, flow = self._machine, self._flow
-        if machine.closed or not flow.update(now):
-            link.more_to_read = False
-            return False
-        if flow.too_much:
-            self._deliver(machine.fail(self._overflow_error(), now, close_code=1001))
-            return False
         try:
             events = link.read(now)
         except OSError as error:
@@ -232,17 +235,13 @@ class SocketSession(SteppedSession):
             return False
         if events is None:
             return False
-        self._deliver(events)
-        self._flush(link)
+        self._handle(events, link)
+        if self._flow.full and self._flow.too_much:
+            self._handle(self._machine.fail(self._overflow_error(), now, close_code=1001))
         return True
 
     def _lose(self, link: SocketLink, error: OSError, now: float) -> None:
-        self._deliver(link.link.failed(self._lost_error(error), now))
-
-    def _deliver(self, events: list[Event]) -> None:
-        if events:
-            self._inbox.put(events)
-            self._waiting.wake_sleepers()
+        self._handle(link.link.failed(self._lost_error(error), now))
 
     # Threads that wait
 
@@ -272,45 +271,55 @@ class SocketSession(SteppedSession):
     def _progress(self, wait: Wait, done: Callable[[], bool]) -> bool:
         """Do what can be done now; return False if the thread has to wait, as planned in `wait`."""
         now = _clock()
-        machine, waiting = self._machine, self._waiting
+        machine, waiting, flow = self._machine, self._waiting, self._flow
         alone = waiting.remove(wait)
-        self._flow.waiting_senders = wait.sending if alone else waiting.senders(now) + wait.sending
-        timer = machine.next_timeout()
-        due = timer is not None and timer <= now
-        if due:
-            self._deliver(machine.handle_timeout(now))
+        flow.waiting_senders = wait.sending if alone else waiting.senders(now) + wait.sending
+        if wait.timer is None:
+            wait.timer = self._next_timeout()
+        if due := wait.timer <= now:
+            self._handle(machine.handle_timeout(now))
         # Threads that other threads read for need not read.
         watched = not alone and self._others_read(now)
-        came = self._read(now, wanted=wait.readable and not watched)
-        if due or any(link.output for link in self._links):
+        may_read = flow.update(now)
+        came = self._read(now, may_read=may_read, wanted=wait.readable and not watched)
+        if not came and not due and self._has_output():
             self._flush()
-        closed = machine.closed
-        if done() or closed or (wait.deadline is not None and wait.deadline <= now):
-            if closed or wait.sending or not alone:
+        if done():
+            if wait.sending or not alone:
                 self._leave(wait, now)
             return True
-        wait.note_input(came, now)
+        if machine.closed or (wait.deadline is not None and wait.deadline <= now):
+            self._leave(wait, now)
+            return True
         if came or due:
-            timer = machine.next_timeout()
-        self._plan(wait, now, timer, watched)
+            wait.timer = self._next_timeout()
+            may_read = flow.update(now)
+        wait.note_input(came, now)
+        self._plan(wait, now, may_read=may_read, watched=watched)
         waiting.add(wait)
         return False
+
+    def _next_timeout(self) -> float:
+        timer = self._machine.next_timeout()
+        return float("inf") if timer is None else timer
+
+    def _has_output(self) -> bool:
+        return any(link.output for link in self._links)
 
     def _others_read(self, now: float) -> bool:
         """Return whether each link has another thread that waits for its input."""
         return all(self._waiting.has_reader(link.stream, now) for link in self._links)
 
-    def _plan(self, wait: Wait, now: float, timer: float | None, watched: bool) -> None:
+    def _plan(self, wait: Wait, now: float, *, may_read: bool, watched: bool) -> None:
         """Decide what a thread waits for; `watched` if others wait for input."""
-        links = self._links
+        links, timer = self._links, wait.timer
         until = wait.deadline
         if until is None or (timer is not None and timer < until):
             until = timer
-        may_read = self._flow.update(now)
         reads = may_read and not watched
-        if not links or not (reads or any(link.output for link in links)):
+        if not links or not (reads or self._has_output()):
             wait.plan_to_sleep(now, until)
-        elif any(link.write_error is not None or (reads and link.more_to_read) for link in links):
+        elif any(link.write_error or (reads and link.more_to_read) for link in links):
             wait.plan_to_go_on(now)
         elif watched and wait.readable:
             # There is input, which the other thread will read.
@@ -341,8 +350,7 @@ class SocketSession(SteppedSession):
             ticker.schedule(self, when)
 
     def _next_tick(self, now: float) -> float:
-        timer = self._machine.next_timeout()
-        return min(now + TICK_INTERVAL, float("inf") if timer is None else timer)
+        return min(now + TICK_INTERVAL, self._next_timeout())
 
     def tick(self) -> float | None:
         """Look after the session while no thread does; called by the ticker, without the lock."""
@@ -363,9 +371,9 @@ class SocketSession(SteppedSession):
             return None
         self._flow.waiting_senders = self._waiting.senders(now)
         # Harmless where nothing is due.
-        self._deliver(self._machine.handle_timeout(now))
-        self._read(now, wanted=not self._others_read(now))
-        self._flush()
+        self._handle(self._machine.handle_timeout(now))
+        may_read = self._flow.update(now)
+        self._read(now, may_read=may_read, wanted=not self._others_read(now))
         self._release()
         closed = self._machine.closed
         if closed and not self._links:

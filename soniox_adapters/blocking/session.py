@@ -285,14 +285,11 @@ class RealtimeSTTSession(SocketSession):
         self._machine.close(now)
         self._flow.begin_closing()
         self._flow.update(now)
-        self._deliver(self._machine.handle_timeout(now))
-        self._flush()
+        self._handle(self._machine.handle_timeout(now))
         return True
 
     def _abort(self, cause: BaseException | None) -> None:
-        self._deliver(self._abort_machine(cause, _clock()))
-        self._flush()
-        self._release()
+        self._handle(self._abort_machine(cause, _clock()))
 
     def _control(self, call: Callable[[], None]) -> None:
         """Have the core say something, and wait until it is out; called without the lock."""
@@ -346,7 +343,8 @@ class RealtimeSTTSession(SocketSession):
 
     def _wait_for_message(self, timeout: float | None) -> Result | None:
         """Return the next message, or None at the end; called without the lock."""
-        self._require_started()
+        if not self._links:
+            self._require_started()
         inbox = self._inbox
         results: list[Result | None] = []
 

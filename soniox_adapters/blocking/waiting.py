@@ -56,6 +56,7 @@ class Wait:
         "reads",
         "sending",
         "thread",
+        "timer",
         "until",
     )
 
@@ -69,6 +70,8 @@ class Wait:
         """Whether the call waits for the server to take what it sends."""
         self.readable = readable
         """Whether there may be something to read now."""
+        self.timer: float | None = None
+        """When the core's next timer expires, as far as this thread knows; None at first."""
         self.until = 0.0
         """Until when this wait counts; 0 once it was broken off."""
         self.reads = False
