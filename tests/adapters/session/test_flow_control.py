@@ -189,6 +189,20 @@ def test_the_core_is_paused_exactly_while_nobody_listens(steps: list[tuple[str, 
             assert told[-1:] == ["pause"]
 
 
+def test_reading_to_several_ends(flow: FlowControl, core: FakeCore) -> None:
+    """A link that takes no more is read to its end, while the session goes on."""
+    flow.messages_added(MAX_WAITING_MESSAGES, 0)
+    assert not flow.update(1.0)
+    flow.begin_closing()
+    flow.begin_closing()
+    assert flow.update(2.0)
+    flow.end_closing()
+    assert flow.update(3.0), "another one is read"
+    flow.end_closing()
+    assert not flow.update(4.0)
+    assert core.told == [("pause", 1.0), ("resume", 2.0), ("pause", 4.0)]
+
+
 @pytest.mark.parametrize("tokens", [0, 1, 5, 20, 60])
 def test_the_estimate_is_near_what_a_message_takes(tokens: int) -> None:
     token = {"text": " word", "start_ms": 1234, "end_ms": 1300, "confidence": 0.9}

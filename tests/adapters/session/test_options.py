@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import ssl
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
 
-from soniox_adapters import AsyncRealtimeSTTSession, RealtimeSTTSession, SonioxValidationError
+from soniox_adapters import (
+    AsyncRealtimeSTTSession,
+    AsyncSonioxClient,
+    RealtimeSTTSession,
+    SonioxClient,
+    SonioxValidationError,
+)
+from soniox_adapters.session.options import SessionKeywords, SessionOptions
 from tests.support.core.messages import API_KEY, CONFIG
 
 URL = "wss://stt.example.test"
@@ -77,3 +86,45 @@ def test_check_loads_nothing() -> None:
         "assert not {'ssl', 'anyio', 'trio'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+CALLS = [
+    RealtimeSTTSession,
+    AsyncRealtimeSTTSession,
+    SonioxClient(api_key="key").realtime.stt.connect,
+    AsyncSonioxClient(api_key="key").realtime.stt.connect,
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_the_signature_spells_the_options_out(call: Any) -> None:
+    parameters = inspect.signature(call).parameters
+    for option in fields(SessionOptions):
+        parameter = parameters[option.name]
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == option.default
+    assert all(
+        parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+
+
+def test_type_checkers_see_the_same_options() -> None:
+    expected = {option.name: option.type for option in fields(SessionOptions)}
+    annotations = SessionKeywords.__annotations__
+    assert {name: kind.__forward_arg__ for name, kind in annotations.items()} == expected
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_an_option_that_does_not_exist_is_a_type_error(call: Any) -> None:
+    arguments = {"config": CONFIG} | ({"url": URL} if isinstance(call, type) else {})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'timeout'"):
+        call(**arguments, timeout=1)
+
+
+def test_options_are_frozen_and_make_machines_anew() -> None:
+    options = SessionOptions(keepalive_interval_sec=2.5)
+    with pytest.raises(FrozenInstanceError):
+        options.keepalive_interval_sec = 1.0  # type: ignore[misc]
+    one, two = (options.make_stream(URL, CONFIG, API_KEY) for _ in range(2))
+    assert one is not two
+    assert one.endpoint == two.endpoint
