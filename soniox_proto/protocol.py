@@ -13,11 +13,11 @@ people do: a microphone that waits for the handshake loses the first words. Ever
 in order, and audio counts against `max_pending_audio`. While paused, audio is dropped rather than
 held, as it would be later.
 
-`start` notes that the WebSocket is open, and puts the start message in front of what was held. It
-has to be the first message after any keepalives, and a session has only one (Soniox docs,
-"WebSocket API"). No acknowledgement is waited for: if the configuration is refused, an error
-message says so. Timers that concern the service begin here, not at `connect`: it cannot answer a
-finalize, or miss a keepalive, before it has a WebSocket.
+`start` notes that the WebSocket is open, and puts the start message in front of what was held: the
+service wants the configuration before any audio (Soniox docs, "WebSocket API"), and only once.
+There is no acknowledgement to wait for; if the configuration is refused, an error message says so.
+Timers that concern the service begin here, not at `connect`: it cannot answer a finalize, or miss
+a keepalive, before there is a WebSocket.
 
 Then audio and controls go out as they come, and messages come back:
 
@@ -26,8 +26,8 @@ what we send        what answers it
 ==================  ================================================================================
 audio               results, in their own time; a chunk has no answer of its own
 keepalive           nothing
-finalize            the pending tokens as final ones, then a `<fin>` token, in the same message.
-                    Several finalizes are answered in the order in which they were sent.
+finalize            the pending tokens as final ones, then a `<fin>` token, in practice in one
+                    message. Several finalizes are answered in the order in which they were sent.
 end-of-audio        the remaining results, the finished response, then a close frame (1000)
 a mistake           an error message, then a close frame, usually 1000 as well
 a close frame       a close frame
