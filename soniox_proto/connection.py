@@ -1,7 +1,17 @@
 """The byte layer: a session over any byte stream, made of `RealtimeSTTProtocol` and a WebSocket.
 
-It decides nothing about speech; `RealtimeSTTProtocol` does. It owns the upgrade request with the
-API key, frames what the protocol has to say, and keeps the connection alive with pings.
+It decides nothing about speech; `RealtimeSTTProtocol` does that (its module explains the life of a
+session). What is added here is what needs a connection of our own: the upgrade request with the
+API key, framing, and pings that notice a peer that is gone.
+
+Pings and keepalives are easily confused. A keepalive is a message of Soniox's protocol. It shows
+the service that the client is still there, and without it the service closes. A ping is a frame of
+RFC 6455 (section 5.5.2). It shows *us* that the server is still there, since a TCP connection whose
+far end has vanished looks just like an idle one. To the service, a ping is no keepalive.
+
+Messages are framed as soon as the protocol queues them, so bytes leave in the order of the calls.
+The API key is redacted from whatever the server says about the connection (headers, the body of a
+refusal, error texts, close reasons), because some servers and proxies echo the request.
 
 The run-loop, for your own socket, pipe or event loop::
 
@@ -71,11 +81,12 @@ from soniox_proto.websocket.connection import (
 __all__ = ["ConnectionKeywords", "RealtimeSTTConnection"]
 
 _EXCERPT: Final = 200
-"""Characters of a refused upgrade's body that its error message quotes."""
+"""Characters of a refused upgrade's body that the error message quotes. The whole body, as far as
+it is kept, is in the error's `body`."""
 
 
 class ConnectionKeywords(TypedDict, total=False):
-    """The options of `RealtimeSTTConnection`, which explains them."""
+    """The keyword options of `RealtimeSTTConnection`, where they are explained."""
 
     authentication: AuthenticationInput
     connect_timeout: float | None
@@ -103,17 +114,22 @@ class RealtimeSTTConnection:
         config: Configuration of the stream, or a mapping of its fields.
         api_key: API key, sent as `authentication` says; None sends none (local servers).
         authentication: `header` (default), `subprotocol` for temporary keys, or the deprecated
-            `message`.
+            `message`; see `Authentication`.
         connect_timeout: Seconds from `connect` to the accepted upgrade, or None for no limit.
-        close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None.
-        keepalive_interval: Seconds without audio after which a keepalive goes out, or None.
-        ping_interval: Seconds between WebSocket pings, or None for none.
-        ping_timeout: Seconds a pong may take before the session counts as lost, or None.
-        finalize_timeout: Seconds that the service may take to answer a finalize, or None.
-        max_message_size: Bytes of the largest message taken.
+        close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None
+            for no limit.
+        keepalive_interval: Seconds without audio after which a keepalive goes out, paused or not;
+            None for no keepalives. The service closes after 20 s without either.
+        ping_interval: Seconds between WebSocket pings, or None for no pings.
+        ping_timeout: Seconds that a pong may take before the session counts as lost, or None for no
+            limit. A dead peer is noticed within `ping_interval` plus `ping_timeout`.
+        finalize_timeout: Seconds that the service may take to answer a finalize, or None for no
+            limit.
+        max_message_size: Size of the largest message accepted, in bytes.
         max_pending_audio: Bytes of audio held before the session is open.
         additional_headers: Headers to add to the upgrade request.
-        compression: Offer permessage-deflate (RFC 7692); audio hardly compresses.
+        compression: Offer permessage-deflate (RFC 7692). Off by default: audio hardly compresses,
+            and if the server agrees, every frame is handled the slow way.
 
     Raises:
         SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
@@ -210,38 +226,41 @@ class RealtimeSTTConnection:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None until that is certain, and for one that never started."""
+        """How the session ended; None until that is certain, and if it was never started."""
         return self._protocol.outcome
 
     @property
     def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if it was one."""
+        """The error that ended the session, if an error did."""
         return self._protocol.error
 
     @property
     def last_message(self) -> RealtimeEvent | None:
-        """The newest message of the service."""
+        """The latest message of the service."""
         return self._protocol.last_message
 
     @property
     def stats(self) -> SessionStats:
-        """Running account of the session."""
+        """Counters of the session so far."""
         return self._protocol.stats
 
     # The byte stream
 
     @property
     def open_by(self) -> float | None:
-        """When the byte stream has to be open; None for no limit, and once it is."""
+        """When the upgrade must have been accepted; None for no limit, and once it was.
+
+        A driver that opens the byte stream should give up at this time: nothing would come of it.
+        """
         return self._protocol.connect_by
 
     def opened(self, now: float) -> list[Event]:
-        """Take the news that the byte stream is open. The upgrade request waits since `connect`."""
+        """Note that the byte stream is open. The upgrade request was queued by `connect`."""
         self._advance(now)
         return []
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
-        """Take the news that the byte stream could not be opened, or broke."""
+        """Note that the byte stream could not be opened, or broke."""
         return self.fail(error, now)
 
     # Output and time
@@ -253,12 +272,15 @@ class RealtimeSTTConnection:
     def buffers_to_send(self) -> list[bytes]:
         """Return what `data_to_send` returns, as several buffers where that saves a copy.
 
-        For drivers that can write several at once (`sendmsg`).
+        For drivers that can write several buffers with one call (`sendmsg`).
         """
         return self._websocket.buffers_to_send()
 
     def next_timeout(self) -> float | None:
-        """Return when `handle_timeout` is to be called, or None when no timer is armed."""
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running.
+
+        Ask again after every other call, since each may change it.
+        """
         mine, protocol = self._timers.next_timeout(), self._protocol.next_timeout()
         if mine is None or protocol is None:
             return protocol if mine is None else mine
@@ -275,11 +297,12 @@ class RealtimeSTTConnection:
                 operation="ping",
             )
             events += self._protocol.fail(error, now, close_code=1011)
-        # If the server has already answered with an HTTP status, report that, not a timeout.
+        # If the server has already refused the upgrade and only the body of its answer is
+        # incomplete, its HTTP status explains more than a timeout would.
         if self._protocol.state is SessionState.CONNECTING and self._connect_is_overdue(now):
             events += self._receive_eof(now)
         events += self._protocol.handle_timeout(now)
-        # Pings come last: the session may just have ended.
+        # Last, because the session may just have ended.
         if Timer.PING in due and self._websocket.open and not self._protocol.closed:
             self._send_ping(now)
         return self._flushed(events)
@@ -288,6 +311,8 @@ class RealtimeSTTConnection:
 
     def connect(self, now: float) -> None:
         """Queue the upgrade request. Audio sent from now on is held until the session is open.
+
+        The key travels in one place only: the service refuses a connection with two.
 
         Raises `SonioxStateError` unless the connection is new.
         """
@@ -319,15 +344,19 @@ class RealtimeSTTConnection:
         self._flush()
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
-        """Ask for all outstanding tokens to become final; `Finalized` answers.
+        """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.
+
+        Every few seconds is often enough: the service may disconnect a client that does it too
+        often (Soniox docs, "Manual finalization").
 
         Args:
             now: The time, in seconds.
-            trailing_silence_ms: Silence already sent after the speech, in ms.
+            trailing_silence_ms: Silence already sent after the speech, in ms. The service then
+                adds less of its own and answers sooner.
 
         Raises:
             SonioxStateError: The session is not connected, finished or closed.
-            SonioxValidationError: `trailing_silence_ms` is not a whole number from 0.
+            SonioxValidationError: `trailing_silence_ms` is not a whole number of 0 or more.
         """
         self._protocol.finalize(now, trailing_silence_ms)
         self._flush()
@@ -341,15 +370,20 @@ class RealtimeSTTConnection:
         self._flush()
 
     def finish(self, now: float) -> None:
-        """Queue end-of-audio, once: the service sends the rest and the finished response.
+        """Queue end-of-audio; the service answers with the rest and the finished response.
 
-        Raises `SonioxStateError` if the session is not connected or closed.
+        It is sent at most once. Calling this again has no effect, at any later time.
+
+        Raises `SonioxStateError` if the session is not connected, or if it ended without
+        end-of-audio.
         """
         self._protocol.finish(now)
         self._flush()
 
     def pause(self, now: float, finalize: bool = True) -> None:
-        """Drop audio from now on, after a finalize if `finalize`. Keepalives go on.
+        """Drop audio from now on; with `finalize`, ask for outstanding tokens first.
+
+        Keepalives continue. Safe to repeat.
 
         Raises `SonioxStateError` if the session is not connected, finished or closed.
         """
@@ -357,17 +391,18 @@ class RealtimeSTTConnection:
         self._flush()
 
     def resume(self, now: float) -> None:
-        """Send audio again.
+        """Send audio again. Safe to repeat.
 
         Raises `SonioxStateError` if the session is not connected or closed.
         """
         self._protocol.resume(now)
 
     def close(self, now: float) -> None:
-        """End the session: end-of-audio if audio was sent without one, then the close handshake.
+        """End the session: queue end-of-audio if audio was sent without one, then a close frame.
 
-        Does not wait for the rest of the transcript (use `finish` and await `Finished` for that),
-        but what comes before the server's answer is delivered. Safe to repeat.
+        This does not wait for the rest of the transcript; to get it, call `finish` and wait for
+        `Finished`. Whatever arrives before the server's close frame is still delivered. Safe to
+        repeat, in any state.
         """
         self._protocol.close(now)
         self._flush()
@@ -375,7 +410,7 @@ class RealtimeSTTConnection:
     def abort(self, now: float) -> None:
         """End the session at once: a close frame if one can be sent, no waiting. Safe to repeat.
 
-        The `Closed` event is returned by the next feeding call.
+        The `Closed` event is returned by the next call that feeds.
         """
         self._protocol.abort(now)
         self._flush()
@@ -391,7 +426,7 @@ class RealtimeSTTConnection:
         self._protocol.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
-        """Note that the driver reads again: deadlines go on with the time they had left.
+        """Note that the driver reads again: deadlines continue with the time they had left.
 
         Safe to repeat; without a `pause_reading` before it nothing changes.
         """
@@ -402,14 +437,15 @@ class RealtimeSTTConnection:
     # Calls that feed
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes of the server, cut anywhere.
+        """Take bytes of the server, cut anywhere, and return the events that they complete.
 
-        Raises `SonioxStateError` before `connect`: nobody can have sent them.
+        Raises `SonioxStateError` before `connect`, when bytes can only be the driver's mistake.
         """
         protocol = self._protocol
         if protocol.state is SessionState.IDLE:
             raise SonioxStateError("the session is not connected; call connect first")
         now = self._advance(now)
+        # Bytes after the end are ignored, but a `Closed` that is still waiting is returned.
         if protocol.closed:
             return protocol.handle_timeout(now)
         events: list[Event] = []
@@ -418,18 +454,23 @@ class RealtimeSTTConnection:
                 events += protocol.receive_messages(event, now)
             else:
                 events += self._handle(event, now)
-            # After each event: once a close frame that comes later in `data` is read, wsproto
-            # refuses to frame anything.
+            # After each event, not at the end: once a close frame further on in `data` has been
+            # read, wsproto refuses to frame anything, even the start message.
             self._flush()
             if protocol.closed:
                 break
         return events
 
     def receive_eof(self, now: float) -> list[Event]:
-        """Take the end of the stream. A second one is harmless."""
+        """Note the end of the byte stream. Calling it again is harmless.
+
+        Without a close frame before it the session is lost, however politely the transport ended:
+        only a close frame says that the server meant to stop.
+        """
         now = self._advance(now)
         if self._protocol.state is SessionState.IDLE:
             return []
+        # The end may complete a refusal whose body had no length.
         events = self._receive_eof(now)
         text = "the connection was lost"
         if self._protocol.state is SessionState.CONNECTING:
@@ -447,10 +488,10 @@ class RealtimeSTTConnection:
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
-        """End the session with `error`, which is not the server's doing.
+        """End the session because of `error`, a failure on our side or of the transport.
 
-        With a `close_code`, a close frame with it is queued for the server. Without one, the
-        transport itself failed or could not be opened, and nothing can be sent any more.
+        With a `close_code`, a close frame with that code is queued. Without one, the transport
+        failed or could not be opened, so nothing can be sent any more.
         """
         events = self._protocol.fail(error, self._advance(now), close_code=close_code)
         if close_code is None:
@@ -460,6 +501,7 @@ class RealtimeSTTConnection:
     # Inside
 
     def _advance(self, now: float) -> float:
+        # As in the protocol: time never goes backwards.
         if now > self._now:
             self._now = now
         return self._now
@@ -475,6 +517,8 @@ class RealtimeSTTConnection:
                 self._receive_pong(event.payload, now)
                 return []
             case CloseReceived():
+                # The answer echoes the code (RFC 6455 section 5.5.1), except for 1005, which stands
+                # for "none" and must not be sent (section 7.4.1).
                 self._websocket.send_close(1000 if event.code == 1005 else event.code)
                 return self._protocol.receive_close(event.code, event.reason, now)
             case Rejected():
@@ -499,7 +543,7 @@ class RealtimeSTTConnection:
         return deadline is not None and deadline <= now
 
     def _flush(self) -> None:
-        """Frame what the protocol has to say, in order."""
+        """Frame everything that the protocol has queued, then the close frame if it is time."""
         protocol, websocket = self._protocol, self._websocket
         for message in protocol.messages_to_send():
             websocket.send_message(message)
@@ -514,7 +558,8 @@ class RealtimeSTTConnection:
 
     def _send_ping(self, now: float) -> None:
         self._timers.start(Timer.PING, now, self._ping_interval)
-        # While one ping is unanswered, another would only put off its deadline.
+        # A new ping would restart the deadline of one that is still unanswered, and with an
+        # interval shorter than the timeout a dead peer would never be noticed.
         if self._ping_sent_at is None or self._ping_timeout is None:
             self._ping_count += 1
             self._ping_sent_at = now
@@ -522,6 +567,7 @@ class RealtimeSTTConnection:
             self._timers.start(Timer.PONG, now, self._ping_timeout)
 
     def _receive_pong(self, payload: bytes, now: float) -> None:
+        # A pong may also be unsolicited (RFC 6455 section 5.5.3); it proves nothing about our ping.
         if self._ping_sent_at is not None and payload == self._ping_count.to_bytes(4, "big"):
             self._protocol.stats.latency = now - self._ping_sent_at
             self._ping_sent_at = None
@@ -530,6 +576,7 @@ class RealtimeSTTConnection:
     def _handshake_error(self, event: Rejected) -> SonioxHandshakeError:
         body = event.body if self._api_key is None else self._api_key.redact(event.body)
         excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
+        # Cut before decoding: only the beginning of a body of up to 64 KiB is quoted.
         text = f"the server refused the WebSocket upgrade with HTTP status {event.status_code}"
         return SonioxHandshakeError(
             f"{text}: {excerpt}" if excerpt else text,
@@ -539,7 +586,7 @@ class RealtimeSTTConnection:
         )
 
     def _redacted(self, text: str) -> str:
-        """Return `text` of the server without the key: some servers echo the request."""
+        """Return `text` of the server without the key, which some servers echo."""
         return text if self._api_key is None else self._api_key.redact(text)
 
     def _redacted_headers(self, headers: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,21 @@
-"""How a session shows who it is: API keys and the headers of the upgrade request."""
+"""How a client authenticates: API keys, and the headers of the upgrade request.
+
+The service takes a key in three places (Soniox docs, "WebSocket authentication" and "Migrate
+WebSocket authentication"):
+
+- in the `Authorization` header of the upgrade request. The default, for everything that can set
+  headers;
+- in the list of WebSocket subprotocols, after `soniox-api-key`. For browsers, which cannot set
+  headers, with temporary keys;
+- in the start message. Deprecated; from 15 January 2027 a connection that sends its key only there
+  is refused.
+
+A connection that sends a key in two of them is answered with an error, so exactly one is used.
+
+A key must never show up where people look or paste: a repr, a log, a traceback, a pickle, an error
+message. So it is wrapped in `APIKey` as early as possible, errors say what is wrong with a key
+without quoting it, and what a server echoes is redacted.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +38,21 @@ __all__ = [
 ]
 
 API_KEY_ENVIRONMENT_VARIABLE: Final = "SONIOX_API_KEY"
-"""Environment variable that clients take the API key from."""
+"""Environment variable from which clients read the API key."""
 
 SUBPROTOCOL: Final = "soniox-api-key"
-"""WebSocket subprotocol that announces a temporary key as the next one in the list."""
+"""WebSocket subprotocol that announces the next item in the list as a key. It is the one that the
+server selects, so the key itself is not sent back."""
 
 HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers as a mapping or as pairs of name and value."""
 
-# RFC 9110 section 5.6.2 (token) and 5.5 (field value; no obs-text, which has no encoding).
+# RFC 9110 section 5.6.2 (token) and 5.5 (field value, but without obs-text, whose encoding is
+# undefined).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
-# A key as short as this is a placeholder: the service's have 64 characters.
+# Keys shorter than this are placeholders for local servers. Real ones have 64 characters.
 _SHORT_KEY = 16
 _PLAIN_WORD = re.compile(r"[A-Za-z]+|.{1,3}")
 
@@ -43,22 +62,27 @@ _RESERVED_HEADERS = frozenset(
 
 
 class Authentication(str, Enum):
-    """How the API key travels; never in two places at once."""
+    """Where the API key is sent; never in two places at once, which the service refuses."""
 
     HEADER = "header"
     """`Authorization: Bearer <key>` on the upgrade request."""
     SUBPROTOCOL = "subprotocol"
-    """As a WebSocket subprotocol beside `soniox-api-key`: for temporary keys."""
+    """As a WebSocket subprotocol after `soniox-api-key`: for temporary keys, in clients that cannot
+    set headers."""
     MESSAGE = "message"
-    """In the start message: deprecated, refused by Soniox from 15 January 2027."""
+    """In the start message: deprecated, and refused by the service from 15 January 2027 (Soniox
+    docs, "Migrate WebSocket authentication"). For old self-hosted endpoints."""
 
 
 AuthenticationInput: TypeAlias = Authentication | Literal["header", "subprotocol", "message"]
-"""How the API key is to travel: a member of `Authentication`, or its value."""
+"""Where to send the API key: a member of `Authentication`, or its value."""
 
 
 class APIKey:
-    """An API key that shows nowhere: not in a repr, a log, a traceback, a copy or a pickle."""
+    """An API key that does not show up in a repr, a log, a traceback or a pickle.
+
+    Its value can only be had by asking for it with `reveal`, which is easy to search for.
+    """
 
     __slots__ = ("_value",)
 
@@ -67,10 +91,11 @@ class APIKey:
 
     @classmethod
     def checked(cls, value: str | APIKey, authentication: Authentication) -> APIKey:
-        """Return `value` as a key that `authentication` can carry.
+        """Return `value` as a key that can be sent as `authentication` says.
 
-        Raises `SonioxValidationError` for a key that is empty or has characters that a header
-        (or a subprotocol) cannot hold.
+        Raises `SonioxValidationError` for a key that is empty, or has characters that a header or a
+        subprotocol cannot hold. Subprotocols must be RFC 9110 tokens (RFC 6455 section 4.1), which
+        the older temporary keys (`temp:...`) are not because of their colon.
         """
         text = value.reveal() if isinstance(value, APIKey) else value
         if not isinstance(text, str) or not _HEADER_KEY.fullmatch(text):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -92,11 +117,12 @@ class APIKey:
         return self._value
 
     def redact(self, echo: AnyStr) -> AnyStr:
-        """Return `echo` without the key, for what a peer may have echoed.
+        """Return `echo`, something that a peer said, with the key replaced by `[API key]`.
 
-        Of keys shorter than 16 characters, which are placeholders such as `key-1`, only those
-        words that are the whole key are hidden; plain words such as `local` and up to three
-        characters are not. To hide them would garble what the peer had to say.
+        The key is found in any case, and percent-encoded too. A key shorter than 16 characters is
+        a placeholder such as `key-1`, and is replaced only where it stands as a whole word. A plain
+        word such as `local`, or up to three characters, is not replaced at all: it hides no secret,
+        and replacing it would garble the peer's text.
         """
         pattern = self._echo_pattern()
         if isinstance(echo, str):
@@ -104,6 +130,7 @@ class APIKey:
         return re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
 
     def _echo_pattern(self) -> str:
+        # A key in a URL or a query comes back percent-encoded.
         spellings = {self._value, quote(self._value, safe="")}
         pattern = "|".join(map(re.escape, sorted(spellings)))
         if len(self._value) >= _SHORT_KEY:
@@ -128,17 +155,21 @@ class APIKey:
 def check_headers(
     headers: HeadersInput | None, authentication: Authentication
 ) -> list[tuple[str, str]]:
-    """Return additional headers as a list of pairs.
+    """Return additional headers as a list of pairs of name and value.
 
-    Raises `SonioxValidationError` for what is not made of pairs of str, for names and values that
-    HTTP does not allow, and for headers that the handshake sets itself. The message names no
-    value: it may be a secret.
+    Line ends in a name or a value would let it smuggle further headers into the request, so both
+    are held to HTTP's grammar.
+
+    Raises `SonioxValidationError` for anything but pairs of str, for names and values that HTTP
+    does not allow, and for headers that the handshake sets itself. The message quotes no value,
+    since it may be a secret.
     """
     try:
         pairs = [] if headers is None else _pairs(headers)
     except SonioxValidationError:
         raise
     except Exception as error:
+        # A mapping or an iterable of the user's may raise anything.
         raise SonioxValidationError(
             f"additional_headers cannot be read: {type(headers).__name__} raised "
             f"{type(error).__name__}"
@@ -163,7 +194,7 @@ def check_headers(
 
 
 def _pairs(headers: object) -> list[tuple[str, str]]:
-    """Return headers of any kind as pairs of str; what is no such thing is refused."""
+    """Return headers of any kind as pairs of str, or refuse them."""
     pairs: list[tuple[str, str]] = []
     if isinstance(headers, Mapping):
         headers = cast("Mapping[object, object]", headers).items()

@@ -1,4 +1,9 @@
-"""Where a session connects to: URLs, regions, and what a URL consists of."""
+"""Where a session connects to: the service's regions, and URLs taken apart and checked.
+
+URLs are checked strictly and early. Whatever `urlsplit` makes of a strange URL ends up in a name
+look-up, a TLS certificate check and a request line, and where those three disagree about the host,
+somebody else may be connected to. Errors never quote the URL: its query may hold a secret.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +29,14 @@ REGIONS: Final[Mapping[str, str]] = {
     "jp": "wss://stt-rt.jp.soniox.com/transcribe-websocket",
     "in": "wss://stt-rt.in.soniox.com/transcribe-websocket",
 }
-"""WebSocket URL of each region of the service. API keys are bound to a region's project."""
+"""WebSocket URL of each region of the service. An API key belongs to a project, and a project to a
+region, so a key is valid in one region only."""
 
 DEFAULT_WEBSOCKET_URL: Final = REGIONS["us"]
-"""WebSocket URL where none is given."""
+"""WebSocket URL used when none is given."""
 
-# RFC 3986 section 3.2: urlsplit takes what stands before and behind the brackets as if it were not
-# there, so `[::1]evil` would be `::1`.
+# RFC 3986 section 3.2. urlsplit ignores whatever stands before and after the brackets, so that
+# `[::1]evil` would become `::1`.
 _AUTHORITY = re.compile(r"(\[(?P<address>[^\[\]]*)\]|[^\[\]:]*)(:[0-9]*)?")
 
 _HOST_LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -47,13 +53,13 @@ class Endpoint:
     secure: bool
     """Whether the connection is TLS (`wss`)."""
     target: str = field(repr=False)
-    """Path and query for the request line; not shown, a query may hold a secret."""
+    """Path and query for the request line. Not in the repr, since a query may hold a secret."""
     host_header: str
     """Value of the Host header."""
 
     @property
     def server_hostname(self) -> str:
-        """Name for TLS: certificates and SNI know no trailing dot (RFC 6066 section 3)."""
+        """Host name for TLS: certificates and SNI have no trailing dot (RFC 6066 section 3)."""
         return self.host.removesuffix(".")
 
     @staticmethod
@@ -62,7 +68,8 @@ class Endpoint:
 
         Raises `SonioxValidationError` for anything else, and for credentials or a fragment.
         """
-        # urlsplit drops tabs and line ends silently; a URL that holds them is not what was meant.
+        # urlsplit drops tabs and line ends silently, and so would connect somewhere else than the
+        # URL seems to say.
         if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:  # pyright: ignore[reportUnnecessaryIsInstance]
             _refuse("must be printable ASCII without spaces; percent-encode other characters")
         return _parse(url)
@@ -70,7 +77,7 @@ class Endpoint:
 
 @lru_cache(maxsize=8)
 def _parse(url: str) -> Endpoint:
-    # Kept, for a program has many sessions and few URLs.
+    # Cached, because a program has many sessions and few URLs.
     parts, port = _split(url)
     if parts.scheme not in {"ws", "wss"}:
         _refuse("must begin with wss:// (or ws:// for an unencrypted server)")
@@ -87,10 +94,11 @@ def _parse(url: str) -> Endpoint:
     secure = parts.scheme == "wss"
     host = _checked_host(parts.hostname or "") if address is None else _checked_address(address)
     default_port = 443 if secure else 80
-    # RFC 6874 section 3: a zone means nothing to the server.
+    # A zone identifier only has a meaning on this machine, so it is not sent (RFC 6874 section 3).
     literal = f"[{host.partition('%')[0]}]" if ":" in host else host
     host_header = literal if port in {None, default_port} else f"{literal}:{port}"
-    # wsproto encodes the header's value as if it were a name only.
+    # wsproto encodes the header's value as if all of it were a host name, port included, and a
+    # label of a host name has at most 63 characters.
     if max(map(len, host_header.split("."))) > 63:
         _refuse("has a host whose last label is too long to stand beside a port")
     return Endpoint(
@@ -103,7 +111,10 @@ def _parse(url: str) -> Endpoint:
 
 
 def websocket_url(region: str) -> str:
-    """Return the WebSocket URL of a region; raises `SonioxValidationError` for an unknown one."""
+    """Return the WebSocket URL of a region, such as `eu`.
+
+    Raises `SonioxValidationError` for an unknown region.
+    """
     try:
         return REGIONS[region]
     except (KeyError, TypeError):
@@ -129,10 +140,10 @@ def _checked_host(host: str) -> str:
 
 
 def _checked_address(address: str) -> str:
-    # Imported on first need: few URLs name an address of this kind.
+    # Imported when needed: few URLs contain such an address.
     from ipaddress import IPv6Address
 
-    # RFC 6874: a zone stands behind an encoded percent sign.
+    # RFC 6874 section 2: the percent sign before a zone identifier is itself percent-encoded.
     number, percent, zone = address.replace("%25", "%").partition("%")
     address = number.lower() + percent + zone
     try:
@@ -143,5 +154,5 @@ def _checked_address(address: str) -> str:
 
 
 def _refuse(problem: str) -> NoReturn:
-    # The URL itself stays out of the message: its query may hold a secret.
+    # Without the URL itself, see above.
     raise SonioxValidationError(f"the WebSocket URL {problem}")

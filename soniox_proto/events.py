@@ -1,4 +1,10 @@
-"""What the core tells its driver: the events of a session."""
+"""The events of a session, which the calls that feed return.
+
+Every message of the service is a `Result`, whatever it contains; events with a meaning of their own
+follow it, in the order of the tokens that cause them. A program that only wants text can look at
+`Result` alone, and one that wants to act on endpoints never looks at tokens. Events are mutable
+dataclasses with slots, because making frozen ones takes three times as long.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +39,14 @@ class Outcome(Enum):
     REJECTED = "rejected"
     """The server refused the WebSocket upgrade with an HTTP status."""
     CLOSED_BY_SERVER = "closed_by_server"
-    """The server closed with code 1000 or 1001, without a finished response."""
+    """The server closed with code 1000 or 1001 without a finished response, so the end of the
+    transcript may be missing."""
     LOST = "lost"
-    """Any other end: no close frame, an abnormal code, a violation, a deadline."""
+    """Any other end: no close frame, an abnormal code, a protocol violation, a missed deadline."""
     CLOSED_LOCALLY = "closed_locally"
-    """`close()` was called before the finished response came."""
+    """`close()` was called, and no finished response or error message came before the end."""
     ABORTED = "aborted"
-    """`abort()` was called before the finished response came."""
+    """`abort()` was called before a finished response or an error message came."""
 
 
 @dataclass(slots=True)
@@ -54,44 +61,52 @@ class Opened:
 
 @dataclass(slots=True)
 class Result:
-    """A message of the service, of whatever kind. Its special events follow it."""
+    """A message of the service, of any kind. Events for what it contains follow."""
 
     message: RealtimeEvent
     """The parsed message."""
     raw: str | bytes
-    """The message as it was received."""
+    """The message as it was received, except that an API key echoed in an error is redacted."""
 
 
 @dataclass(slots=True)
 class EndpointDetected:
-    """An `<end>` token: an utterance is over."""
+    """An `<end>` token: an utterance is over (Soniox docs, "Endpoint detection")."""
 
     message: RealtimeEvent
     """The message that holds the token."""
     token_index: int
     """Where the token stands in `message.tokens`."""
     position_ms: int | None
-    """When speech ended, in ms of audio: the end of the last final original token before the
-    marker, in whatever message; None if there was none. The marker's own times mean nothing."""
+    """When speech ended, in ms on the service's clock; None if no token said so.
+
+    This is the end of the last final original token before the marker, even if that came in an
+    earlier message. The marker's own times are 0, absent, or that end."""
 
 
 @dataclass(slots=True)
 class Finalized:
-    """A `<fin>` token: a finalize has been answered."""
+    """A `<fin>` token: a finalize has been answered (Soniox docs, "Manual finalization")."""
 
     message: RealtimeEvent
     """The message that holds the token."""
     token_index: int
     """Where the token stands in `message.tokens`."""
     finalize_index: int | None
-    """Which call of `finalize` it answers, counted from 0; None if none was outstanding."""
+    """Which call of `finalize` it answers, counted from 0; None if none was outstanding.
+
+    The marker does not say. Answers are matched to calls in order."""
     round_trip: float | None
-    """Seconds from that call to this answer; None if none was outstanding."""
+    """Seconds from that call, or from the opening of the session if that was later, to this answer;
+    None if none was outstanding."""
 
 
 @dataclass(slots=True)
 class Finished:
-    """The finished response: the transcript is complete. The first end of a session decides."""
+    """The finished response: the transcript is complete.
+
+    Not reported after an error message, since the first end of a session decides.
+    """
 
     message: RealtimeEvent
     """The finished response."""
@@ -99,26 +114,34 @@ class Finished:
 
 @dataclass(slots=True)
 class ServerError:
-    """An error message: the service ends the session. The first end of a session decides."""
+    """An error message, after which the service closes (Soniox docs, "Error handling").
+
+    Not reported after the finished response, since the first end of a session decides.
+    """
 
     error: SonioxServerError
-    """The error to raise."""
+    """The message as an exception, ready to be raised."""
     message: RealtimeEvent
     """The error message."""
 
 
 @dataclass(slots=True)
 class Closed:
-    """The session is over. Comes exactly once, last."""
+    """The session is over. This is the last event, and comes exactly once.
+
+    The outcome says how the session ended, not the close code: the service closes with code 1000
+    after errors too.
+    """
 
     outcome: Outcome
-    """How it ended."""
+    """How the session ended."""
     code: int | None
-    """WebSocket close code; 1006 without a close frame; None if the session never opened."""
+    """WebSocket close code (RFC 6455 section 7.4); 1006 without a close frame; None if the session
+    never opened or was aborted."""
     reason: str
     """Reason of the close frame, or ``""``."""
     error: SonioxRealtimeError | None
-    """The error that ended it; None where the end is no error."""
+    """The error that ended the session, if an error did."""
 
 
 Event: TypeAlias = Opened | Result | EndpointDetected | Finalized | Finished | ServerError | Closed
@@ -127,16 +150,16 @@ Event: TypeAlias = Opened | Result | EndpointDetected | Finalized | Finished | S
 
 @dataclass(slots=True)
 class SessionStats:
-    """Running account of a session."""
+    """Counters of a session, updated in place."""
 
     sent_audio_bytes: int = 0
-    """Audio accepted for sending, in bytes."""
+    """Audio accepted for sending, in bytes. Some of it may still be queued."""
     sent_audio_chunks: int = 0
     """Audio messages accepted for sending."""
     dropped_while_paused_bytes: int = 0
     """Audio dropped because the session was paused, in bytes."""
     sent_keepalives: int = 0
-    """Keepalive messages sent, by timer or by call."""
+    """Keepalive messages sent, by the timer or by a call."""
     sent_finalizes: int = 0
     """Finalize messages sent."""
     received_messages: int = 0

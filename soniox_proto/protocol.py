@@ -1,8 +1,57 @@
 """The message layer: what a client says on a WebSocket, what the answers mean, and when.
 
-`RealtimeSTTProtocol` knows no bytes, frames or sockets. Whoever has a WebSocket of any kind drives
-it: feed every message, send what `messages_to_send` returns, call `handle_timeout` at
-`next_timeout`, and close the WebSocket when `close_code` says so.
+`RealtimeSTTProtocol` knows no bytes, frames or sockets, so any WebSocket library can carry it: feed
+every message, send what `messages_to_send` returns, call `handle_timeout` at `next_timeout`, and
+close the WebSocket once `close_code` is set. `RealtimeSTTConnection` is such a driver. The order of
+things is in `state.py` and is not repeated here; this module says what they do.
+
+The life of a session
+---------------------
+
+`connect` notes that a WebSocket is being opened. The user may talk from that moment, because
+people do: a microphone that waits for the handshake loses the first words. Everything said is held
+in order, and audio counts against `max_pending_audio`. While paused, audio is dropped rather than
+held, as it would be later.
+
+`start` notes that the WebSocket is open, and puts the start message in front of what was held: the
+service wants the configuration before any audio (Soniox docs, "WebSocket API"), and only once.
+There is no acknowledgement to wait for; if the configuration is refused, an error message says so.
+Timers that concern the service begin here, not at `connect`: it cannot answer a finalize, or miss
+a keepalive, before there is a WebSocket.
+
+Then audio and controls go out as they come, and messages come back:
+
+==================  ================================================================================
+what we send        what answers it
+==================  ================================================================================
+audio               results, in their own time; a chunk has no answer of its own
+keepalive           nothing
+finalize            the pending tokens as final ones, then a `<fin>` token, in practice in one
+                    message. Several finalizes are answered in the order in which they were sent.
+end-of-audio        the remaining results, the finished response, then a close frame (1000)
+a mistake           an error message, then a close frame, usually 1000 as well
+a close frame       a close frame
+==================  ================================================================================
+
+Since the service closes with code 1000 after success and failure alike, the close code says little.
+The messages before it decide.
+
+How a session ends
+------------------
+
+A session may end in several ways at once: the user calls `close` while the finished response is on
+its way, or the connection breaks right after an error message. One `Closed` event reports one
+`Outcome`, decided by the first of these that applies:
+
+1. The finished response or an error message, whichever came first, even if it came after `close`
+   or the connection broke afterwards. Once it is here, the transcript is complete or the cause is
+   known, and nothing later makes that less true.
+2. `abort`, unless the session was already over.
+3. `close`. Losing the connection while it waits is no error, since the user has left.
+4. The way the connection ended: `REJECTED`, `CLOSED_BY_SERVER` or `LOST`.
+
+A clean close without a finished response is never `FINISHED`, so a transcript that was cut short
+cannot pass for a complete one.
 """
 
 from __future__ import annotations
@@ -62,7 +111,8 @@ from soniox_proto.timers import Timer, TimerTable
 
 __all__ = ["RealtimeSTTProtocol"]
 
-# Looked up once: up to Python 3.11 each look-up of a member takes as long as a call.
+# Looked up once: in Python 3.10 and 3.11 each look-up of an enum's member costs as much as a call,
+# and these are on the path of every chunk.
 _CONNECTING = SessionState.CONNECTING
 _OPEN = SessionState.OPEN
 _CLOSED = SessionState.CLOSED
@@ -83,29 +133,37 @@ class _PendingFinalize(NamedTuple):
     number: int
     """Which call it was, counted from 0."""
     asked_at: float
+    """When it was asked for, or when the session opened, if that was later."""
     rested: float
-    """Seconds that the peer's deadlines had rested by then."""
+    """`TimerTable.time_at_rest` when it was asked for, in seconds. Rest since then is added to the
+    deadline, because the answer may have been waiting unread."""
 
 
 class RealtimeSTTProtocol:
     """One speech-to-text session as a pure state machine over whole WebSocket messages.
 
-    Times are seconds (float) on any monotonic clock; the machine never reads one. Calls by the
-    user raise for the user's mistakes and change nothing then; calls that feed never raise for
-    what the peer did, they return events, the last of which is always one `Closed`.
+    Times are seconds (float) on any monotonic clock; the machine never reads one itself. Calls by
+    the user raise if the user made a mistake, and then change nothing. Calls that feed never raise
+    because of the peer: they return events, and the last event of every session is one `Closed`.
+
+    A user call may end the session too (`abort`, or `close` before it is open). It returns no
+    events, so `Closed` waits for the next call that feeds, and `next_timeout` is due at once.
 
     Args:
-        config: Configuration of the stream, or a mapping of its fields. It is checked and written
-            out now; `start` sends it. Later changes to it have no effect.
-        api_key: Only for the deprecated form of authentication that puts the key into the start
-            message; otherwise the key belongs to the WebSocket's upgrade request.
-        hidden_key: A key that travels outside the messages, to be hidden where the service
+        config: Configuration of the stream, or a mapping of its fields. It is checked and
+            serialized now and sent by `start`; changing it later has no effect.
+        api_key: API key to put into the start message. That form of authentication is deprecated,
+            and refused by the service from 15 January 2027 (Soniox docs, "Migrate WebSocket
+            authentication"). Otherwise the key goes into the WebSocket's upgrade request.
+        hidden_key: A key that was sent outside the messages, to be redacted wherever the service
             repeats it in an error message or a close reason.
         connect_timeout: Seconds from `connect` to `start`, or None for no limit.
-        close_timeout: Seconds from the beginning of the end to its forced end, or None.
-        keepalive_interval: Seconds without audio after which a keepalive goes out, paused or
-            not; None for none.
-        finalize_timeout: Seconds that the service may take to answer a finalize, or None.
+        close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None
+            for no limit.
+        keepalive_interval: Seconds without audio after which a keepalive goes out, paused or not;
+            None for no keepalives. The service closes after 20 s without either.
+        finalize_timeout: Seconds that the service may take to answer a finalize, or None for no
+            limit.
         max_pending_audio: Bytes of audio held before `start`.
 
     Raises:
@@ -171,7 +229,8 @@ class RealtimeSTTProtocol:
                 "sending the API key in the start message is deprecated and refused by Soniox "
                 "from 15 January 2027; use authentication='header' or 'subprotocol'",
                 DeprecationWarning,
-                # The byte layer hands over a key that it has wrapped; its caller is meant then.
+                # The byte layer passes a key that it has wrapped already. The line to blame is then
+                # the one that called the byte layer.
                 stacklevel=3 if isinstance(api_key, APIKey) else 2,
             )
         self._connect_timeout = check_seconds("connect_timeout", connect_timeout)
@@ -196,7 +255,8 @@ class RealtimeSTTProtocol:
         self._outcome: Outcome | None = None
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
-        # Where speech ended, so far, and the `final_audio_proc_ms` that this is known for.
+        # The end of the last final original token, for `EndpointDetected`, and the
+        # `final_audio_proc_ms` of the message in which it was last looked for.
         self._speech_end_ms: int | None = None
         self._final_ms: int | None = None
         self._stats = SessionStats()
@@ -228,57 +288,62 @@ class RealtimeSTTProtocol:
     def outcome(self) -> Outcome | None:
         """How the session ended; None until that is certain, and if it was never started.
 
-        After the finished response or an error message nothing that follows can change it.
+        It is certain from the finished response or the error message on, before the `Closed`
+        event.
         """
+        # After `close` a finished response may still come, and would overrule it.
         if self._final_outcome is Outcome.CLOSED_LOCALLY:
             return self._outcome
         return self._outcome or self._final_outcome
 
     @property
     def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if it was one."""
+        """The error that ended the session, if an error did."""
         return self._error
 
     @property
     def last_message(self) -> RealtimeEvent | None:
-        """The newest message of the service."""
+        """The latest message of the service."""
         return self._last_message
 
     @property
     def stats(self) -> SessionStats:
-        """Running account of the session."""
+        """Counters of the session so far."""
         return self._stats
 
     @property
     def close_code(self) -> int | None:
-        """Code with which the WebSocket is to be closed now; None while it is to stay open."""
+        """Code with which to close the WebSocket now; None while it should stay open.
+
+        Once set it stays set, whether or not a close frame can still be sent.
+        """
         return self._close_code
 
     @property
     def connect_by(self) -> float | None:
-        """When `start` has to be called; None for no limit, and once that was done."""
+        """When `start` must have been called; None for no limit, and after it was called."""
         return self._timers.deadline(Timer.CONNECT)
 
     # Output and time
 
     def messages_to_send(self) -> list[str | bytes]:
         """Return the messages to send now, in order: text for `str`, binary for `bytes`."""
-        # What the user says before the start message is held. Nothing is, before `connect`.
+        # Before the start message everything is held; before `connect` nothing can be queued.
         if not self._outbox or self._state is _CONNECTING:
             return []
         messages, self._outbox = self._outbox, []
         return messages
 
     def next_timeout(self) -> float | None:
-        """Return when `handle_timeout` is to be called, or None when no timer is armed.
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running.
 
-        May change with every other call.
+        Ask again after every other call, since each may change it.
         """
-        # Events that a user call left behind are handed out by the next feeding call.
+        # Events left by a user call are due at once: only a call that feeds can return them.
         return self._now if self._events else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:
-        """Do what is due at `now`; too early, too late and too often are all harmless."""
+        """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         now = self._advance(now)
         for timer in self._timers.expire(now):
             if timer is Timer.KEEPALIVE:
@@ -293,7 +358,7 @@ class RealtimeSTTProtocol:
     # Calls by the user
 
     def connect(self, now: float) -> None:
-        """Note that the WebSocket is being opened; what the user sends is held until `start`.
+        """Note that the WebSocket is being opened. Whatever the user sends is held until `start`.
 
         Raises `SonioxStateError` unless the session is new.
         """
@@ -303,9 +368,9 @@ class RealtimeSTTProtocol:
         self._timers.start(Timer.CONNECT, now, self._connect_timeout)
 
     def start(self, now: float) -> None:
-        """Queue the start message, then all that was held: the WebSocket is open.
+        """Note that the WebSocket is open: queue the start message, then everything held.
 
-        Raises `SonioxStateError` if the session was started before.
+        Raises `SonioxStateError` if the session was started before, or is over.
         """
         self._require(SessionInput.START)
         now = self._advance(now)
@@ -316,7 +381,8 @@ class RealtimeSTTProtocol:
             message = with_api_key(message, self._api_key.reveal())
         self._outbox.insert(0, message)
         self._restart_keepalive(now)
-        # A finalize is under way from here on, not from when it was asked for.
+        # A finalize that was held is on its way from now on, so its deadline and its round trip
+        # count from now.
         self._pending_finalizes = [
             asked._replace(asked_at=now) for asked in self._pending_finalizes
         ]
@@ -327,6 +393,9 @@ class RealtimeSTTProtocol:
     def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
         """Queue a chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
+        Send audio at about the speed at which it was spoken: long bursts and long gaps may end the
+        session (Soniox docs, "Error handling").
+
         Raises:
             TypeError: The chunk is not bytes.
             SonioxValidationError: The chunk is a memoryview that is not contiguous.
@@ -334,9 +403,11 @@ class RealtimeSTTProtocol:
                 `max_pending_audio` bytes would wait for it to open.
         """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
+        # This path runs for every chunk, and the row of OPEN always accepts audio.
         if self._state is not _OPEN:
             self._require(SessionInput.AUDIO)
         size, stats = len(data), self._stats
+        # An empty binary message ends nothing and is not audio either, so it is never sent.
         if not size:
             return
         if self._paused:
@@ -350,7 +421,10 @@ class RealtimeSTTProtocol:
         self._restart_keepalive(self._advance(now))
 
     def _hold_audio(self, size: int) -> None:
-        """Count audio that is kept until the session is open."""
+        """Count audio that is held until the session is open, or refuse it.
+
+        Audio that does not fit is refused, not dropped: a gap would spoil the transcript unnoticed.
+        """
         if self._pending_audio + size > self._max_pending_audio:
             raise SonioxStateError(
                 f"the session is not open yet and {self._pending_audio} bytes of audio wait "
@@ -359,15 +433,20 @@ class RealtimeSTTProtocol:
         self._pending_audio += size
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
-        """Ask for all outstanding tokens to become final; `Finalized` answers.
+        """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.
+
+        Every few seconds is often enough: the service may disconnect a client that does it too
+        often (Soniox docs, "Manual finalization"). Each finalize also moves the positions of later
+        tokens, by padding the service's clock with 1 to 120 ms of silence (see `server_clock.py`).
 
         Args:
             now: The time, in seconds.
-            trailing_silence_ms: Silence already sent after the speech, in ms.
+            trailing_silence_ms: Silence already sent after the speech, in ms. The service then
+                adds less of its own and answers sooner.
 
         Raises:
             SonioxStateError: The session is not connected, finished or closed.
-            SonioxValidationError: `trailing_silence_ms` is not a whole number from 0.
+            SonioxValidationError: `trailing_silence_ms` is not a whole number of 0 or more.
         """
         self._require(SessionInput.FINALIZE)
         message = finalize_message(trailing_silence_ms)
@@ -379,7 +458,7 @@ class RealtimeSTTProtocol:
         self._arm_finalize_timer()
 
     def keep_alive(self, now: float) -> None:
-        """Queue a keepalive. The session sends them by itself; this is for special rhythms.
+        """Queue a keepalive now. The session sends them by itself whenever they are due.
 
         Raises `SonioxStateError` if the session is not connected, finished or closed.
         """
@@ -387,10 +466,14 @@ class RealtimeSTTProtocol:
         self._queue_keepalive(self._advance(now))
 
     def finish(self, now: float) -> None:
-        """Queue end-of-audio, once: the service sends the rest and the finished response.
+        """Queue end-of-audio; the service answers with the rest and the finished response.
 
-        Once that is done, to do it again has no effect, however the session goes on. Raises
-        `SonioxStateError` if the session is not connected, or ended without end-of-audio.
+        It is sent at most once. Calling this again has no effect, at any later time, so cleanup
+        code need not know whether the audio was finished. Keepalives stop: there is no more audio
+        to wait for.
+
+        Raises `SonioxStateError` if the session is not connected, or if it ended without
+        end-of-audio.
         """
         self._require(SessionInput.FINISH_AGAIN if self._end_of_audio else SessionInput.FINISH)
         self._advance(now)
@@ -399,11 +482,15 @@ class RealtimeSTTProtocol:
             self._enter(SessionInput.FINISH)
 
     def pause(self, now: float, finalize: bool = True) -> None:
-        """Drop audio from now on, after a finalize if `finalize`. Keepalives go on.
+        """Drop audio from now on; with `finalize`, ask for outstanding tokens first.
+
+        Without the finalize, the last words before the pause may stay provisional until audio flows
+        again. Keepalives continue. Safe to repeat.
 
         Raises `SonioxStateError` if the session is not connected, finished or closed.
         """
         self._require(SessionInput.PAUSE)
+        # A repeated pause sends no second finalize.
         if self._paused:
             return
         if finalize:
@@ -411,7 +498,7 @@ class RealtimeSTTProtocol:
         self._paused = True
 
     def resume(self, now: float) -> None:
-        """Send audio again.
+        """Send audio again. Safe to repeat.
 
         Raises `SonioxStateError` if the session is not connected or closed.
         """
@@ -420,10 +507,11 @@ class RealtimeSTTProtocol:
         self._paused = False
 
     def close(self, now: float) -> None:
-        """End the session: end-of-audio if audio was sent without one, then `close_code` is set.
+        """End the session: queue end-of-audio if audio was sent without one, then set `close_code`.
 
-        Does not wait for the rest of the transcript (use `finish` and await `Finished` for that),
-        but what comes before the server's answer is delivered. Safe to repeat.
+        This does not wait for the rest of the transcript; to get it, call `finish` and wait for
+        `Finished`. Whatever arrives before the server's close frame is still delivered. Safe to
+        repeat, in any state.
         """
         now = self._advance(now)
         match self._state:
@@ -436,6 +524,7 @@ class RealtimeSTTProtocol:
                 if self._state is SessionState.OPEN and self._stats.sent_audio_bytes:
                     self._queue_end_of_audio()
                 self._final_outcome = self._final_outcome or Outcome.CLOSED_LOCALLY
+                # From here on every wait is bounded by `close_timeout`, even if nobody reads.
                 self._closed_by_user = True
                 self._timers.resume(now)
                 self._begin_closing(SessionInput.CLOSE, now)
@@ -446,7 +535,8 @@ class RealtimeSTTProtocol:
     def abort(self, now: float) -> None:
         """End the session at once, without end-of-audio and without waiting. Safe to repeat.
 
-        `close_code` is set to 1001 for whoever can still send a close frame.
+        If the session was open, `close_code` becomes 1001 ("going away", RFC 6455 section 7.4.1),
+        for drivers that can still send a close frame.
         """
         self._advance(now)
         if self._state is SessionState.IDLE:
@@ -454,6 +544,7 @@ class RealtimeSTTProtocol:
         elif self._state is not SessionState.CLOSED:
             if self._state is not SessionState.CONNECTING:
                 self._close_code = self._close_code or 1001
+            # `abort` after `close` is an abort: nobody waited for the close handshake.
             if self._final_outcome is Outcome.CLOSED_LOCALLY:
                 self._final_outcome = None
             self._end(Outcome.ABORTED, code=None)
@@ -462,14 +553,15 @@ class RealtimeSTTProtocol:
         """Note that the driver stops reading, as backpressure. Safe to repeat.
 
         What the service owes us (the answer to a finalize, its close frame) may be waiting unread,
-        so its deadlines rest until `resume_reading`. Not after `close`, which is bounded.
+        so its deadlines rest until `resume_reading`. After `close` they do not rest, because
+        closing must end within `close_timeout`.
         """
         now = self._advance(now)
         if not self._closed_by_user:
             self._timers.rest(now)
 
     def resume_reading(self, now: float) -> None:
-        """Note that the driver reads again: deadlines go on with the time they had left.
+        """Note that the driver reads again: deadlines continue with the time they had left.
 
         Safe to repeat; without a `pause_reading` before it nothing changes.
         """
@@ -478,16 +570,19 @@ class RealtimeSTTProtocol:
     # Calls that feed
 
     def receive_message(self, data: str | bytes, now: float) -> list[Event]:
-        """Take one message of the service.
+        """Take one message of the service and return the events that it causes.
 
-        Raises `SonioxStateError` before `start`: nobody can have sent it.
+        Anything that is not a message of the protocol ends the session, with `close_code` 1007.
+        Messages after `Closed` are ignored.
+
+        Raises `SonioxStateError` before `start`, when a message can only be the driver's mistake.
         """
         return self.receive_messages((data,), now)
 
     def receive_messages(self, messages: Iterable[str | bytes], now: float) -> list[Event]:
-        """Take messages of the service, in order; the same as one after the other.
+        """Take messages of the service, in order; the result is that of one call for each.
 
-        Raises `SonioxStateError` before `start`: nobody can have sent them.
+        Raises `SonioxStateError` before `start`, when a message can only be the driver's mistake.
         """
         self._require(SessionInput.RESULT)
         now = self._advance(now)
@@ -499,7 +594,7 @@ class RealtimeSTTProtocol:
             try:
                 message = parse(data)
             except SonioxProtocolError as error:
-                # Kept, and the frames of the traceback would be with it.
+                # The error is kept, and its traceback would keep these frames alive too.
                 self._fail(error.with_traceback(None), close_code=error.close_code)
             else:
                 stats.received_messages += 1
@@ -508,6 +603,7 @@ class RealtimeSTTProtocol:
                 if failed and self._hidden_key is not None:
                     message, data = without_key(message, data, self._hidden_key)
                 self._last_message = message
+                # Every message is a `Result` first, so that a reader of results alone misses none.
                 events.append(Result(message, data))
                 if may_hold_marker(data):
                     self._find_markers(message, now)
@@ -522,13 +618,18 @@ class RealtimeSTTProtocol:
         return events
 
     def receive_close(self, code: int | None, reason: str, now: float) -> list[Event]:
-        """Take the close frame of the server; `code` None or 1005 for one without a code."""
+        """Take the close frame of the server; None and 1005 both stand for one without a code.
+
+        1005 is RFC 6455's own name for that (section 7.1.5); other libraries use None.
+        """
         self._advance(now)
         if self._state is SessionState.IDLE:
             return []
         code = 1005 if code is None else code
         if self._hidden_key is not None:
             reason = self._hidden_key.redact(reason)
+        # A normal closure is no error of the connection; whether the transcript is complete was
+        # decided by the messages before it.
         if code in {1000, 1001}:
             self._end(Outcome.CLOSED_BY_SERVER, code=code, reason=reason)
         else:
@@ -542,10 +643,10 @@ class RealtimeSTTProtocol:
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
-        """Take the news that the WebSocket failed, or could not be opened, with `error`.
+        """Note that the WebSocket failed, or could not be opened, because of `error`.
 
-        The outcome is `REJECTED` for a `SonioxHandshakeError`, else `LOST`. Where a close frame
-        can still be sent, `close_code` is its code.
+        The outcome is `REJECTED` for a `SonioxHandshakeError`, else `LOST`. If a close frame can
+        still be sent, pass its code as `close_code`.
         """
         self._advance(now)
         if self._state is not SessionState.IDLE:
@@ -555,7 +656,11 @@ class RealtimeSTTProtocol:
     # Inside
 
     def _advance(self, now: float) -> float:
-        """Return `now`, never less than before: a clock that runs backwards does no harm."""
+        """Return `now`, or the latest one if it is earlier.
+
+        Threads that read the clock before they take a lock may arrive in the wrong order. A time
+        that went backwards would move deadlines back and give negative round trips.
+        """
         if now > self._now:
             self._now = now
         return self._now
@@ -580,7 +685,9 @@ class RealtimeSTTProtocol:
         return events
 
     def _restart_keepalive(self, now: float) -> None:
-        """Note that the service gets audio or a keepalive, which postpones the next keepalive."""
+        """Postpone the next keepalive, because the service is getting audio or a keepalive."""
+        # Not while CONNECTING, when nothing goes out, nor after end-of-audio, when the service
+        # expects no more audio.
         if self._state is _OPEN and not self._end_of_audio:
             self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
 
@@ -595,6 +702,11 @@ class RealtimeSTTProtocol:
         self._timers.stop(Timer.KEEPALIVE)
 
     def _arm_finalize_timer(self) -> None:
+        """Watch over the oldest unanswered finalize. The answers come in order, so one is enough.
+
+        The service marks an answer only with a `<fin>` token, which does not say which finalize it
+        belongs to.
+        """
         timers = self._timers
         timers.stop(Timer.FINALIZE)
         if self._pending_finalizes and self._state in {SessionState.OPEN, SessionState.FINISHING}:
@@ -603,7 +715,7 @@ class RealtimeSTTProtocol:
             timers.start(Timer.FINALIZE, first.asked_at + unread, self._finalize_timeout)
 
     def _timeout_error(self, timer: Timer) -> SonioxTimeoutError:
-        # Without the name of the option: sessions have names of their own for them.
+        # The option is not named, because the sessions have their own names for these options.
         if timer is Timer.CONNECT:
             return SonioxTimeoutError(
                 f"the server did not accept the WebSocket upgrade within {self._connect_timeout} s",
@@ -615,6 +727,12 @@ class RealtimeSTTProtocol:
         )
 
     def _find_markers(self, message: RealtimeEvent, now: float) -> None:
+        """Report the markers of a message, in order, and follow where speech ended.
+
+        Markers are always final (Soniox docs, "Endpoint detection", "Manual finalization"), so a
+        provisional token with the same text is none. Speech ended where the last final original
+        token before the marker ends; the marker's own times may be 0, absent, or that end.
+        """
         for index, token in enumerate(message.tokens):
             if not token.is_final:
                 continue
@@ -627,12 +745,13 @@ class RealtimeSTTProtocol:
         self._final_ms = message.final_audio_proc_ms
 
     def _follow_speech(self, message: RealtimeEvent, final_ms: int | None) -> None:
-        """Note where speech ended, for an endpoint that a later message may hold."""
+        """Note where speech ended, for an endpoint that a later message may report."""
         tokens = message.tokens
         if not tokens:
             return
-        # Most messages only repeat what is not final yet. Their position stands still, and they
-        # need no closer look: that would take a tenth of the time of parsing them.
+        # Most messages only repeat the provisional tail. Nothing became final if the position has
+        # not moved and both ends of the list are provisional (final tokens come first: Soniox docs,
+        # "Real-time transcription"). Looking closer would cost a tenth of the time of parsing.
         if (
             final_ms is not None
             and final_ms == self._final_ms
@@ -648,6 +767,7 @@ class RealtimeSTTProtocol:
                 return
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+        # An unexpected `<fin>` is reported all the same; it just answers none of our calls.
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
         asked = self._pending_finalizes.pop(0)
@@ -662,6 +782,7 @@ class RealtimeSTTProtocol:
             request_id=message.request_id,
             more_info=message.more_info,
         )
+        # The first end decides. A second one has still been reported as a `Result`.
         if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
             return
         self._final_outcome = Outcome.SERVER_ERROR
@@ -677,6 +798,7 @@ class RealtimeSTTProtocol:
         self._begin_closing(SessionInput.FINISHED, now)
 
     def _begin_closing(self, session_input: SessionInput, now: float) -> None:
+        # Only the close handshake remains. A second cause must not extend its deadline.
         already = self._state is SessionState.CLOSING
         self._enter(session_input)
         if not already:
@@ -704,19 +826,21 @@ class RealtimeSTTProtocol:
         reason: str = "",
         error: SonioxRealtimeError | None = None,
     ) -> None:
-        """Close, once. What the session has come to before decides, then how the end came."""
+        """Close, once, with the outcome that the session has already earned, or else `outcome`."""
         if self._state is SessionState.CLOSED:
             return
-        # Before the state: an exception from a signal handler can come between any two of these,
-        # and a closed session must have an outcome.
+        # The outcome is set before the state: a signal handler may raise between any two of these
+        # lines, and a closed session must have an outcome.
         self._outcome = self._final_outcome or outcome
         self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
         self._timers.stop_all()
         self._pending_finalizes.clear()
+        # What is still queued has nowhere to go, and audio can be large.
         self._outbox.clear()
         self._events.append(Closed(self._outcome, code, reason, self._error))
 
 
 def _is_timed_original(token: Mapping[str, Any]) -> bool:
+    """Return whether a token says when it was spoken. Translations were not spoken."""
     return token.get("end_ms") is not None and token.get("translation_status") != "translation"

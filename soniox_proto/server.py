@@ -1,8 +1,33 @@
-"""The server's end of the protocol, as a core of the same shape as the client's.
+"""The server's end of the protocol, as a state machine of the same shape as the client's.
 
-The run-loop is the client's: feed, write `data_to_send`, call `handle_timeout` at `next_timeout`,
-stop when `closed`. What the client does wrong, and what it does too late, comes as
-`RequestRefused` with the error that the service would answer; `send_error` answers it.
+It exists so that clients can be tested against the service's rules without the service: the local
+server and the test doubles are built on it, and joined to a client machine in memory it needs no
+network at all. It is therefore strict where the service is strict and lenient where the service is
+lenient, even where a stricter server would be more helpful.
+
+The run-loop is that of the client: feed what was received, write `data_to_send`, call
+`handle_timeout` at `next_timeout`, stop when `closed`. Events report what the client did
+(`server_events.py`); the calls answer it. `state.py` has the order of both.
+
+How the service treats a client, and this machine with it:
+
+- Mistakes are rarely an HTTP status. The service completes the upgrade even with a wrong key, or
+  with one sent twice, then sends an error message and closes with code 1000. A client that only
+  looks at the handshake misses the error. A mistake is reported as `RequestRefused`, with the code,
+  type and text that the service uses. Nothing is answered automatically: the user of this class
+  passes it to `send_error`, or tests what a client does with something else.
+- After a mistake, end-of-audio or a close, the client's messages are read and dropped. They may
+  have been under way before it could know.
+- The connection is authenticated once it opens and may then stay idle as long as keepalives come
+  (Soniox docs, "WebSocket authentication"). From the start message on, 20 s without audio or
+  keepalive end the session with error 408 ("Connection keepalive").
+- End-of-audio is an empty *text* message. An empty binary message is a chunk without audio: it
+  ends nothing and does not count as a sign of life, so a client that means it as the end runs into
+  408. (Measured. Soniox's documentation of 2025 said otherwise, and clients still get it wrong.)
+- Unknown fields of the start message are ignored; unknown types of control messages are refused.
+
+There is no recognizer here and no opinion on keys. Both belong to the user of this class, as do
+the results; `server_clock.py` puts their positions on the service's clock.
 """
 
 from __future__ import annotations
@@ -67,28 +92,37 @@ __all__ = [
 ]
 
 DEFAULT_IDLE_TIMEOUT: Final = 20.0
-"""Seconds without audio or keepalive after which the service gives up."""
+"""Seconds without audio or keepalive after which the service gives up (Soniox docs, "Connection
+keepalive")."""
 
 _MAX_CONTROL_CHARACTERS: Final = 4096
-"""Many times the longest control message; what is longer is not worth parsing."""
+"""Many times the length of any real control message. Longer ones are refused unparsed, so a client
+cannot make the server spend time and memory on JSON that would be refused anyway."""
 
 _MAX_SILENCE_MS: Final = 24 * 60 * 60 * 1000
-"""Longer than any stream: a number beyond is a mistake."""
+"""A day: longer than any stream (300 minutes), so a larger number is a mistake."""
 
 
 class RealtimeSTTServerConnection:
     """One client's session, seen from the server, as a pure state machine over a byte stream.
 
+    Times are seconds (float) on any monotonic clock. Calls by the user raise if the user made a
+    mistake, and then change nothing. Calls that feed never raise because of the client: they
+    return events, the last of which is one `ClientClosed`. There is none for a session that the
+    user rejects, or closes before it is open.
+
     Args:
-        connect_timeout: Seconds the upgrade request may take from the first call, or None.
-        start_timeout: Seconds from the accepted upgrade, or the latest keepalive, to the start
-            message, or None.
-        idle_timeout: Seconds without audio or keepalive, or None.
-        close_timeout: Seconds that the client may take to answer a close frame, or None.
-        max_message_size: Bytes of the largest message taken.
+        connect_timeout: Seconds that the upgrade request may take, from the first data on, or None
+            for no limit.
+        start_timeout: Seconds from the accepted upgrade, or from the latest keepalive, to the start
+            message, or None for no limit.
+        idle_timeout: Seconds without audio or keepalive, or None for no limit.
+        close_timeout: Seconds that the client may take to answer a close frame, or None for no
+            limit.
+        max_message_size: Size of the largest message accepted, in bytes.
 
     Raises:
-        SonioxValidationError: A number is out of its range.
+        SonioxValidationError: A number is out of range.
     """
 
     def __init__(
@@ -131,12 +165,12 @@ class RealtimeSTTServerConnection:
 
     @property
     def config(self) -> RealtimeSTTConfig | None:
-        """Configuration of the stream, once the start message is here."""
+        """Configuration of the stream; None until the start message has arrived."""
         return self._config
 
     @property
     def received_audio_bytes(self) -> int:
-        """Audio received so far, in bytes."""
+        """Bytes of audio received so far."""
         return self._received_audio_bytes
 
     # Output and time
@@ -146,13 +180,15 @@ class RealtimeSTTServerConnection:
         return self._websocket.data_to_send()
 
     def next_timeout(self) -> float | None:
-        """Return when `handle_timeout` is to be called, or None when no timer is armed."""
-        # What came before the upgrade was accepted is looked at by the next feeding call.
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
+        # A client may send data before its upgrade is accepted. `accept` returns no events, so that
+        # data is due at once, for the next call that feeds.
         return self._now if self._websocket.pending else self._timers.next_timeout()
 
     def handle_timeout(self, now: float) -> list[ServerEvent]:
-        """Do what is due at `now`; too early, too late and too often are all harmless."""
+        """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         now = self._advance(now)
+        # Data that was kept goes first: it may be what a timer is waiting for.
         events = self._receive(b"", now)
         for timer in self._timers.expire(now):
             if timer is Timer.START:
@@ -171,11 +207,14 @@ class RealtimeSTTServerConnection:
     # Calls by the user
 
     def accept(self, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Accept the upgrade; `soniox-api-key` is selected if the client offers it.
+        """Accept the upgrade, selecting the subprotocol `soniox-api-key` if the client offers it.
+
+        RFC 6455 section 4.1 makes a client fail the connection over a subprotocol that it did not
+        offer, and browsers do the same if they offered some and none was selected.
 
         Raises:
             SonioxStateError: No upgrade request is waiting.
-            SonioxValidationError: A header is not one, or the handshake sets it itself.
+            SonioxValidationError: A header is invalid, or is set by the handshake itself.
         """
         self._require(ServerInput.ACCEPT)
         pairs = check_headers(headers, Authentication.MESSAGE)
@@ -193,12 +232,15 @@ class RealtimeSTTServerConnection:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
     ) -> None:
-        """Refuse the upgrade with an HTTP status; the session is closed without an event.
+        """Refuse the upgrade with an HTTP status. The session is closed then, without an event.
+
+        The service itself prefers `accept` and `send_error`. This is what proxies and gateways in
+        front of it do.
 
         Raises:
             SonioxStateError: No upgrade request is waiting.
-            SonioxValidationError: The status is not an error's (400 to 599), or a header is not
-                one or is set by the handshake itself.
+            SonioxValidationError: The status is not that of an error (400 to 599), or a header is
+                invalid or is set by the handshake itself.
         """
         self._require(ServerInput.REJECT)
         if not 400 <= status_code <= 599:
@@ -210,9 +252,11 @@ class RealtimeSTTServerConnection:
         self._timers.stop_all()
 
     def send_result(self, message: RealtimeEvent | Mapping[str, Any], now: float) -> None:
-        """Send a result; a mapping is sent as it is, unknown fields and all.
+        """Send a result. A mapping is sent as it is, including unknown fields.
 
-        Raises `SonioxStateError` unless audio flows or its rest is awaited.
+        That allows a test to send what the service might send one day, or should never send.
+
+        Raises `SonioxStateError` unless the stream has started and has not ended.
         """
         self._require(ServerInput.SEND_RESULT)
         self._advance(now)
@@ -229,9 +273,18 @@ class RealtimeSTTServerConnection:
         request_id: str | None = None,
         more_info: str | None = None,
     ) -> None:
-        """Send an error message, then the close frame (code 1000, as the service does).
+        """Send an error message, then the close frame with code 1000, as the service does.
 
-        Raises `SonioxStateError` unless the WebSocket is open.
+        Args:
+            error_code: Number of the error, with the meaning of an HTTP status.
+            error_type: Stable name of the error, or None to leave it out.
+            error_message: Description for a person.
+            now: The time, in seconds.
+            request_id: Identifier of the request, or None to leave it out.
+            more_info: URL of a page about the error, or None to leave it out.
+
+        Raises:
+            SonioxStateError: The WebSocket is not open, or is closing.
         """
         self._require(ServerInput.SEND_ERROR)
         error = RealtimeEvent(
@@ -245,10 +298,12 @@ class RealtimeSTTServerConnection:
         self._close(ServerInput.SEND_ERROR, self._advance(now), 1000, "")
 
     def finish(self, message: RealtimeEvent | Mapping[str, Any], now: float) -> None:
-        """Send `message` as the finished response, then the close frame (code 1000).
+        """Send `message` as the finished response, then the close frame with code 1000.
+
+        `finished` is set whether or not `message` has it.
 
         Raises:
-            SonioxStateError: No audio flows, and no rest of it is awaited.
+            SonioxStateError: The stream has not started, or has ended.
             SonioxValidationError: The mapping is not a message of the protocol.
         """
         self._require(ServerInput.FINISH)
@@ -261,9 +316,10 @@ class RealtimeSTTServerConnection:
         self._close(ServerInput.FINISH, self._advance(now), 1000, "")
 
     def close(self, now: float, code: int = 1000, reason: str = "") -> None:
-        """Send the close frame, or give the connection up before it is open. Safe to repeat.
+        """Send the close frame, or give up a connection that is not open yet. Safe to repeat.
 
-        Raises `SonioxValidationError` for a code that may not stand in a close frame.
+        Raises `SonioxValidationError` for a code that must not be sent in a close frame (RFC 6455
+        section 7.4).
         """
         if not close_code_may_be_sent(code):
             raise SonioxValidationError(f"{code!r} is not a code for a close frame (RFC 6455)")
@@ -278,21 +334,23 @@ class RealtimeSTTServerConnection:
     # Calls that feed
 
     def receive_data(self, data: bytes, now: float) -> list[ServerEvent]:
-        """Take bytes of the client, cut anywhere."""
+        """Take bytes of the client, cut anywhere, and return the events that they complete."""
         now = self._advance(now)
         if self._state is ServerState.IDLE and self._timers.next_timeout() is None:
             self._timers.start(Timer.CONNECT, now, self._connect_timeout)
         return self._receive(data, now)
 
     def receive_eof(self, now: float) -> list[ServerEvent]:
-        """Take the end of the stream. A second one is harmless."""
+        """Note the end of the byte stream. Calling it again is harmless."""
         events = self._receive(b"", self._advance(now))
+        # Nobody is left to read what is still queued.
         self._websocket.data_to_send()
         return events + self._end(1006, "the connection was lost")
 
     # Inside
 
     def _advance(self, now: float) -> float:
+        # As in the client's machine: time never goes backwards.
         if now > self._now:
             self._now = now
         return self._now
@@ -344,6 +402,8 @@ class RealtimeSTTServerConnection:
             case UpgradeRequested():
                 return [self._receive_request(event)]
             case CloseReceived():
+                # The answer echoes the code (RFC 6455 section 5.5.1), except for 1005, which stands
+                # for "none" and must not be sent (section 7.4.1).
                 self._websocket.send_close(1000 if event.code == 1005 else event.code)
                 return self._end(event.code, event.reason)
             case Violation():
@@ -354,6 +414,11 @@ class RealtimeSTTServerConnection:
                 raise AssertionError(f"a server got {type(event).__name__}")
 
     def _receive_request(self, event: UpgradeRequested) -> UpgradeReceived:
+        """Find the key, in the header or behind `soniox-api-key` in the list of subprotocols.
+
+        It is taken out of what the event shows, so that logging the event is safe. A key in both
+        places is refused only after the upgrade, where a browser can read why.
+        """
         self._enter(ServerInput.REQUEST)
         self._timers.stop(Timer.CONNECT)
         headers, subprotocols = dict(event.headers), list(event.subprotocols)
@@ -372,6 +437,8 @@ class RealtimeSTTServerConnection:
     def _receive_message(self, message: str | bytes, now: float) -> list[ServerEvent]:
         if self._state is ServerState.STARTING:
             return self._receive_start(message, now)
+        # After a mistake, end-of-audio or a close the client's messages are of no interest, and may
+        # have been under way before.
         if self._state is not ServerState.STREAMING:
             return []
         if isinstance(message, bytes):
@@ -386,7 +453,7 @@ class RealtimeSTTServerConnection:
 
     def _receive_audio(self, chunk: bytes, now: float) -> list[ServerEvent]:
         if not chunk:
-            # No audio, so no sign of life either: a client that means the end runs into 408.
+            # No audio, so it does not postpone the idle timeout either.
             return []
         self._enter(ServerInput.AUDIO)
         self._received_audio_bytes += len(chunk)
@@ -406,9 +473,12 @@ class RealtimeSTTServerConnection:
         if fields is None:
             return self._bad_request(START_REQUEST_MALFORMED)
         if fields.get("type") == "keepalive":
+            # A connection that is held open until it is needed.
             self._enter(ServerInput.KEEP_ALIVE)
             self._timers.start(Timer.START, now, self._start_timeout)
             return [KeepAliveReceived()]
+        # The deprecated place for the key, which the service takes until 15 January 2027 (Soniox
+        # docs, "Migrate WebSocket authentication").
         key = fields.pop("api_key", None)
         if key is not None and self._api_key is not None:
             return self._bad_request(_KEY_SENT_TWICE)
@@ -434,6 +504,7 @@ class RealtimeSTTServerConnection:
             return [KeepAliveReceived()]
         if kind != "finalize":
             return self._bad_request("Control request invalid type.")
+        # `type(...) is int`, because True is an int to `isinstance`.
         silence = fields.get("trailing_silence_ms")
         if silence is None or (type(silence) is int and 0 <= silence <= _MAX_SILENCE_MS):
             self._enter(ServerInput.FINALIZE)
@@ -454,13 +525,16 @@ def _parse_object(message: str) -> dict[str, object] | None:
 
 
 def _sendable(text: str) -> str:
-    """Return a text that may quote a client with what UTF-8 cannot encode replaced."""
+    """Return `text` with lone surrogates replaced, which UTF-8 cannot encode.
+
+    An error message may quote the client, whose JSON can contain them as escapes.
+    """
     return text.encode("utf-8", "replace").decode()
 
 
 def _encode(message: RealtimeEvent | Mapping[str, Any]) -> str:
     if isinstance(message, RealtimeEvent):
-        # The service sends `finished` only where it is true.
+        # The service sends `finished` only when it is true.
         left_out = None if message.finished else {"finished"}
         return message.model_dump_json(exclude_none=True, exclude=left_out)
     return json.dumps(message, ensure_ascii=False)

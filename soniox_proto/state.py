@@ -1,7 +1,55 @@
-"""All states of a session, of either end, and every transition between them.
+"""Every state of a session, for the client and for the server, and every transition.
 
-The tables are data: nothing else in the library changes a state or decides which input a state
-takes. An input that a state does not list is refused and changes nothing.
+Each table maps a state to the inputs that it accepts, and each input to the next state. To see
+what can happen in a state, read its row. To see whether an input is allowed, look for it in that
+row: an input that is not listed is refused with `SonioxStateError` and changes nothing. Rows list
+transitions to themselves too, so that "accepted without effect on the state" and "not accepted"
+cannot be confused.
+
+The tables are the only place that answers either question. The machines (`protocol.py`,
+`server.py`) ask before they do anything and then take the next state from here; nothing else
+changes a state. So a rule about order is changed by editing a row, and the tests drive the full
+product of states and inputs through the real machines to see that they agree.
+
+The life of a client session::
+
+    IDLE --CONNECT--> CONNECTING --START--> OPEN --FINISH--> FINISHING
+                                              |                  |
+                                              +--------+---------+
+                                                       | FINISHED, SERVER_ERROR, CLOSE
+                                                       v
+                                                    CLOSING --ENDED--> CLOSED
+
+Besides, ABORT leads to CLOSED from everywhere, and ENDED from wherever a connection exists or is
+being made. Three inputs are easily misread, because no message on the wire bears their name:
+
+- CONNECT: a WebSocket is being opened for this session. Nothing has been sent yet, but the user
+  may talk already; what they say is held.
+- START: the WebSocket is open. The start message goes out, then everything held. A driver that
+  was handed an open WebSocket skips CONNECT, hence the START in the row of IDLE.
+- ENDED: the connection is gone or useless, whatever the cause: the peer's close frame, a refused
+  upgrade, a broken transport, a protocol violation, a deadline. The cause decides the `Outcome`,
+  not the state, which is why one input is enough.
+
+What the tables leave out, since it is independent of the state, or would double the rows of
+several states to change a single cell:
+
+- Whether the session is paused. It is a flag: the user may pause before and after the WebSocket
+  opens, and pausing decides only whether audio is dropped.
+- Whether end-of-audio has been asked for. Once open, that is the state FINISHING. While
+  CONNECTING it is a flag, because end-of-audio waits behind the start message; when START has
+  led to OPEN, the protocol makes the transition FINISH at once. Until then
+  `ENDED_BY_END_OF_AUDIO` withdraws the inputs that the row of FINISHING would. The same flag
+  chooses between FINISH and FINISH_AGAIN. `close` sets it as well, where it ends the audio.
+- Which end came first. CLOSING is reached by the finished response, an error message and `close`
+  alike; the protocol remembers which one decides the outcome.
+- Whether, and with which code, the WebSocket must be closed (`close_code`). CLOSING does not
+  imply it: after the finished response or an error message the service closes, and we only wait.
+- How much may be held while CONNECTING. An input may be listed and its argument still refused:
+  too much audio, a chunk that is not bytes, a negative number of ms.
+- On the server, whether audio came before end-of-audio, and what was already wrong with the
+  upgrade request. Both turn a message into REFUSE. Messages that arrive when they can no longer
+  matter (after end-of-audio, an error or a close) never become inputs; they are dropped.
 """
 
 from __future__ import annotations
@@ -22,29 +70,35 @@ __all__ = [
 
 
 class SessionState(Enum):
-    """Where a client session is in its life. Pausing is a flag beside it."""
+    """Where a client session is in its life. Whether it is paused is a separate flag."""
 
     IDLE = "idle"
-    """Nothing happened yet."""
+    """Created; not connected yet."""
     CONNECTING = "connecting"
-    """The upgrade was requested; what the user sends is held."""
+    """The WebSocket is being opened; whatever the user sends is held until it is."""
     OPEN = "open"
-    """The start message is out; audio and controls flow."""
+    """The start message is queued; audio and controls flow."""
     FINISHING = "finishing"
-    """End-of-audio is out; the rest of the transcript is awaited."""
+    """End-of-audio is queued; the service still owes the rest of the transcript."""
     CLOSING = "closing"
-    """The finished response or an error came, or `close()` was called; the end is near."""
+    """The finished response or an error arrived, or `close()` was called. What remains is the
+    close handshake, bounded by `close_timeout`."""
     CLOSED = "closed"
-    """Over. Nothing leads out of here."""
+    """Over for good: no transition leads to another state."""
 
 
 class SessionInput(Enum):
-    """What can happen to a client session."""
+    """What can happen to a client session.
 
-    # By the user
+    Inputs differ where the rules differ, not where the calls do: `finish` is one call and two
+    inputs, since the first one ends the audio and any later one must be harmless.
+    """
+
+    # By the user, or by the driver on the user's behalf
     CONNECT = auto()
+    """The WebSocket is being opened."""
     START = auto()
-    """The WebSocket is open: the start message may go."""
+    """The WebSocket is open, so the start message can be sent."""
     AUDIO = auto()
     KEEP_ALIVE = auto()
     FINALIZE = auto()
@@ -53,18 +107,19 @@ class SessionInput(Enum):
     FINISH = auto()
     """End-of-audio, for the first time."""
     FINISH_AGAIN = auto()
-    """End-of-audio when it was queued or sent before: no effect."""
+    """End-of-audio after it was queued or sent: no effect."""
     CLOSE = auto()
     ABORT = auto()
     # By the peer, the network and the timers
     RESULT = auto()
-    """A message that ends nothing."""
+    """A message of the service, of any kind. One that ends the session is one of the next two as
+    well."""
     FINISHED = auto()
     """The finished response."""
     SERVER_ERROR = auto()
     """An error message."""
     ENDED = auto()
-    """The connection is over: closed, refused, lost, or given up."""
+    """There is no connection any more: closed, refused, lost, or given up at a deadline."""
 
 
 def _stay(state: SessionState, *inputs: SessionInput) -> dict[SessionInput, SessionState]:
@@ -77,8 +132,10 @@ _S = SessionState
 TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] = {
     _S.IDLE: {
         _I.CONNECT: _S.CONNECTING,
-        # Whoever brings an open WebSocket starts right away.
+        # For drivers that are given an open WebSocket.
         _I.START: _S.OPEN,
+        # No ENDED: before CONNECT or START there is nothing to lose. These two report no `Closed`
+        # event either, since the session never began.
         _I.CLOSE: _S.CLOSED,
         _I.ABORT: _S.CLOSED,
     },
@@ -90,12 +147,13 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
             _I.FINALIZE,
             _I.PAUSE,
             _I.RESUME,
-            # Held with the rest: the transition to FINISHING is made when it goes out.
+            # Held like the rest. FINISHING would be wrong: the start message is not out, and
+            # messages of the service are still impossible.
             _I.FINISH,
             _I.FINISH_AGAIN,
         ),
         _I.START: _S.OPEN,
-        # No WebSocket yet, so no close handshake either.
+        # Without a WebSocket there is no close handshake to wait for, so CLOSING is skipped.
         _I.CLOSE: _S.CLOSED,
         _I.ABORT: _S.CLOSED,
         _I.ENDED: _S.CLOSED,
@@ -111,6 +169,7 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
             _I.RESULT,
         ),
         _I.FINISH: _S.FINISHING,
+        # Not expected before end-of-audio, but final whenever it comes.
         _I.FINISHED: _S.CLOSING,
         _I.SERVER_ERROR: _S.CLOSING,
         _I.CLOSE: _S.CLOSING,
@@ -118,6 +177,7 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
         _I.ENDED: _S.CLOSED,
     },
     _S.FINISHING: {
+        # RESUME, so that leaving a pause is never an error that depends on timing.
         **_stay(_S.FINISHING, _I.RESUME, _I.FINISH_AGAIN, _I.RESULT),
         _I.FINISHED: _S.CLOSING,
         _I.SERVER_ERROR: _S.CLOSING,
@@ -126,11 +186,14 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
         _I.ENDED: _S.CLOSED,
     },
     _S.CLOSING: {
-        # What the server sent before it saw our close still counts.
+        # The service may have sent these before it saw our close frame, and a finished response
+        # among them still completes the transcript.
         **_stay(_S.CLOSING, _I.FINISH_AGAIN, _I.RESULT, _I.FINISHED, _I.SERVER_ERROR, _I.CLOSE),
         _I.ABORT: _S.CLOSED,
         _I.ENDED: _S.CLOSED,
     },
+    # Everything that can still arrive, and everything that a cleanup may call. Not audio and
+    # controls: dropping those without a word would lose speech.
     _S.CLOSED: _stay(
         _S.CLOSED,
         _I.FINISH_AGAIN,
@@ -142,48 +205,55 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
         _I.ENDED,
     ),
 }
-"""`TRANSITIONS[state][input]` is the next state."""
+"""`TRANSITIONS[state][input]` is the next state; an input that is missing is refused."""
 
 
 ENDED_BY_END_OF_AUDIO: Final = frozenset({_I.AUDIO, _I.KEEP_ALIVE, _I.FINALIZE, _I.PAUSE})
-"""What the user may no longer do once end-of-audio is queued. The row of FINISHING says the same;
-this holds while CONNECTING too, where end-of-audio is held and the table cannot show it."""
+"""What the user may no longer do once end-of-audio is queued.
+
+The row of FINISHING lacks these inputs too. They are named here for CONNECTING, where end-of-audio
+is held and the row cannot show it: audio accepted behind it would go out after the end, and a
+keepalive or a finalize would be about audio that is over.
+"""
 
 
 class ServerState(Enum):
-    """Where the server's end of a session is in its life."""
+    """Where a session is in its life, as the server sees it."""
 
     IDLE = "idle"
-    """The upgrade request is awaited."""
+    """Waiting for the upgrade request."""
     UPGRADING = "upgrading"
-    """The upgrade request is here; `accept` or `reject` answers it."""
+    """The upgrade request has arrived; answer with `accept` or `reject`."""
     STARTING = "starting"
-    """The WebSocket is open; the start message is awaited."""
+    """The WebSocket is open; waiting for the start message."""
     STREAMING = "streaming"
     """Audio and controls come in, results go out."""
     FINISHING = "finishing"
-    """End-of-audio is here; the rest of the results and the finished response go out."""
+    """End-of-audio has arrived; send the remaining results, then the finished response."""
     REFUSED = "refused"
-    """The client did something wrong; `send_error` or `close` answers it."""
+    """The client made a mistake; answer with `send_error` or `close`."""
     CLOSING = "closing"
-    """The close frame is out."""
+    """The close frame is queued; waiting for the client's."""
     CLOSED = "closed"
-    """Over. Nothing leads out of here."""
+    """Over for good: no transition leads to another state."""
 
 
 class ServerInput(Enum):
-    """What can happen to the server's end of a session."""
+    """What can happen to a session, as the server sees it."""
 
     # By the client, the network and the timers
     REQUEST = auto()
+    """The upgrade request."""
     START = auto()
+    """A valid start message."""
     AUDIO = auto()
     KEEP_ALIVE = auto()
     FINALIZE = auto()
     END_OF_AUDIO = auto()
     REFUSE = auto()
-    """A message that the protocol does not allow, or a deadline of the client that passed."""
+    """A message that the protocol does not allow, or a deadline that the client missed."""
     ENDED = auto()
+    """There is no connection any more: closed by the client, lost, or given up at a deadline."""
     # By the user
     ACCEPT = auto()
     REJECT = auto()
@@ -209,7 +279,9 @@ SERVER_TRANSITIONS: Final[Mapping[ServerState, Mapping[ServerInput, ServerState]
         _J.ENDED: _T.CLOSED,
     },
     _T.STARTING: {
-        # A connection may be held open before its first message.
+        # A client may connect before it has anything to say. The connection is authenticated from
+        # the moment it opens (Soniox docs, "WebSocket authentication"), so keepalives may come
+        # before the start message; nothing else may.
         _J.KEEP_ALIVE: _T.STARTING,
         _J.START: _T.STREAMING,
         _J.REFUSE: _T.REFUSED,
@@ -222,6 +294,7 @@ SERVER_TRANSITIONS: Final[Mapping[ServerState, Mapping[ServerInput, ServerState]
         _J.KEEP_ALIVE: _T.STREAMING,
         _J.FINALIZE: _T.STREAMING,
         _J.SEND_RESULT: _T.STREAMING,
+        # At most once: what the client sends after it is dropped.
         _J.END_OF_AUDIO: _T.FINISHING,
         _J.REFUSE: _T.REFUSED,
         _J.SEND_ERROR: _T.CLOSING,
@@ -236,6 +309,8 @@ SERVER_TRANSITIONS: Final[Mapping[ServerState, Mapping[ServerInput, ServerState]
         _J.CLOSE: _T.CLOSING,
         _J.ENDED: _T.CLOSED,
     },
+    # No SEND_RESULT: after a mistake the service sends an error message and closes (Soniox docs,
+    # "Error handling").
     _T.REFUSED: {
         _J.SEND_ERROR: _T.CLOSING,
         _J.CLOSE: _T.CLOSING,
@@ -250,4 +325,4 @@ SERVER_TRANSITIONS: Final[Mapping[ServerState, Mapping[ServerInput, ServerState]
         _J.ENDED: _T.CLOSED,
     },
 }
-"""`SERVER_TRANSITIONS[state][input]` is the next state."""
+"""`SERVER_TRANSITIONS[state][input]` is the next state; an input that is missing is refused."""

@@ -1,9 +1,9 @@
-"""A session that asks for its connections: what a driver with I/O drives.
+"""The interface between a session and the code that does its I/O, and the session that has it.
 
-A session may need several connections in its life, one after the other or two at a time. Opening
-one is therefore an output of the machine, like bytes. A **link** is what has a byte stream of its
-own; the machine says which links it wants (`links_to_open`), and its driver opens a stream for each
-and moves the bytes of every link that is open::
+A session may need several connections in its life, one after the other or two at a time, and only
+the protocol knows when. So opening a connection is an output of the machine, just as bytes are. A
+**link** is anything with a byte stream of its own. The machine says which links it wants
+(`links_to_open`); its driver opens a byte stream for each and moves the bytes of all of them::
 
     stream = RealtimeSTTStream(url, config, api_key=key)
     stream.connect(now)
@@ -15,8 +15,13 @@ and moves the bytes of every link that is open::
         # wait until one is readable, or until stream.next_timeout()
         events = link.receive_data(data, now)  # or link.receive_eof, or stream.handle_timeout
 
-Two ends must not be confused: `link.closed` means that this byte stream may go, `stream.closed`
-that the session is over. A stream that is closed has closed all of its links.
+Two ends must not be confused. `link.closed` means that this byte stream may be closed;
+`stream.closed` means that the session is over. A stream that is closed has closed all of its links,
+but links close without it: a driver that takes the first for the second ends the session whenever a
+connection is replaced.
+
+The interfaces are `typing.Protocol`s, so that drivers depend on neither class: the machines that
+tests use for awkward sequences of links share no code with the real one.
 """
 
 from __future__ import annotations
@@ -39,18 +44,21 @@ __all__ = ["Link", "RealtimeSTTStream", "Stream"]
 
 
 class Link(Protocol):
-    """What has a byte stream of its own. `RealtimeSTTConnection` is one."""
+    """Anything with a byte stream of its own, for example `RealtimeSTTConnection`.
+
+    Times are seconds (float) on any monotonic clock, the same for all links of a stream.
+    """
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the byte stream has to lead to."""
+        """Where to connect the byte stream to."""
         ...
 
     @property
     def open_by(self) -> float | None:
-        """When the byte stream has to be open; None for no limit.
+        """When to give up opening the byte stream; None for no limit.
 
-        The machine gives up on the link then, which is `closed` from there on.
+        The machine gives up at this time too, by its own timer, and the link is `closed` then.
         """
         ...
 
@@ -60,11 +68,14 @@ class Link(Protocol):
         ...
 
     def opened(self, now: float) -> list[Event]:
-        """Take the news that the byte stream is open."""
+        """Note that the byte stream is open."""
         ...
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
-        """Take the news that the byte stream could not be opened, or broke."""
+        """Note that the byte stream could not be opened, or broke, because of `error`.
+
+        Whether that ends the session is for the machine to decide.
+        """
         ...
 
     def data_to_send(self) -> bytes:
@@ -80,12 +91,17 @@ class Link(Protocol):
         ...
 
     def receive_eof(self, now: float) -> list[Event]:
-        """Take the end of the byte stream."""
+        """Note the end of the byte stream."""
         ...
 
 
 class Stream(Protocol):
-    """A session, however many links it takes: what the sessions of `soniox_adapters` drive."""
+    """A session, however many links it takes; the sessions of `soniox_adapters` drive one.
+
+    Times are seconds (float) on any monotonic clock. Calls by the user raise if the user made a
+    mistake, and then change nothing. Calls that feed, on the stream and on its links, return
+    events, and the last event of every session is one `Closed`.
+    """
 
     @property
     def config(self) -> RealtimeSTTConfig:
@@ -114,25 +130,28 @@ class Stream(Protocol):
 
     @property
     def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if it was one."""
+        """The error that ended the session, if an error did."""
         ...
 
     @property
     def last_message(self) -> RealtimeEvent | None:
-        """The newest message of the service."""
+        """The latest message of the service."""
         ...
 
     @property
     def stats(self) -> SessionStats:
-        """Running account of the session."""
+        """Counters of the session so far."""
         ...
 
     def links_to_open(self) -> Sequence[Link]:
-        """Return the links that are wanted now and were not returned before."""
+        """Return the links that are wanted now; each is returned once.
+
+        Ask again after every other call, since each may make the machine want one.
+        """
         ...
 
     def next_timeout(self) -> float | None:
-        """Return when `handle_timeout` is to be called, or None when no timer is armed."""
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
         ...
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -144,11 +163,14 @@ class Stream(Protocol):
         ...
 
     def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
-        """Queue a chunk of audio."""
+        """Queue a chunk of audio, or hold it while no link is open."""
         ...
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
-        """Ask for all outstanding tokens to become final."""
+        """Ask for all outstanding tokens to become final.
+
+        `trailing_silence_ms` is the silence already sent after the speech, in ms.
+        """
         ...
 
     def keep_alive(self, now: float) -> None:
@@ -156,11 +178,11 @@ class Stream(Protocol):
         ...
 
     def finish(self, now: float) -> None:
-        """Queue end-of-audio, once."""
+        """Queue end-of-audio, at most once."""
         ...
 
     def pause(self, now: float, finalize: bool = True) -> None:
-        """Drop audio from now on."""
+        """Drop audio from now on; with `finalize`, ask for outstanding tokens first."""
         ...
 
     def resume(self, now: float) -> None:
@@ -178,28 +200,33 @@ class Stream(Protocol):
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
-        """End the session with `error`, which is neither the server's doing nor a link's."""
+        """End the session because of `error`, a failure that concerns no single link.
+
+        With a `close_code`, a close frame with that code is sent where one can be.
+        """
         ...
 
     def pause_reading(self, now: float) -> None:
-        """Note that the driver stops reading, on every link."""
+        """Note that the driver stops reading, on every link; deadlines of the peer rest."""
         ...
 
     def resume_reading(self, now: float) -> None:
-        """Note that the driver reads again."""
+        """Note that the driver reads again; the deadlines continue with the time they had left."""
         ...
 
 
 class RealtimeSTTStream:
     """One speech-to-text session that asks for the connections it needs.
 
-    It has one link for life, so it ends where its connection does.
+    It has one link for life and ends with it, so nearly every call is passed on. What it adds to
+    `RealtimeSTTConnection` is that `connect` asks for the byte stream (`links_to_open`), instead of
+    leaving it to the caller to have one.
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
         config: Configuration of the stream, or a mapping of its fields.
         api_key: API key; None sends none (local servers).
-        options: Those of `RealtimeSTTConnection`.
+        options: The keyword options of `RealtimeSTTConnection`, with the same meaning.
 
     Raises:
         SonioxValidationError: The URL, the configuration, the key or an option cannot be used.
@@ -247,22 +274,22 @@ class RealtimeSTTStream:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the session ended; None until that is certain, and for one that never started."""
+        """How the session ended; None until that is certain, and if it was never started."""
         return self._link.outcome
 
     @property
     def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if it was one."""
+        """The error that ended the session, if an error did."""
         return self._link.error
 
     @property
     def last_message(self) -> RealtimeEvent | None:
-        """The newest message of the service."""
+        """The latest message of the service."""
         return self._link.last_message
 
     @property
     def stats(self) -> SessionStats:
-        """Running account of the session."""
+        """Counters of the session so far."""
         return self._link.stats
 
     # Output and time
@@ -273,7 +300,7 @@ class RealtimeSTTStream:
         return wanted
 
     def next_timeout(self) -> float | None:
-        """Return when `handle_timeout` is to be called, or None when no timer is armed."""
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
         return self._link.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -308,7 +335,7 @@ class RealtimeSTTStream:
         self._link.keep_alive(now)
 
     def finish(self, now: float) -> None:
-        """Queue end-of-audio, once, as `RealtimeSTTConnection.finish` does."""
+        """Queue end-of-audio, at most once, as `RealtimeSTTConnection.finish` does."""
         self._link.finish(now)
 
     def pause(self, now: float, finalize: bool = True) -> None:
@@ -330,11 +357,11 @@ class RealtimeSTTStream:
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
-        """End the session with `error`, which is neither the server's doing nor a link's."""
+        """End the session because of `error`, as `RealtimeSTTConnection.fail` does."""
         return self._link.fail(error, now, close_code=close_code)
 
     def pause_reading(self, now: float) -> None:
-        """Note that the driver stops reading; deadlines of the server rest until it goes on."""
+        """Note that the driver stops reading; deadlines of the server rest until it reads again."""
         self._link.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
