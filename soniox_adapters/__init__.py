@@ -1,6 +1,7 @@
-"""Blocking, asyncio and trio sessions for Soniox realtime speech-to-text, on `soniox_proto`.
+"""Blocking, asyncio and trio sessions for Soniox realtime speech-to-text.
 
-Everything that `soniox_proto` exports is here too.
+They move the bytes for `soniox_proto`, which knows the protocol. Everything that `soniox_proto`
+exports can be imported from here too.
 """
 
 import typing
@@ -212,7 +213,7 @@ __all__ = [
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # What the core loads when it is asked for.
+        # The names that soniox_proto imports only on first use.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value: object = getattr(soniox_proto, name)

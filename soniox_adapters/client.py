@@ -1,4 +1,4 @@
-"""The clients: where the key and the URL come from, and the way to a session."""
+"""The clients: they hold the API key and the URL, and make sessions."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ _Session = TypeVar("_Session", bound=SessionBase)
 
 
 class _ClientBase:
-    """What both clients have in common.
+    """The base of both clients.
 
     Args:
-        api_key: API key; by default that of the environment variable `SONIOX_API_KEY`. Without
-            any, `connect` has to be given one.
+        api_key: API key; by default the environment variable `SONIOX_API_KEY`. Without either,
+            each `connect` needs one.
         websocket_base_url: URL of the realtime service; by default that of the region.
-        region: `us` (default), `eu`, `jp` or `in`; API keys are bound to a region's project.
+        region: `us` (default), `eu`, `jp` or `in`. An API key works only in the region of its
+            project.
 
     Raises:
-        SonioxValidationError: The region is unknown, or both it and a URL are given.
+        SonioxValidationError: The region is unknown, the URL or the key is invalid, or both a
+            region and a URL are given.
     """
 
     def __init__(
@@ -60,8 +62,8 @@ class _ClientBase:
         if region is not None and websocket_base_url is not None:
             raise SonioxValidationError("give either region or websocket_base_url, not both")
         key = api_key or os.environ.get(API_KEY_ENVIRONMENT_VARIABLE)
-        # A session may choose a form of authentication that allows fewer characters than a header;
-        # it checks the key again.
+        # Checked here too, so that a bad key is reported where it was given. The session checks it
+        # again, because its form of authentication may allow fewer characters than a header does.
         self._api_key = APIKey.checked(key, Authentication.HEADER) if key else None
         if websocket_base_url is not None:
             Endpoint.parse(websocket_base_url)
@@ -85,8 +87,8 @@ class _ClientBase:
 class SonioxClient(_ClientBase):
     """Client for blocking realtime sessions: `client.realtime.stt.connect(config=...)`.
 
-    See the keywords of the constructor in `help(SonioxClient.__init__)`. It holds no connection:
-    the context manager and `close()` exist for compatibility and do nothing.
+    `help(SonioxClient.__init__)` lists the arguments of the constructor. A client holds no
+    connection: the context manager and `close()` exist for compatibility and do nothing.
     """
 
     @cached_property
@@ -95,7 +97,7 @@ class SonioxClient(_ClientBase):
         return RealtimeAPI(self)
 
     def close(self) -> None:
-        """Do nothing: sessions are closed by themselves."""
+        """Do nothing: each session is closed on its own."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +114,7 @@ class SonioxClient(_ClientBase):
 class AsyncSonioxClient(_ClientBase):
     """Client for async realtime sessions, on asyncio and on trio.
 
-    See the keywords of the constructor in `help(AsyncSonioxClient.__init__)`. It holds no
+    `help(AsyncSonioxClient.__init__)` lists the arguments of the constructor. A client holds no
     connection: the context manager and `aclose()` exist for compatibility and do nothing.
     """
 
@@ -122,7 +124,7 @@ class AsyncSonioxClient(_ClientBase):
         return AsyncRealtimeAPI(self)
 
     async def aclose(self) -> None:
-        """Do nothing: sessions are closed by themselves."""
+        """Do nothing: each session is closed on its own."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,7 +139,7 @@ class AsyncSonioxClient(_ClientBase):
 
 
 class RealtimeAPI:
-    """Entrypoint for realtime sessions of a `SonioxClient`."""
+    """The realtime API of a `SonioxClient`."""
 
     def __init__(self, client: SonioxClient) -> None:
         self._client = client
@@ -149,7 +151,7 @@ class RealtimeAPI:
 
 
 class AsyncRealtimeAPI:
-    """Entrypoint for realtime sessions of an `AsyncSonioxClient`."""
+    """The realtime API of an `AsyncSonioxClient`."""
 
     def __init__(self, client: AsyncSonioxClient) -> None:
         self._client = client
@@ -182,7 +184,7 @@ class _STTClientBase(Generic[_Session]):
             options: See `SessionOptions`, which lists and explains them.
 
         Raises:
-            SonioxValidationError: No API key is available, or an argument cannot be used.
+            SonioxValidationError: There is no API key, or an argument is invalid.
         """
         key = api_key or self._client.api_key
         if not key:
@@ -197,7 +199,7 @@ class _STTClientBase(Generic[_Session]):
 
 
 class RealtimeSTTClient(_STTClientBase[RealtimeSTTSession]):
-    """Factory for blocking speech-to-text sessions."""
+    """Makes blocking speech-to-text sessions."""
 
     _session_class = RealtimeSTTSession
 
@@ -206,7 +208,7 @@ class RealtimeSTTClient(_STTClientBase[RealtimeSTTSession]):
 
 
 class AsyncRealtimeSTTClient(_STTClientBase[AsyncRealtimeSTTSession]):
-    """Factory for async speech-to-text sessions."""
+    """Makes async speech-to-text sessions."""
 
     _session_class = AsyncRealtimeSTTSession
 

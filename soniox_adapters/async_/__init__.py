@@ -1,1 +1,1 @@
-"""The async session, on asyncio and on trio."""
+"""The async session: one class for asyncio and trio, running natively on each."""

@@ -1,4 +1,8 @@
-"""Sockets on trio, and streams of anyio and trio, under one set of names."""
+"""Sockets on trio, and streams of anyio and trio, behind one interface.
+
+The libraries differ in how a stream ends, in what their exceptions are, and in whether a failed
+write takes with it what has already arrived. `StreamTransport` should not have to know.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["AnyioStream", "ByteStream", "TrioSocket", "TrioStream", "as_os_error"]
 
 TURNS_TO_CLOSE: Final = 5
-"""Turns in which an event loop closes a socket that was shut down, and some to spare."""
+"""Iterations of an event loop that close a socket after its shutdown, and a few to spare."""
 
 
 class ByteStream(ABC):
-    """What streams of anyio and of trio have in common."""
+    """A stream of bytes that is read by one task and written by another."""
 
     @abstractmethod
     async def receive(self, size: int) -> bytes:
-        """Return at most `size` bytes of what has arrived, ``b""`` at the end."""
+        """Wait for data; return at most `size` bytes, ``b""`` at the end of the stream."""
 
     @abstractmethod
     def send_at_once(self, data: bytes | memoryview) -> int:
-        """Write what can be written without waiting, and return how many bytes that is."""
+        """Write as much as possible without waiting, and return how many bytes that was."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
-        """Write all of it."""
+        """Write all of `data`."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -42,11 +46,11 @@ class ByteStream(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Close as far as that can be done after the event loop has ended."""
+        """Release what can be released after the event loop has ended."""
 
 
 class TrioSocket(ByteStream):
-    """A plain socket on trio, written to at once as far as it takes data."""
+    """A plain socket on trio, without trio's own stream, which cannot write without waiting."""
 
     def __init__(self, connected: socket.socket) -> None:
         import trio
@@ -58,7 +62,7 @@ class TrioSocket(ByteStream):
 
     @override
     async def receive(self, size: int) -> bytes:
-        # Waiting first, also where more has arrived for certain: other tasks get their turn.
+        # Waits even if more data is certain to be there, so that other tasks get their turn.
         while True:
             await self._wait_readable(self._socket)
             with suppress(BlockingIOError):
@@ -95,8 +99,8 @@ class AnyioStream(ByteStream):
         raw_socket = anyio.abc.SocketAttribute.raw_socket
         connected: socket.socket | None = stream.extra(raw_socket, None)
         self._socket = connected
-        # asyncio closes a socket as soon as a write fails, with all that has arrived still unread.
-        # A second descriptor keeps that readable.
+        # asyncio closes a socket as soon as a write fails, even if data has arrived that nobody has
+        # read yet. A second descriptor keeps that data readable.
         self._spare: socket.socket | None = None
         if connected is not None and isinstance(stream, anyio.abc.SocketStream):
             self._spare = socket.fromfd(connected.fileno(), connected.family, connected.type)
@@ -126,7 +130,7 @@ class AnyioStream(ByteStream):
     @override
     async def send(self, data: bytes) -> None:
         await self._stream.send(data)
-        # Up to anyio 4.15 a send that waits when the connection is lost ends as if all were sent.
+        # Before anyio 4.16, a send that is waiting when the connection is lost returns normally.
         if self._socket is not None and self._socket.fileno() == -1:
             raise ConnectionResetError("the connection was lost before all was sent")
 
@@ -135,9 +139,9 @@ class AnyioStream(ByteStream):
         try:
             await anyio.aclose_forcefully(self._stream)
         finally:
-            # Before anyio 4.16 a socket with unsent data stays open on asyncio until its peer
-            # reads: aclose is cancelled before it comes to aborting the transport. Shut down,
-            # it is closed by the event loop in one of its next turns.
+            # Before anyio 4.16, a socket with unsent data stays open on asyncio until its peer
+            # reads, because aclose is cancelled before it aborts the transport. After a shutdown,
+            # the event loop closes it in one of its next iterations.
             self.abandon()
             for _ in range(TURNS_TO_CLOSE):
                 if self._socket is None or self._socket.fileno() == -1:
@@ -147,7 +151,7 @@ class AnyioStream(ByteStream):
     @override
     def abandon(self) -> None:
         if self._socket is not None:
-            # An error says that it is closed already.
+            # An error means that it is closed already.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._spare is not None:
@@ -180,12 +184,15 @@ class TrioStream(ByteStream):
 
     @override
     def abandon(self) -> None:
-        # It was closed when trio ended.
+        # Nothing to do: it was closed when trio ended.
         pass
 
 
 def as_os_error(error: BaseException) -> OSError:
-    """Return the failure behind what a stream raised: the libraries wrap it in their own."""
+    """Return the `OSError` behind what a stream raised, or one made from it.
+
+    The libraries wrap failures of the network in exception groups, or in exceptions of their own.
+    """
     while len(group := cast("tuple[BaseException, ...]", getattr(error, "exceptions", ()))) == 1:
         error = group[0]
     cause = error.__cause__

@@ -1,4 +1,4 @@
-"""What `receive_events` of the async session returns."""
+"""The iterator that `receive_events` of the async session returns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ __all__ = ["EventIterator"]
 class EventIterator(AsyncGenerator[RealtimeEvent, None]):
     """The messages of a session, with the methods of an async generator.
 
-    It is not a real one, because those must be closed by whoever leaves them early; here closing
-    is possible (`contextlib.aclosing`) and not necessary.
+    A real async generator that is left early has to be closed by its user, or its cleanup runs at
+    some later time in some other task. This one has nothing to clean up: closing it is possible
+    (`contextlib.aclosing`), but not necessary.
     """
 
     __slots__ = ("_closed", "_receive", "_take_ready")
@@ -45,7 +46,7 @@ class EventIterator(AsyncGenerator[RealtimeEvent, None]):
 
     @override
     async def asend(self, value: None) -> RealtimeEvent:
-        """Do as `anext`; there is nothing to send."""
+        """Return the next message, as `anext` does; `value` is ignored."""
         return await self.__anext__()
 
     @override

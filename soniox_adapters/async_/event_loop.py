@@ -1,4 +1,11 @@
-"""What the async session needs of an event loop, whichever runs it: asyncio or trio."""
+"""What the async session needs of an event loop, on asyncio and on trio.
+
+anyio offers most of it for both, but ties it to tasks: its timers and background tasks need a task
+group, which has to be entered and left by the same task, one inside the other. A session may be
+entered in one task and closed in another. So the little that differs stands here, on each library's
+own primitives: a signal, a timer, a background task, a checkpoint, and the question whether a call
+comes from the session's own event loop.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +36,16 @@ __all__ = [
 ]
 
 LONGEST_TURN: Final = 0.01
-"""Seconds without a turn for other tasks, after which they get one."""
+"""Seconds that a task may run before it lets others run."""
 
 TURNS: Final = 3
-"""Turns of the event loop in which a message is noticed, read, and handed to the task that waits
-for it. A task that blocks in between leaves no more of them than these."""
+"""Iterations of the event loop to give way for. A message takes this many to get through: one to
+notice that the socket is readable, one to read it, one to run the task that waits for it. A busy
+task that gave way for fewer would delay every message."""
 
 
 def running_library() -> Literal["asyncio", "trio"]:
-    """Return which library runs the current task.
-
-    Raises `RuntimeError` outside of one.
-    """
+    """Return which library runs the current task; raises `RuntimeError` if there is no task."""
     trio_lowlevel = sys.modules.get("trio.lowlevel")
     if trio_lowlevel is not None:
         try:
@@ -54,21 +59,21 @@ def running_library() -> Literal["asyncio", "trio"]:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    # Imported here because blocking sessions have no need of it.
+    # Imported here because blocking sessions do not need it.
     import asyncio
 
     return asyncio.get_running_loop()
 
 
 class Signal(Protocol):
-    """Wakes all tasks that wait for it; forgets when none does."""
+    """Wakes all tasks that are waiting for it. A notification while none is waiting is lost."""
 
     async def wait(self) -> None:
         """Wait for the next `notify`."""
         ...
 
     def notify(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting tasks."""
         ...
 
 
@@ -85,7 +90,7 @@ class _AsyncioSignal:
         try:
             await waiter
         finally:
-            # Still there if the wait was cancelled.
+            # Already removed unless the wait was cancelled.
             self._waiters.pop(waiter, None)
 
     def notify(self) -> None:
@@ -112,12 +117,12 @@ class _TrioSignal:
 
 
 def make_signal() -> Signal:
-    """Return a signal for the library that runs here."""
+    """Return a signal for the library that runs the current task."""
     return _TrioSignal() if running_library() == "trio" else _AsyncioSignal()
 
 
 async def give_way() -> None:
-    """Let other tasks run, and notice cancellation."""
+    """Let other tasks run, and check for cancellation."""
     if running_library() == "trio":
         import trio
 
@@ -129,7 +134,10 @@ async def give_way() -> None:
 
 
 class Turn:
-    """How long a task has had the event loop for itself."""
+    """Measures how long a task has had the event loop to itself.
+
+    A loop over data that is always ready never really waits, and would shut out all other tasks.
+    """
 
     __slots__ = ("_ends_at",)
 
@@ -137,7 +145,7 @@ class Turn:
         self._ends_at = time.monotonic() + LONGEST_TURN
 
     async def end_if_long(self) -> None:
-        """Give way if it has been long."""
+        """Let other tasks run if the turn has taken longer than `LONGEST_TURN`."""
         if time.monotonic() >= self._ends_at:
             for _ in range(TURNS):
                 await give_way()
@@ -148,11 +156,11 @@ class Timer(Protocol):
     """Calls a function once, at a time that can be moved."""
 
     def set(self, when: float | None) -> None:
-        """Have the function called at `when`; an earlier call than that is allowed."""
+        """Call the function at `when` or earlier. None need not cancel a time that is set."""
         ...
 
     def cancel(self) -> None:
-        """Call it no more."""
+        """Do not call the function."""
         ...
 
 
@@ -163,12 +171,12 @@ class _AsyncioTimer:
         self._call_at = loop.call_at
         self._expired = expired
         self._handle: asyncio.TimerHandle | None = None
-        # Kept here: a handle of uvloop does not always tell.
+        # Kept here because a handle of uvloop does not always know its time.
         self._when = math.inf
 
     def set(self, when: float | None) -> None:
-        # A deadline that moved away is left: it fires in vain, once, instead of being armed anew
-        # with every message.
+        # If the deadline has moved to a later time, the old one is left alone: one call too early
+        # costs less than setting the timer again with every message.
         if when is None or self._when <= when:
             return
         self.cancel()
@@ -216,13 +224,13 @@ class _TrioTimer:
                 await trio.sleep_forever()
             self._scope = trio.CancelScope()
             if not self._cancelled:
-                # A stray cancellation is early, which does no harm.
+                # Also after a stray cancellation: calling the function early does no harm.
                 self._when = math.inf
                 self._expired()
 
 
 class EventLoop(ABC):
-    """The event loop that a session was entered in, and the only one it can be used in."""
+    """The event loop that a session was entered in, the only one that it can be used in."""
 
     __slots__ = ("clock",)
 
@@ -231,7 +239,7 @@ class EventLoop(ABC):
 
     @abstractmethod
     def runs_here(self) -> bool:
-        """Return whether it runs the current task."""
+        """Return whether this event loop runs the current task."""
 
     @abstractmethod
     def make_timer(self, expired: Callable[[], None]) -> Timer:
@@ -239,11 +247,11 @@ class EventLoop(ABC):
 
     @abstractmethod
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Run an async function in a task that belongs to no other; it must not raise."""
+        """Run an async function in a background task. It must not raise."""
 
     @abstractmethod
     def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:
-        """Have it call `callback`, from any thread; return False if it has ended."""
+        """Schedule `callback` in this event loop, from any thread; return False if it has ended."""
 
 
 class _AsyncioLoop(EventLoop):
@@ -255,15 +263,15 @@ class _AsyncioLoop(EventLoop):
         self._current_loop = asyncio.get_running_loop
         self._loop = self._current_loop()
         self._is_running = self._loop.is_running
-        # The loop itself holds tasks weakly.
+        # The event loop holds only weak references to its tasks.
         self._tasks: set[asyncio.Future[None]] = set()
         self._thread = get_ident()
         self.clock = self._loop.time
 
     @override
     def runs_here(self) -> bool:
-        # Asking which loop runs takes a system call before Python 3.12. A thread runs one loop at
-        # a time, so in the thread of this one it is enough that it runs.
+        # Asking asyncio for the running loop takes a system call before Python 3.12. A thread runs
+        # one loop at a time, so in this loop's thread it is enough to know that it is running.
         if get_ident() == self._thread:
             return self._is_running()
         try:
@@ -285,7 +293,7 @@ class _AsyncioLoop(EventLoop):
 
     @override
     def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:
-        # One that was only stopped might never go on.
+        # A loop that is stopped but not closed would accept the call, and might never run it.
         if not self._loop.is_running():
             return False
         try:
@@ -333,5 +341,5 @@ class _TrioLoop(EventLoop):
 
 
 def current_event_loop() -> EventLoop:
-    """Return the event loop that runs the current task; raises `RuntimeError` outside of one."""
+    """Return the current task's event loop; raises `RuntimeError` if there is no task."""
     return _TrioLoop() if running_library() == "trio" else _AsyncioLoop()

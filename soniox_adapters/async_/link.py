@@ -1,4 +1,7 @@
-"""One link of an async session on its transport."""
+"""One link of an async session: the core's link joined to its transport.
+
+A session can have two links at a time, so what a transport reports has to reach the right one.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ __all__ = ["SessionCallbacks", "TransportLink"]
 
 @dataclass(frozen=True, slots=True)
 class SessionCallbacks:
-    """What a link tells its session."""
+    """What a link calls on its session."""
 
     clock: Callable[[], float]
-    """The event loop's, in seconds."""
+    """Returns the event loop's time, in seconds."""
     process: Callable[[list[Event], TransportLink | None], None]
-    """Hands on events and writes what they made; as an answer, if a link has received something."""
+    """Delivers events and writes the core's output, as a reply if a link is given."""
     lost_error: Callable[[OSError], SonioxRealtimeError]
-    """Makes the session's error for a stream that failed."""
+    """Returns the session's error for a stream that failed."""
     sending_resumed: Callable[[], None]
     """Lets senders go on."""
     link_left: Callable[[TransportLink], None]
@@ -33,7 +36,7 @@ class SessionCallbacks:
 
 
 class TransportLink:
-    """A link and its transport, whose callbacks it takes."""
+    """A link and its transport. It is the transport's `TransportCallbacks`."""
 
     __slots__ = ("_flow", "_session", "_unsent_replies", "link", "transport")
 
@@ -46,7 +49,12 @@ class TransportLink:
         self._unsent_replies = 0
 
     def flush(self, *, replying: bool = False) -> bool:
-        """Write what the link has to say; return whether senders have to wait."""
+        """Write the link's output; return whether senders have to wait.
+
+        Args:
+            replying: Whether the link has just received something, so that its output consists of
+                replies. Those that stay unwritten count in `FlowControl`.
+        """
         transport = self.transport
         buffers = self.link.buffers_to_send()
         if buffers:
@@ -62,23 +70,23 @@ class TransportLink:
     # Callbacks of the transport
 
     def data_received(self, data: bytes) -> None:
-        """Feed the link."""
+        """Feed the link bytes from the server."""
         self._session.process(self.link.receive_data(data, self._session.clock()), self)
 
     def eof_received(self) -> None:
-        """Feed the link its end."""
+        """Feed the link the end of its stream."""
         self._session.process(self.link.receive_eof(self._session.clock()), None)
 
     def connection_failed(self, error: OSError) -> None:
-        """Have the link fail."""
+        """Make the link fail."""
         session = self._session
         session.process(self.link.failed(session.lost_error(error), session.clock()), None)
 
     def writing_resumed(self) -> None:
-        """Let senders go on."""
+        """Let blocked senders go on."""
         self._count_replies(-self._unsent_replies)
         self._session.sending_resumed()
 
     def transport_closed(self) -> None:
-        """Leave the session."""
+        """Make the session forget this link."""
         self._session.link_left(self)

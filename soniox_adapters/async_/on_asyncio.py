@@ -1,7 +1,10 @@
-"""The async session's transport on asyncio: a protocol, without tasks or queues.
+"""The async session's transport on asyncio: a `BufferedProtocol`, without tasks or queues.
 
-TLS is a layer of our own (`tls_stream`) above a plain connection, because asyncio's TLS drops what
-has arrived when a write fails.
+asyncio calls it as bytes arrive, and so the core, without waking a task in between. Streams of
+asyncio or anyio would add a task switch and a copy to every read.
+
+TLS is our own layer (`tls_stream`) above a plain connection. When a write fails, asyncio's TLS
+drops what has already arrived, which is often the server's reason.
 """
 
 from __future__ import annotations
@@ -52,10 +55,10 @@ _buffers = threading.local()
 
 
 def _read_buffer() -> memoryview:
-    """Return where to read to.
+    """Return a buffer to read into.
 
-    A selector event loop hands over what it has read at once, so all sessions of a thread share
-    one buffer. The event loop of Windows reads ahead and needs one for each.
+    Selector event loops call `buffer_updated` right after filling the buffer, so one per thread is
+    enough for all sessions. The Windows proactor reads ahead, and needs one per transport.
     """
     if sys.platform == "win32":  # pragma: no cover
         return memoryview(bytearray(LARGEST_READ))
@@ -89,11 +92,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
-        # Pending during the TLS handshake.
+        # Done when the TLS handshake is over; None without TLS.
         self._handshake: asyncio.Future[None] | None = None
         self._read_size = ReadSize()
         self._buffer = _read_buffer()[: self._read_size.value]
-        # Ends the wait for what is left to be written.
+        # Aborts a close whose last bytes the peer does not take.
         self._grace: asyncio.TimerHandle | None = None
         self._reading_paused = False
         self._closing = False
@@ -107,13 +110,13 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
 
     @override
     async def open(self, options: ConnectOptions) -> None:
-        # Not asyncio.wait_for, which may swallow a cancellation until Python 3.12.
+        # Not asyncio.wait_for, which may swallow a cancellation before Python 3.12.
         try:
             async with _timeout(options.timeout):
                 await self._open(options)
         except BaseException:
             self.close()
-            # The socket itself is closed by the event loop's next turn.
+            # The event loop closes the socket itself in its next iteration.
             import anyio
 
             with anyio.CancelScope(shield=True):
@@ -145,18 +148,18 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
-        # asyncio logs a warning for whatever is written to a connection that is lost.
+        # asyncio logs a warning for every write to a lost connection.
         if not transport.is_closing():
             tls = self._tls
             transport.write(data if tls is None else self._encrypted(tls, data))
         if transport.is_closing() and not self._lost:
-            # The write failed, and `connection_lost` is about to follow. Senders wait for it:
-            # their audio is not sent.
+            # The write failed, and `connection_lost` is about to follow. Senders wait for it, so
+            # that they raise instead of returning as if their audio were sent.
             self.pause_writing()
 
     @override
     def write_buffers(self, buffers: list[bytes]) -> None:
-        # Not writelines, which does not pause the writer on Python 3.12.1 and 3.13.0.
+        # Not writelines, which fails to call pause_writing on Python 3.12.1 and 3.13.0.
         for buffer in buffers:
             self.write(buffer)
 
@@ -199,7 +202,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     async def wait_closed(self) -> None:
         import anyio
 
-        # Shielded: it waits for no peer, and a closed session is to have no socket.
+        # Shielded, so that no socket outlives its session. It takes no peer to end this wait.
         with anyio.CancelScope(shield=True):
             while self._transport is not None and not self._lost:
                 await self._closed.wait()
@@ -208,7 +211,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     def release(self) -> None:
         self._closing = self._lost = True
         if self._transport is not None:
-            # It cannot be called back any more, to close the socket.
+            # abort schedules a callback, which raises now that the event loop is closed.
             with suppress(RuntimeError):
                 self._transport.abort()
         if self._socket is not None:
@@ -221,7 +224,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and begin TLS."""
+        """Keep the transport, and begin the TLS handshake if there is one."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_SIZE)
         if self._closing:
@@ -230,11 +233,11 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._transport.write(self._tls.data_to_send())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to."""
+        """Return the buffer to read into."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand over what was read."""
+        """Pass on what was read, and adapt the size of reads to how long that took."""
         buffer = self._buffer
         if nbytes < len(buffer):
             self._received(buffer[:nbytes])
@@ -245,7 +248,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._buffer = _read_buffer()[: self._read_size.value]
 
     def eof_received(self) -> None:
-        """Tell of the end; returning None closes the transport."""
+        """Report the end of the stream. Returning None makes asyncio close the transport."""
         if self._tls is not None and not self._tls.handshake_complete:
             self._tls.receive_eof()
             self._finish_handshake(self._tls)
@@ -253,7 +256,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             self._callbacks.eof_received()
 
     def pause_writing(self) -> None:
-        """Have senders wait."""
+        """Make senders wait: asyncio holds `WRITE_BUFFER_SIZE` bytes of output."""
         self._output_full = True
         self._update_writing()
 
@@ -263,7 +266,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
         self._update_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell of the loss, after what the peer still said."""
+        """Report the loss of the connection, after passing on what the peer sent before."""
         self._lost = True
         if not self._closing:
             if exc is not None:
@@ -298,7 +301,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
                 self._callbacks.data_received(early)
 
     def _finish_handshake(self, tls: TLSStream) -> None:
-        """Tell `open` if the TLS handshake is over."""
+        """Wake `open` if the TLS handshake is over."""
         handshake = self._handshake
         if handshake is None or handshake.done():
             return
@@ -308,7 +311,7 @@ class AsyncioTransport(AsyncTransport, asyncio.BufferedProtocol):
             handshake.set_result(None)
 
     def _read_rest(self) -> None:
-        """Read what arrived before a write failed: asyncio gives up reading then."""
+        """Read what arrived before a write failed, because asyncio stops reading then."""
         assert self._transport is not None, "it has just been lost"
         connected = self._transport.get_extra_info("socket")
         try:

@@ -1,8 +1,9 @@
 """The async session's transport on trio, and on any stream of anyio or trio that it is given.
 
-Sockets are written to at once, and only what they do not take waits. One task reads, one writes.
-They belong to the event loop, not to the task that opened the session: a
-session may be entered in one task and closed in another.
+These streams have to be awaited, so one task reads and one writes. Both belong to the event loop,
+not to the task that opened the session, because a session may be entered in one task and closed in
+another. Plain sockets are written to directly, and the writing task gets only what they do not
+take: waking it for every chunk would cost more than the write.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ from soniox_proto import SonioxError, SonioxValidationError
 __all__ = ["StreamTransport"]
 
 CALLS_BETWEEN_YIELDS: Final = 16
+"""Number of checkpoints of which only the last lets other tasks run. The others only check for
+cancellation, which is cheaper."""
 
 
 async def _open_on_trio(options: ConnectOptions) -> tuple[ByteStream, bool]:
-    """Return a stream, and whether TLS is spoken on it already."""
+    """Return the stream to use, and whether it already does TLS."""
     import trio
 
     endpoint, given = options.endpoint, options.transport
@@ -71,7 +74,7 @@ async def _open_on_trio(options: ConnectOptions) -> tuple[ByteStream, bool]:
 
 
 async def _open_on_anyio(options: ConnectOptions) -> tuple[ByteStream, bool]:
-    """Return a stream, and whether TLS is spoken on it already."""
+    """Return the stream to use, and whether it already does TLS."""
     stream = options.transport
     if not isinstance(stream, anyio.abc.ByteStream):
         raise SonioxValidationError(
@@ -83,7 +86,7 @@ async def _open_on_anyio(options: ConnectOptions) -> tuple[ByteStream, bool]:
 
 
 class StreamTransport(AsyncTransport):
-    """A byte stream of trio or anyio, moved by tasks."""
+    """A byte stream of trio or anyio, with a task that reads and one that writes."""
 
     def __init__(self, callbacks: TransportCallbacks) -> None:
         super().__init__(callbacks)
@@ -104,7 +107,7 @@ class StreamTransport(AsyncTransport):
         self._calls = 0
         self._checkpoint_if_cancelled = anyio.lowlevel.checkpoint_if_cancelled
         if self._on_trio:
-            # Not through anyio, which takes ten times as long.
+            # Not through anyio, which takes ten times as long for this.
             import trio.lowlevel
 
             self._checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
@@ -156,7 +159,8 @@ class StreamTransport(AsyncTransport):
             else:
                 tls.receive_eof()
             if answer := tls.data_to_send():
-                # What is wrong with the server's certificate matters more than who hung up.
+                # If TLS has failed, that error (a bad certificate, say) is the one to raise, not
+                # the failure to send the alert about it.
                 with suppress(*([Exception] if tls.error is not None else [])):
                     await stream.send(answer)
             if tls.error is not None:
@@ -180,7 +184,8 @@ class StreamTransport(AsyncTransport):
                 sent = stream.send_at_once(data)
             except OSError as error:
                 self._write_error = error
-                # Senders wait until what the peer still said is read: their audio is not sent.
+                # Senders wait until what the peer sent before has been read. Then they raise,
+                # because their audio is not sent.
                 self._output_full = True
                 self._update_writing()
                 self._wake_writer.notify()
@@ -221,7 +226,7 @@ class StreamTransport(AsyncTransport):
 
     @override
     async def wait_closed(self) -> None:
-        # Shielded: it waits for no peer, and a closed session is to have no socket.
+        # Shielded, so that no socket outlives its session. It takes no peer to end this wait.
         with anyio.CancelScope(shield=True):
             while self._stream is not None and not self._lost:
                 await self._closed.wait()
@@ -244,9 +249,9 @@ class StreamTransport(AsyncTransport):
     # The tasks
 
     async def _run(self, stream: ByteStream) -> None:
-        """Move the bytes until the end.
+        """Move bytes until the stream ends or is closed.
 
-        Nothing may be raised, whatever the user's stream does: on trio that would end the program.
+        Must not raise, whatever the user's stream does: on trio that would end the program.
         """
         try:
             with self._scope:
@@ -254,12 +259,12 @@ class StreamTransport(AsyncTransport):
                     group.start_soon(self._read, stream)
                     group.start_soon(self._write, stream)
             if not self._scope.cancel_called:
-                # A stray cancellation, which a task group of trio takes for its own.
+                # Somebody else's cancellation, which the task group took for its own.
                 raise ConnectionAbortedError("the stream was cancelled")
         except BaseException as error:
             self._callbacks.connection_failed(as_os_error(error))
         finally:
-            # On asyncio, interruptions and the cancellation at the end of the loop go on.
+            # On asyncio, KeyboardInterrupt and the cancellation at the end of the loop must pass.
             ignored = BaseException if self._on_trio else Exception
             try:
                 with anyio.CancelScope(shield=True), suppress(ignored):
@@ -308,7 +313,8 @@ class StreamTransport(AsyncTransport):
                 await self._wake_writer.wait()
             raise self._write_error
         except Exception as error:
-            # What the peer said before it hung up is still to be read.
+            # The peer may have sent its reason before it hung up. So go on reading until nothing
+            # has come for `CLOSE_GRACE` seconds.
             self._write_error = error
             self._wake_reader.notify()
             reads = -1

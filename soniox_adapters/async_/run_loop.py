@@ -1,7 +1,36 @@
-"""The half of the async session that moves bytes between its core and its transport.
+"""How an async session moves its bytes: its tasks, its transports and its timer.
 
-One pattern runs through it: the core is called, what it made is written, what it returned is
-handed on, and the timer is armed anew.
+Whatever happens to a session, a call by its user, bytes from the server, a deadline, the same steps
+follow: call the core, have the links opened that it wants, write its output, deliver its events to
+the inbox, set the timer, wake the tasks that wait (`_process`; `_call` for the user's controls).
+
+**No lock.** Everything runs in one event loop, and these steps contain no await. So bytes leave in
+the order in which the core made them, and a task that is cancelled while it waits cannot leave the
+core half changed or a frame half written. It holds only within one event loop: a call from any
+other would come between the steps, so it is refused (`_runs_here`).
+
+**Tasks.** An idle session on asyncio has no task at all, because the event loop calls its transport
+(`on_asyncio.py`). On trio, and on streams given by the user, each transport has one task that reads
+and one that writes (`on_streams.py`). Those belong to the event loop, not to the task that entered
+the session, which may be closed in another. Tasks of the user wait for one of two signals:
+`_changed` (a message, the end) or `_writable` (a blocked sender may go on).
+
+**Transports.** A link is one connection with a transport of its own. The core asks for links
+through `links_to_open`, and every `_flush` looks there. The task that enters the session opens the
+first. Any later one is opened by a new task, because the request may come up in a callback of the
+event loop, which cannot wait. `TransportLink` joins the two: it feeds the link what the transport
+reads. Its transport is closed once the core says that the link is `closed`, or with the session;
+the link stays in `_links` until its resources are really released, so that `close` can wait for
+that and leaves no socket behind. A transport that is still being opened is cancelled instead.
+
+**Waiting for the network.** A send normally waits for nothing: what the kernel does not take, the
+transport keeps. Once that is too much, senders wait until all of it is written. Meanwhile reading
+goes on, even if nobody receives (`flow_control.py` explains why). A send that does not wait does
+not let other tasks run either, so every few sends end with a checkpoint; one after every send would
+cost more than the send.
+
+**The timer.** One per session, set to the core's next deadline after everything that can bring it
+nearer. It may fire early, because the core ignores early calls of `handle_timeout`.
 """
 
 from __future__ import annotations
@@ -40,31 +69,31 @@ __all__ = ["AsyncRunLoop"]
 
 
 class AsyncRunLoop(SessionBase):
-    """What drives the core of an async session, without the documented methods."""
+    """Drives the core of an async session; the documented methods are in the subclass."""
 
     _changed: Signal
-    """Notified with every message and at the end. Made when the session is entered."""
+    """Notified of every message and of the end. Created when the session is entered."""
     _writable: Signal
-    """Notified when senders may go on. Made when the session is entered."""
+    """Notified when blocked senders may go on. Created when the session is entered."""
     _callbacks: SessionCallbacks
-    """For its links. Made when the session is entered."""
+    """What links call. Created when the session is entered."""
 
     def _set_up(self) -> None:
         self._links: list[TransportLink] = []
-        # Links whose transport is being opened.
+        # Links whose transport is being opened, with the scope to cancel if they are given up.
         self._opening: list[tuple[Link, anyio.CancelScope]] = []
         self._loop: EventLoop | None = None
         self._timer: Timer | None = None
         self._clock: Callable[[], float] = _before_the_loop
         self._runs_here: Callable[[], bool] = _anywhere
-        # Whether `close` or `abort` is done.
+        # Whether a `close` or `abort` has completed, so that nothing is left to release.
         self._released = False
-        # Sends since other tasks had their turn, and how many there may be.
+        # Sends since the last checkpoint, and how many are allowed.
         self._calls = 0
         self._calls_between_checkpoints = 1
 
     def _enter_loop(self, loop: EventLoop) -> None:
-        """Belong to this event loop from now on."""
+        """Begin to connect, and bind the session to this event loop."""
         self._machine.connect(loop.clock())
         self._loop, self._clock, self._runs_here = loop, loop.clock, loop.runs_here
         self._changed, self._writable = make_signal(), make_signal()
@@ -81,7 +110,7 @@ class AsyncRunLoop(SessionBase):
         self._process(self._abort_machine(cause, self._clock()))
 
     async def _abort(self, cause: BaseException | None) -> None:
-        """Abort, without a checkpoint that could replace the exception which is under way."""
+        """Abort without a checkpoint, which could replace the exception that is being raised."""
         if not self._runs_here():
             await self._end_from_elsewhere(cause)
             return
@@ -89,19 +118,19 @@ class AsyncRunLoop(SessionBase):
         await self._wait_released()
 
     async def _wait_released(self) -> None:
-        """Wait until the resources of a session that is over are given back."""
+        """Wait until all transports of a session that is over are closed."""
         while self._links:
             await self._links[0].transport.wait_closed()
         self._released = True
 
     async def _end_from_elsewhere(self, cause: BaseException | None) -> None:
-        """End the session from another event loop than its own, and raise."""
+        """End the session from an event loop other than its own, and raise `SonioxStateError`."""
         if self._released:
             return
         loop, error = self._loop, self._elsewhere_error()
         assert loop is not None, "a session that was not entered runs anywhere"
         if not loop.call_from_elsewhere(partial(self._abort_here, cause)):
-            # Nothing can run there any more, so there is nobody to interfere with.
+            # Its event loop has ended, so nothing there can interfere.
             self._released = True
             for link in self._links:
                 link.transport.release()
@@ -118,12 +147,12 @@ class AsyncRunLoop(SessionBase):
     # Links
 
     async def _open_first(self) -> None:
-        """Open the links that the machine asks for first, in this task."""
+        """Open the first link in this task, which has to wait for it anyway."""
         for link in self._machine.links_to_open():
             await self._open(link)
 
     def _open_wanted(self) -> None:
-        """Open the links that are wanted now, each in a task of its own."""
+        """Open each link that the core wants now in a new task."""
         for link in self._machine.links_to_open():
             assert self._loop is not None, "it asks for links once it is connected"
             self._loop.spawn(self._open_later, link)
@@ -132,14 +161,17 @@ class AsyncRunLoop(SessionBase):
         try:
             await self._open(link)
         except Exception as error:
-            # A task that belongs to nobody must not raise.
+            # No task awaits this one. On trio its exception would end the program.
             self._process(link.failed(self._unusable_error(error), self._clock()))
 
     async def _open(self, link: Link) -> None:
-        """Open the transport of a link; returns without one if the link is closed meanwhile."""
+        """Open the transport of a link.
+
+        An `OSError` makes the link fail; a link that is closed meanwhile is dropped.
+        """
         import anyio
 
-        # One deadline for all of it: the function given as transport, TCP, the proxy, TLS.
+        # One deadline for everything: the user's function, DNS, TCP, the proxy, TLS.
         deadline = math.inf if link.open_by is None else link.open_by
         scope = anyio.CancelScope(deadline=deadline)
         opening = (link, scope)
@@ -201,7 +233,7 @@ class AsyncRunLoop(SessionBase):
         return transport
 
     def _make_transport(self, callbacks: TransportCallbacks, given: object) -> AsyncTransport:
-        # Loaded where it is needed: only one of the two is.
+        # Imported here because a program normally needs only one of the two.
         if running_library() == "asyncio" and (given is None or _is_socket(given)):
             from soniox_adapters.async_.on_asyncio import AsyncioTransport
 
@@ -213,7 +245,7 @@ class AsyncRunLoop(SessionBase):
     # Sending
 
     async def _call(self, queue: Callable[..., None], *arguments: object) -> None:
-        """Have the core queue something, and write it."""
+        """Call the core for the user, and write what it queued."""
         try:
             self._require_here()
             queue(self._clock(), *arguments)
@@ -228,13 +260,18 @@ class AsyncRunLoop(SessionBase):
             raise self._elsewhere_error()
 
     async def _send(self) -> None:
-        """Write what the core made; wait while too much waits to be written."""
+        """Write the core's output; wait if too much is unwritten, or a checkpoint is due."""
         self._calls += 1
         if self._flush() or self._calls >= self._calls_between_checkpoints:
             await self._finish_sending()
 
     def _flush(self, replying: TransportLink | None = None) -> bool:
-        """Open what is wanted, write what the core made; return whether senders have to wait."""
+        """Have wanted links opened, and write the core's output; return whether senders must wait.
+
+        Args:
+            replying: The link that has just received something. Its output counts as replies, which
+                `FlowControl` bounds.
+        """
         self._open_wanted()
         paused = False
         for link in self._links:
@@ -253,7 +290,7 @@ class AsyncRunLoop(SessionBase):
         if not self._writing_paused:
             await self._links[0].transport.checkpoint()
             return
-        # What comes in is read while this waits, or two full buffers would wait for each other.
+        # Counted, so that reading goes on meanwhile: the server may be blocked sending to us.
         self._flow.waiting_senders += 1
         self._control_reading()
         try:
@@ -268,7 +305,7 @@ class AsyncRunLoop(SessionBase):
     # Receiving
 
     async def _receive(self) -> Result | None:
-        """Return the next message, waiting for it, or None at the end of the stream."""
+        """Wait for the next message and return it, None at the end of the stream."""
         inbox = self._inbox
         try:
             self._require_here()
@@ -280,12 +317,12 @@ class AsyncRunLoop(SessionBase):
             await give_way()
             raise
         if result is None:
-            # A loop that goes on after the end must not keep other tasks from running.
+            # Otherwise a loop that calls this on and on after the end would block all other tasks.
             await give_way()
         return result
 
     def _take_ready(self) -> Result | None:
-        """Return a message that can be had without waiting, if there is one."""
+        """Return a message if one is waiting. Not async, to save receivers a coroutine."""
         if not self._runs_here():
             return None
         if not self._flow.full:
@@ -295,7 +332,7 @@ class AsyncRunLoop(SessionBase):
         return result
 
     def _control_reading(self) -> None:
-        """Read on, or read no further, as what waits on either side allows."""
+        """Start or stop reading on all links, as the flow control says."""
         if self._machine.closed or not self._links:
             return
         if self._flow.update(self._clock()):
@@ -307,17 +344,18 @@ class AsyncRunLoop(SessionBase):
         self._arm_timer()
 
     def _process(self, events: list[Event], replying: TransportLink | None = None) -> None:
-        """Hand on what the core returned, write what it made, and arm its next timer.
+        """Do what has to follow every call of the core that returns events.
 
         Args:
             events: What the core returned.
-            replying: The link that has just received something, if one has.
+            replying: The link that has just received something, if any.
         """
         self._inbox.put(events)
         self._flush(replying)
         over = self._machine.closed
         if over or len(events) != 1 or type(events[0]) is not Result:
-            # A result alone ends nothing, and brings no deadline nearer.
+            # Skipped for the most frequent case: a lone result closes no link and brings no
+            # deadline nearer.
             self._arm_timer()
             self._close_links()
         if events:
@@ -326,7 +364,7 @@ class AsyncRunLoop(SessionBase):
             self._bound_memory()
 
     def _close_links(self) -> None:
-        """Close the transports that are done with, opened or not."""
+        """Close the transports that are done with, and cancel the opening of those not wanted."""
         for link in tuple(self._links):
             if link.link.closed:
                 link.transport.close()
@@ -335,7 +373,7 @@ class AsyncRunLoop(SessionBase):
                 scope.cancel()
 
     def _bound_memory(self) -> None:
-        """Read no further where enough is kept, and end the session where it is too much."""
+        """Stop reading if enough messages are waiting; end the session if they are too much."""
         if self._flow.too_much:
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))
@@ -354,7 +392,7 @@ class AsyncRunLoop(SessionBase):
         self._process(self._machine.handle_timeout(self._clock()))
 
     def _link_left(self, link: TransportLink) -> None:
-        # One that was given up while it was opened was never among them.
+        # A link that was given up while its transport was being opened was never added.
         if link in self._links:
             self._links.remove(link)
 
@@ -364,7 +402,7 @@ class AsyncRunLoop(SessionBase):
 
 
 def _close_socket(given: object) -> None:
-    """Close a socket that was given and cannot be used; streams are closed where they are used."""
+    """Close a socket that was given but is not used; transports close given streams themselves."""
     import socket
 
     if isinstance(given, socket.socket):
@@ -379,10 +417,10 @@ def _is_socket(given: object) -> bool:
 
 
 def _before_the_loop() -> float:
-    # Nothing that happens before the session is entered depends on the time.
+    # Nothing depends on the time before the session is entered.
     return 0.0
 
 
 def _anywhere() -> bool:
-    # A session that was not entered yet has no event loop.
+    # A session that has not been entered is not bound to an event loop.
     return True

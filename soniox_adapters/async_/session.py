@@ -1,4 +1,7 @@
-"""The async session, on asyncio and on trio."""
+"""The async session: the documented methods, on asyncio and on trio.
+
+`run_loop.py` explains how it works inside (tasks, transports, the timer).
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ __all__ = ["AsyncRealtimeSTTSession"]
 class AsyncRealtimeSTTSession(AsyncRunLoop):
     """An async session for one realtime transcription stream, on asyncio or on trio.
 
-    Enter it as an async context manager: leaving normally closes it, leaving by an exception or a
-    cancellation aborts it. Any number of tasks may use it; any call may be cancelled, and the
-    session goes on. What was given to a send that was cancelled while waiting is still sent.
+    Use it as an async context manager: a normal exit closes it, an exit by an exception or a
+    cancellation aborts it. Any number of tasks may use it. Cancelling a call does not harm the
+    session; audio whose send was cancelled while waiting is still sent.
 
-    A session belongs to the event loop that it was entered in: in any other, every call raises
-    `SonioxStateError`, and `close` and `abort` end the session before they do.
+    A session belongs to the event loop that it was entered in. In any other, every call raises
+    `SonioxStateError`, and `close` and `abort` end the session before they raise it.
     """
 
     _asynchronous = True
@@ -49,9 +52,9 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         """Connect: name resolution, TCP, TLS, the upgrade and the start message.
 
         Raises:
-            SonioxStateError: The session was entered before.
+            SonioxStateError: The session has been entered before.
             SonioxHandshakeError: The server refused the upgrade.
-            SonioxTimeoutError: It took longer than `connect_timeout_sec`.
+            SonioxTimeoutError: Connecting took longer than `connect_timeout_sec`.
             SonioxConnectionError: The server cannot be reached, or the connection was lost.
         """
         self._enter_loop(current_event_loop())
@@ -77,17 +80,17 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the session, or abort it when an exception is under way."""
+        """Close the session, or abort it if the block was left by an exception."""
         if exc_value is None:
             await self.close()
         else:
             await self._abort(None)
 
     async def close(self) -> None:
-        """Close the session: end-of-audio if it is owed, the close handshake, the socket.
+        """Send end-of-audio if it is owed, do the close handshake, and close the socket.
 
-        Takes at most `close_timeout_sec`; cancelled, it closes at once. Safe to repeat and to
-        call from any task; a task that receives gets the remaining events, then the end.
+        Takes at most `close_timeout_sec`; if cancelled, it aborts the session. Safe to repeat and
+        to call from any task; a task that is receiving gets the remaining events, then the end.
         """
         if self._released:
             await give_way()
@@ -113,8 +116,8 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         Safe to repeat and to call from any task.
 
         Args:
-            cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
-                one, after the messages that came before. Without a cause they get the end.
+            cause: The reason. Receivers get it, as a `SonioxRealtimeError` or as the cause of one,
+                after the messages that arrived before. Without a cause they get the end.
         """
         if self._released:
             await give_way()
@@ -126,11 +129,11 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
     async def send_byte_chunk(self, chunk: AudioChunk) -> None:
         """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
-        Waits while the server reads more slowly than this is called.
+        Waits while the server reads more slowly than audio is sent.
 
         Raises:
             TypeError: The chunk is not bytes.
-            SonioxStateError: The session is not connected, finished or closed.
+            SonioxStateError: The session is not connected yet, or is finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
         try:
@@ -154,9 +157,10 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         """Send one chunk of audio, or every chunk of an iterable and then end-of-audio.
 
         Args:
-            chunks: Bytes, or an iterable of them, async or not. A generator that is left early,
-                because a chunk cannot be sent or the call is cancelled, is closed.
-            finish: Whether to send end-of-audio afterwards; None: after an iterable only.
+            chunks: Bytes, or an iterable of them, async or not. A generator is closed if sending
+                stops early, by an error or a cancellation.
+            finish: Whether to send end-of-audio afterwards. None, the default: only after an
+                iterable.
 
         Raises what `send_byte_chunk` raises; `TypeError` for text.
         """
@@ -174,20 +178,20 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             await self.finish()
 
     async def _send_ready(self, chunks: Iterator[AudioChunk]) -> None:
-        """Send chunks that need not be waited for, several with each write."""
+        """Send chunks that are all at hand, several with each write."""
         queued = True
         while queued:
             self._require_here()
             try:
                 queued = self._queue_audio(chunks, self._clock())
             finally:
-                # What came before a chunk that is refused is sent.
+                # The chunks ahead of one that is refused are sent all the same.
                 await self._send()
 
     async def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.
 
-        Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
+        Raises `SonioxStateError` if that is not possible now, `SonioxConnectionError` if the
         connection is lost, `SonioxValidationError` for any other control type.
         """
         match checked_control_type(control_type):
@@ -199,11 +203,11 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
                 await self.finalize()
 
     async def finish(self) -> None:
-        """Send end-of-audio, once: the rest of the transcript follows, then the end."""
+        """Send end-of-audio: the rest of the transcript follows, then the end. Safe to repeat."""
         await self._call(self._machine.finish)
 
     async def keep_alive(self) -> None:
-        """Send a keepalive. The session does so by itself whenever no audio flows."""
+        """Send a keepalive. Rarely needed: the session sends them itself while no audio flows."""
         await self._call(self._machine.keep_alive)
 
     async def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
@@ -215,21 +219,21 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         await self._call(self._machine.finalize, trailing_silence_ms)
 
     async def pause(self, *, finalize: bool = True) -> None:
-        """Drop audio until `resume`, while keepalives hold the session; repeated, it does nothing.
+        """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
 
         Args:
-            finalize: Ask for outstanding tokens to become final first.
+            finalize: Whether to ask for all outstanding tokens to become final first.
         """
         await self._call(self._machine.pause, finalize)
 
     async def resume(self) -> None:
-        """Send audio again; does nothing on a session that is not paused."""
+        """Send audio again; does nothing if the session is not paused."""
         await self._call(self._machine.resume)
 
     # Receiving
 
     async def recv_bytes(self) -> bytes:
-        """Return the next message as it came, ``b""`` at the end of the stream.
+        """Return the next message unparsed, ``b""`` at the end of the stream.
 
         Raises what `receive_event` raises.
         """
@@ -243,11 +247,12 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
 
         Raises:
             SonioxStateError: The session is not connected.
-            SonioxServerError: The message before was an error (unless `raise_on_error=False`).
-            SonioxConnectionError: The connection was lost; every message before was delivered.
-            SonioxProtocolError: The server sent what the protocol does not allow.
+            SonioxServerError: The previous message was an error (unless `raise_on_error=False`).
+            SonioxConnectionError: The connection was lost. Every message that arrived before has
+                been returned.
+            SonioxProtocolError: The server violated the protocol.
         """
-        # Another coroutine would take as long as all the rest.
+        # Not through one more coroutine, which would double the time this takes.
         result = self._take_ready() or await self._receive()
         return None if result is None else result.message
 

@@ -1,4 +1,8 @@
-"""Audio from a source of the user's, which may block, and which is closed when it is left early."""
+"""Sending audio from an iterable of the user's, async or not.
+
+A source that always has data never waits, so it would keep every other task from running; and one
+that is left early may hold a microphone or a file. Both are handled here.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ async def send_each(
     chunks: AsyncIterable[_Chunk] | Iterable[_Chunk],
     send: Callable[[_Chunk], Awaitable[None]],
 ) -> None:
-    """Send every chunk. Generators are closed also if that fails or is cancelled."""
+    """Send every chunk. A generator is closed even after an error or a cancellation."""
     turn = Turn()
     if isinstance(chunks, AsyncIterable):
         source = aiter(chunks)
@@ -49,6 +53,6 @@ async def send_each(
 async def _close(source: AsyncGenerator[_Chunk, None]) -> None:
     import anyio
 
-    # It may have something to wait for, in a task that is cancelled already; but not for long.
+    # Its cleanup may have to await something even if this task is cancelled, but not for long.
     with anyio.move_on_after(CLOSE_GRACE, shield=True):
         await source.aclose()

@@ -1,8 +1,9 @@
 """TLS without I/O: ciphertext and plaintext in, plaintext and ciphertext out.
 
-The TLS of an event loop stops reading as soon as a write fails, and whatever the server said
-before that is lost. With TLS as a layer of its own above the plain connection, the transport
-decides: it reads and decrypts everything that has arrived, then reports the failure.
+An event loop's own TLS stops reading as soon as a write fails, and loses what the server sent
+before, such as the error message that explains why it hung up. With TLS as a layer above the plain
+connection, the transport can read and decrypt everything that has arrived, and then report the
+failure.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Final
 __all__ = ["TLSStream"]
 
 RECORD_SIZE: Final = 16 * 1024
-"""Bytes of plaintext that one record holds at most (RFC 8446, section 5.1)."""
+"""Maximum bytes of plaintext in one record (RFC 8446, section 5.1)."""
 
 
 class TLSStream:
     """The client's side of TLS on one connection.
 
-    After every call, write `data_to_send` (`send` returns it). No call raises for what the peer
-    did: look at `error` and `ended` once the plaintext that came before has been handled.
+    After every call, write what `data_to_send` returns (`send` returns it itself). No call raises
+    because of the peer: check `error` and `ended`, after handling the plaintext that came before.
     """
 
     __slots__ = (
@@ -40,7 +41,7 @@ class TLSStream:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=server_hostname
         )
-        # Plaintext that cannot be encrypted before the peer has done its part of a renegotiation.
+        # Plaintext that cannot be encrypted until the peer has done its part of a renegotiation.
         self._unsent = b""
         self.handshake_complete = False
         self.ended = False
@@ -51,7 +52,7 @@ class TLSStream:
 
     @property
     def blocked(self) -> bool:
-        """Whether what was sent last waits for the peer to go on with a renegotiation."""
+        """Whether the last `send` is stuck until the peer goes on with a renegotiation."""
         return bool(self._unsent)
 
     def data_to_send(self) -> bytes:
@@ -65,7 +66,7 @@ class TLSStream:
         return self._outgoing.read()
 
     def receive(self, ciphertext: bytes | memoryview) -> bytes:
-        """Take ciphertext, cut anywhere, and return the plaintext that it completes."""
+        """Feed ciphertext, split anywhere, and return the plaintext that it completes."""
         if self.ended or self.error is not None:
             return b""
         self._incoming.write(ciphertext)
@@ -79,9 +80,10 @@ class TLSStream:
         return plaintext
 
     def receive_eof(self) -> None:
-        """Take the end of the connection underneath."""
+        """Handle the end of the connection underneath."""
         if self.handshake_complete or self.error is not None:
-            # Servers commonly leave out the closing alert; WebSocket has its own close frame.
+            # Many servers leave out TLS's closing alert. That is no loss here: WebSocket's close
+            # frame already tells a complete stream from a truncated one.
             self.ended = True
         else:
             self.error = ConnectionResetError(
@@ -89,8 +91,8 @@ class TLSStream:
             )
 
     def close(self) -> None:
-        """End our side: queue the closing alert, if there is anything to close."""
-        # It would like to wait for the peer's alert, which nobody needs.
+        """Queue our closing alert, if the handshake got far enough."""
+        # unwrap raises because the peer's alert has not arrived. Nobody needs that one.
         with suppress(ssl.SSLError):
             self._object.unwrap()
 
@@ -110,7 +112,7 @@ class TLSStream:
         try:
             while piece := read(RECORD_SIZE):
                 pieces.append(piece)
-                # Asking takes less time than an exception that says nothing is left.
+                # Checking takes less time than catching the exception that says nothing is left.
                 if not (incoming.pending or pending()):
                     break
             else:

@@ -1,4 +1,16 @@
-"""What the async session needs of a byte stream, on whichever event loop."""
+"""What the async session needs of a byte stream, whichever event loop it is on.
+
+asyncio calls back when bytes arrive; trio and anyio have tasks that await them. Without a common
+interface the session would be written twice, or asyncio would pay for tasks that it does not need.
+
+Transports therefore push: they call `TransportCallbacks` with what arrives, and take output at
+once. `write` is not async on purpose. An await between the core making bytes and their being
+written would let the bytes of another task overtake them, and a cancellation there would lose part
+of a frame. Senders wait afterwards, if `writing_paused` says so.
+
+TLS sits above the transport's plain bytes (`tls_stream.py`), so each transport handles ciphertext
+in the same way, with the shared methods below.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +29,33 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTransport", "ConnectOptions", "TransportCallbacks"]
 
 WRITE_BUFFER_SIZE: Final = 64 * 1024
-"""Bytes that may wait to be written before a sender has to wait."""
+"""Unwritten bytes above which senders have to wait."""
 
 CLOSE_GRACE: Final = 1.0
-"""Seconds that the last bytes, usually a close frame, may take to be written."""
+"""Seconds that the last steps of a close may take, such as writing a close frame."""
 
 
 class TransportCallbacks(Protocol):
-    """What a transport calls. None of it waits or raises."""
+    """What a transport calls. No callback waits or raises."""
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes that have arrived."""
+        """Handle bytes that have arrived."""
         ...
 
     def eof_received(self) -> None:
-        """Note that the stream has ended."""
+        """Handle the end of the stream."""
         ...
 
     def connection_failed(self, error: OSError) -> None:
-        """Note that the stream has failed."""
+        """Handle a failure of the stream, after everything that arrived before it."""
         ...
 
     def writing_resumed(self) -> None:
-        """Note that what waited to be written is written, or never will be."""
+        """Let senders go on: what was unwritten has been written, or never will be."""
         ...
 
     def transport_closed(self) -> None:
-        """Note that the stream's resources are given back."""
+        """Handle the release of the stream's resources, after which nothing more is called."""
         ...
 
 
@@ -53,26 +65,28 @@ class ConnectOptions:
 
     endpoint: Endpoint
     timeout: float | None
+    """Seconds; None for no limit."""
     ssl_context: ssl.SSLContext | None
     proxy: ProxyOption
     transport: object
+    """A stream of the user's to run on; None to connect by TCP."""
 
 
 class AsyncTransport(ABC):
-    """One byte stream on one event loop. Everything but `open` and the waits is immediate."""
+    """One byte stream on one event loop. Only the async methods wait."""
 
     __slots__ = ("_callbacks", "_output_full", "_tls", "writing_paused")
 
     calls_between_checkpoints: ClassVar[int] = 1
-    """After how many sends that need not wait `checkpoint` is to be awaited."""
+    """Number of sends without a wait after which the session awaits `checkpoint`."""
 
     def __init__(self, callbacks: TransportCallbacks) -> None:
         self._callbacks = callbacks
-        # Set once TLS is to be spoken on this stream.
+        # None for a plain stream, and for one that brings TLS of its own.
         self._tls: TLSStream | None = None
         self._output_full = False
         self.writing_paused = False
-        """Whether so much waits to be written that senders should wait for `writing_resumed`."""
+        """Whether so much is unwritten that senders should wait for `writing_resumed`."""
 
     @property
     @abstractmethod
@@ -81,48 +95,48 @@ class AsyncTransport(ABC):
 
     @abstractmethod
     async def open(self, options: ConnectOptions) -> None:
-        """Open the stream.
+        """Open the stream: connect if none is given, and set up TLS if the endpoint asks for it.
 
         Raises `OSError` if that fails, `TimeoutError` if it takes longer than the options allow.
         """
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Write, or keep for writing; nothing, for ``b""``."""
+        """Write at once what the kernel takes, and keep the rest; failures go to the callbacks."""
 
     def write_buffers(self, buffers: list[bytes]) -> None:
-        """Write all of the buffers, without joining them where that can be."""
+        """Write several buffers, without copying them into one where possible."""
         self.write(b"".join(buffers))
 
     @abstractmethod
     def pause_reading(self) -> None:
-        """Read no more; safe to repeat."""
+        """Stop reading; safe to repeat."""
 
     @abstractmethod
     def resume_reading(self) -> None:
-        """Read again; safe to repeat."""
+        """Start reading again; safe to repeat."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close, dropping what the peer does not take at once; safe to repeat."""
+        """Begin to close; unwritten output gets at most `CLOSE_GRACE` seconds. Safe to repeat."""
 
     @abstractmethod
     async def wait_closed(self) -> None:
-        """Wait until the stream's resources are given back, which waits for no peer."""
+        """Wait until the stream's resources are released. Never depends on the peer."""
 
     @abstractmethod
     def release(self) -> None:
-        """Give the stream's resources back after the event loop has ended."""
+        """Release the stream's resources after its event loop has ended."""
 
     @abstractmethod
     async def checkpoint(self) -> None:
-        """Let other tasks run, or do so once in a while, and notice cancellation."""
+        """Check for cancellation, and let other tasks run, if not on every call."""
 
     # Inside
 
     @abstractmethod
     def _write_ciphertext(self, data: bytes) -> None:
-        """Do as `write` with what TLS made."""
+        """Write bytes as `write` does, without encrypting them."""
 
     def _encrypted(self, tls: TLSStream, data: bytes) -> bytes:
         ciphertext = tls.send(data)
@@ -131,9 +145,9 @@ class AsyncTransport(ABC):
         return ciphertext
 
     def _ciphertext_received(self, tls: TLSStream, data: bytes | memoryview) -> None:
-        """Decrypt what has arrived and hand it on, then how it ended, if it did."""
+        """Decrypt what has arrived and pass it on, followed by the end or the failure, if any."""
         plaintext = tls.receive(data)
-        # The answer to a change of keys, for example.
+        # TLS may have to answer on its own, for example to a key update.
         self._write_ciphertext(tls.data_to_send())
         if plaintext:
             self._callbacks.data_received(plaintext)
@@ -144,7 +158,7 @@ class AsyncTransport(ABC):
         self._update_writing()
 
     def _update_writing(self) -> None:
-        """Have senders wait or go on, as what waits to be written demands."""
+        """Make senders wait or go on, depending on how much is unwritten."""
         paused = self._output_full or (self._tls is not None and self._tls.blocked)
         if paused is self.writing_paused:
             return

@@ -1,1 +1,1 @@
-"""Audio on its way to a session: WAV headers, sources and pacing."""
+"""Getting audio to a session: WAV headers, sources and pacing."""

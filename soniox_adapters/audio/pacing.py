@@ -1,4 +1,9 @@
-"""Audio in chunks, as fast as it is wanted or at the speed at which it was spoken."""
+"""Audio in chunks, as fast as the consumer takes them or in real time.
+
+The service expects live audio, so a file should be sent at about the speed at which it was spoken.
+Sleeping for a chunk's duration after each chunk would fall behind, because sending takes time too;
+here each chunk has its due time on the clock.
+"""
 
 from __future__ import annotations
 
@@ -28,26 +33,26 @@ __all__ = [
 ]
 
 DEFAULT_CHUNK_SIZE: Final = 4096
-"""Bytes: an eighth of a second of 16 kHz, 16-bit, mono speech."""
+"""Bytes: an eighth of a second of 16 kHz, 16-bit mono audio."""
 
 _LONGEST_SLEEP: Final = 1e9
-"""Seconds: thirty years. `time.sleep` refuses much longer ones."""
+"""Seconds: thirty years. `time.sleep` raises for much larger numbers."""
 
 
 def stream_audio(
     file: AudioSource, *, chunk_size_bytes: int = DEFAULT_CHUNK_SIZE
 ) -> Iterator[bytes]:
-    """Yield the audio of a file, or of bytes, in chunks, as fast as they are taken.
+    """Yield the audio of a file, or of bytes, in chunks, as fast as the consumer takes them.
 
-    A pipe that has nothing yet is waited for. What is opened here is closed when the iterator is
+    Waits for a pipe that has no data yet. A path is opened, and closed when the iterator is
     exhausted or closed; a file that is given stays open.
 
     Args:
         file: Path, open binary file, or bytes.
-        chunk_size_bytes: Bytes of each chunk but the last; an unbuffered pipe may give fewer.
+        chunk_size_bytes: Bytes per chunk. The last may be shorter, and any of an unbuffered pipe.
 
     Raises:
-        TypeError: The file is open as text, or not a source of audio at all.
+        TypeError: The file is open in text mode, or is not a source of audio at all.
         SonioxValidationError: The chunk size is not positive.
         OSError: The file cannot be read.
     """
@@ -60,8 +65,8 @@ def stream_audio_async(
 ) -> AsyncIterator[bytes]:
     """Yield what `stream_audio` yields, on asyncio and on trio.
 
-    Pipes are waited for by the event loop; other files are read in threads. A cancellation ends
-    the wait at once, whatever the file does. Raises what `stream_audio` raises.
+    The event loop waits for pipes; other files are read in threads. A cancellation takes effect at
+    once, whatever the file does. Raises what `stream_audio` raises.
     """
     _check_chunks(file, chunk_size_bytes)
     return _chunks_async(file, chunk_size_bytes)
@@ -75,23 +80,22 @@ def throttle_audio(
     config: RealtimeSTTConfig | None = None,
     speed: float = 1.0,
 ) -> Iterator[bytes]:
-    """Yield the audio in chunks, paced against the clock so that no delay adds up.
+    """Yield the audio in chunks in real time, paced by the clock so that delays do not add up.
 
-    Each chunk is yielded when it would have been spoken: after `delay_seconds` for every chunk
-    before it, or, without that, after the duration of the audio before it. The duration is known
-    for raw formats (from `config`) and for WAV with uncompressed samples; chunks of other audio
-    are not delayed. If the consumer is late, the next chunks come without delay until it has
-    caught up.
+    Each chunk is yielded when it would have been spoken: after the duration of the audio before it,
+    or, with `delay_seconds`, after that many seconds for each chunk before it. The duration is
+    known for raw formats (from `config`) and for WAV with uncompressed samples; chunks of other
+    audio are not delayed. A consumer that is late gets chunks without delay until it has caught up.
 
     Args:
         file: Path, open binary file, or bytes.
-        chunk_size_bytes: Bytes of each chunk but the last; an unbuffered pipe may give fewer.
-        delay_seconds: Seconds between chunks; None for the audio's own duration.
+        chunk_size_bytes: Bytes per chunk. The last may be shorter, and any of an unbuffered pipe.
+        delay_seconds: Seconds between chunks; None to use the duration of the audio.
         config: Configuration with the raw format; not needed for WAV.
-        speed: How many seconds of audio to yield in a second, without `delay_seconds`.
+        speed: Seconds of audio to yield per second; ignored with `delay_seconds`.
 
     Raises:
-        TypeError: The file is open as text, or not a source of audio at all.
+        TypeError: The file is open in text mode, or is not a source of audio at all.
         SonioxValidationError: A number is out of range, or the header of a WAV file is broken.
         OSError: The file cannot be read.
     """
@@ -187,7 +191,7 @@ class _Pace:
             self._wav = WavReader(source_name(source))
 
     def passed(self, chunk: bytes) -> float:
-        """Return how many seconds after the first chunk `chunk`, the next one, is due."""
+        """Return when the next chunk, `chunk`, is due, in seconds after the first one."""
         if self._delay is not None:
             passed = self._chunks * self._delay
         else:
@@ -197,13 +201,13 @@ class _Pace:
         return passed
 
     def _samples_in(self, chunk: bytes) -> int:
-        """Return how many bytes of `chunk` take time: not those of a WAV file's header."""
+        """Return how many bytes of `chunk` are samples, and not the header of a WAV file."""
         if self._wav is None:
             return len(chunk)
         try:
             samples = self._wav.feed(chunk)
         except NotWavError:
-            # Nobody knows how long this takes.
+            # The duration is unknown, so nothing is delayed from here on.
             self._wav = None
             return 0
         if self._wav.format is not None:

@@ -1,9 +1,9 @@
-"""Where audio comes from: memory, a file, or a pipe that may stay silent for ever.
+"""Where audio comes from: memory, a file, or a pipe that may stay silent forever.
 
-A wait for audio must be possible to leave. So pipes, terminals and sockets are never waited for
-inside `read`, which nothing can interrupt and which holds the lock of a buffered file (an
-interpreter that ends meanwhile aborts at that lock). They are polled, and read when data is
-there. Other objects are read as they are; from a coroutine, in a thread that can be left behind.
+It must be possible to give up waiting for audio. A `read` of a pipe, terminal or socket cannot be
+interrupted, and holds the lock of a buffered file meanwhile; an interpreter that exits at that
+moment aborts, because it needs the lock. So these are polled, and read only once they have data.
+Any other object is read as it is; async code does that in a thread which can be left behind.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ __all__ = [
 ]
 
 AudioSource: TypeAlias = "os.PathLike[str] | str | BinaryIO | AudioChunk"
-"""A file's path, an open binary file, or the audio itself."""
+"""The path of a file, an open binary file, or the audio itself."""
 
 RETRY_INTERVAL: Final = 0.02
-"""Seconds until a file without a descriptor is asked again that had nothing yet."""
+"""Seconds before reading again from a file without a descriptor that had no data."""
 
 _T = TypeVar("_T")
 
 
 class ChunkReader(Protocol):
-    """An open source, read in chunks."""
+    """An open source that is read in chunks."""
 
     def read(self, size: int) -> bytes:
-        """Wait for the next chunk, and return it; ``b""`` at the end."""
+        """Wait for the next chunk and return it; ``b""`` at the end."""
         ...
 
     async def read_async(self, size: int) -> bytes:
-        """Do the same without stopping the event loop; a cancellation ends the wait at once."""
+        """Do the same without blocking the event loop; a cancellation takes effect at once."""
         ...
 
 
@@ -63,11 +63,11 @@ def is_audio(source: object) -> TypeIs[AudioChunk]:
 
 
 def check_source(source: AudioSource) -> None:
-    """Raise what is wrong with a source that cannot be read, before anything waits for it.
+    """Check that a source can be read, so that the caller's mistake is raised before any waiting.
 
     Raises:
-        TypeError: It is no source of bytes.
-        SonioxValidationError: It is a memoryview with gaps, or a path that no system can have.
+        TypeError: It is not a source of bytes.
+        SonioxValidationError: It is a memoryview that is not contiguous, or an impossible path.
     """
     if is_audio(source):
         if isinstance(source, memoryview) and not source.c_contiguous:
@@ -88,7 +88,7 @@ def check_source(source: AudioSource) -> None:
 
 
 def source_name(source: object) -> str:
-    """Return what to call a source in an error text."""
+    """Return a name for a source in error texts."""
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(cast("os.PathLike[str]", source))
     name = getattr(source, "name", None)
@@ -97,9 +97,9 @@ def source_name(source: object) -> str:
 
 @contextmanager
 def open_source(source: os.PathLike[str] | str | BinaryIO) -> Generator[ChunkReader, None, None]:
-    """Open a path, and close it afterwards; a file that is given stays open.
+    """Open a path and close it afterwards, or use a file, which stays open.
 
-    Raises `OSError` if it cannot be opened.
+    Raises `OSError` if the path cannot be opened.
     """
     if isinstance(source, (str, os.PathLike)):
         with (
@@ -113,7 +113,8 @@ def open_source(source: os.PathLike[str] | str | BinaryIO) -> Generator[ChunkRea
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # A named pipe is waited for when it is read, where the wait can be left.
+    # Opening a named pipe would block until it has a writer. Reading waits for that instead,
+    # because that wait can be given up.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -123,7 +124,7 @@ def _reader(file: BinaryIO) -> Generator[ChunkReader, None, None]:
     if descriptor is None:
         yield _FileReader(file)
         return
-    # A copy: the file may be closed, and its number used again, while somebody waits.
+    # A duplicate, because the file may be closed and its descriptor reused during a wait.
     copy = os.dup(descriptor)
     try:
         if isinstance(file, io.BufferedReader):
@@ -136,9 +137,9 @@ def _reader(file: BinaryIO) -> Generator[ChunkReader, None, None]:
 
 
 def _pollable_descriptor(file: BinaryIO) -> int | None:
-    """Return the descriptor of a pipe, socket or device, if reading it is all that `file` does.
+    """Return the descriptor of a pipe, socket or device, if `file` just reads that.
 
-    Not that of a compressed or encrypted file, whose `read` does more.
+    None for any other object, for example a compressed file, whose `read` does more.
     """
     raw = getattr(file, "raw", None) if type(file) is io.BufferedReader else file
     if type(raw) is not io.FileIO or not hasattr(select, "poll"):
@@ -148,7 +149,7 @@ def _pollable_descriptor(file: BinaryIO) -> int | None:
 
 
 def _take_buffered(file: BinaryIO) -> bytes:
-    """Take what a buffered file has read ahead, without waiting for more."""
+    """Take the data that a buffered file has read ahead, without waiting for more."""
     descriptor = file.fileno()
     blocking = os.get_blocking(descriptor)
     os.set_blocking(descriptor, False)
@@ -159,9 +160,9 @@ def _take_buffered(file: BinaryIO) -> bytes:
 
 
 class _DescriptorReader:
-    """Reads a pipe, a socket or a device when it has something.
+    """Reads a pipe, a socket or a device once it has data.
 
-    With `whole`, chunks are filled up to the size asked for, as a buffered file does.
+    With `whole`, every chunk but the last has the size asked for, as with a buffered file.
     """
 
     def __init__(self, descriptor: int, held: bytes = b"", *, whole: bool = False) -> None:
@@ -183,7 +184,7 @@ class _DescriptorReader:
         return chunk
 
     def _take(self, size: int) -> bytes | None:
-        """Return the next chunk, ``b""`` at the end, None if it is not there yet."""
+        """Return the next chunk, ``b""`` at the end, None if it has not arrived yet."""
         wanted = size if self._whole else 1
         while len(self._held) < wanted and not self._ended:
             if not self._poll.poll(0):
@@ -191,7 +192,7 @@ class _DescriptorReader:
             try:
                 data = os.read(self._descriptor, size - len(self._held))
             except BlockingIOError:
-                # Somebody else who reads this pipe was faster.
+                # Another reader of this pipe was faster.
                 return None
             self._held += data
             self._ended = not data
@@ -201,7 +202,7 @@ class _DescriptorReader:
 
 
 class _FileReader:
-    """Reads an object that has `read`, whatever is behind it."""
+    """Reads any object with a `read` method."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -222,7 +223,7 @@ class _FileReader:
         return chunk
 
     def _take(self, size: int) -> bytes | None:
-        """Return what the file returns: ``b""`` at the end, None if there is nothing yet."""
+        """Return what `read` returns: ``b""`` at the end, None if there is no data yet."""
         data = cast("object", self._file.read(size))
         if data is None:
             return None
@@ -251,7 +252,7 @@ async def _wait_readable(descriptor: int) -> None:
         finally:
             loop.remove_reader(descriptor)
     except PermissionError:
-        # epoll takes no device that is always readable, such as /dev/zero.
+        # epoll refuses devices that are always readable, such as /dev/zero.
         return
 
 
@@ -261,12 +262,12 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def _call_in_thread(call: Callable[[], _T]) -> _T:
-    """Await `call` in a thread. A cancellation leaves the thread behind, and so does the exit."""
+    """Await `call` in a thread, which a cancellation or the program's exit leaves behind."""
     if running_library() == "trio":
         import trio
 
         return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
-    # Not a thread of an executor, which the interpreter waits for when it ends.
+    # Not an executor, because the interpreter waits for its threads when it exits.
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -285,7 +286,7 @@ async def _call_in_thread(call: Callable[[], _T]) -> _T:
         try:
             outcome = None, call()
         except StopIteration as error:
-            # A future does not take it, and would be waited for in vain.
+            # A future refuses a StopIteration, so waiting for it would never end.
             outcome = RuntimeError(f"reading the audio raised {error!r}"), None
         except Exception as error:
             outcome = error, None
@@ -300,5 +301,6 @@ async def _call_in_thread(call: Callable[[], _T]) -> _T:
         return await future
     finally:
         if not future.cancelled():
-            # It has nothing left to do, and is not to be met by whoever looks for threads.
+            # Does not wait, because the call has returned. The thread should be gone for anyone who
+            # counts threads.
             thread.join()

@@ -1,7 +1,8 @@
-"""The one reader of WAV files: what their header declares, and where their samples are.
+"""Reading WAV files: what the header declares, and where the samples are.
 
-It walks the chunks of a RIFF file as the bytes arrive, so it serves a file, a pipe and a network
-stream alike, and it never holds more than a chunk of the format.
+The standard library's `wave` needs a seekable file and reads PCM only. This reader walks the chunks
+of a RIFF file as the bytes arrive, so it works on files, pipes and network streams alike, and never
+buffers more than the `fmt ` chunk.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from soniox_proto import SonioxValidationError
 __all__ = ["NotWavError", "WavFormat", "WavReader"]
 
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
-"""Bytes before the samples. Broadcast metadata and pictures fit easily; a size that goes beyond
-is nearly always a broken file, and skipping would swallow all of its audio."""
+"""Maximum bytes before the samples. Broadcast metadata and pictures fit easily. A chunk that claims
+more is nearly always a sign of a broken file, and skipping it would lose all of the audio."""
 
 _SIGNATURES: Final = (b"RIFF", b"RF64", b"BW64")
-"""RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088) are the WAV of more than 4 GiB."""
+"""RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088) are WAV for more than 4 GiB."""
 
 _SIGNATURE_BYTES: Final = 12
 _CHUNK_HEADER_BYTES: Final = 8
@@ -27,7 +28,7 @@ _DS64_BYTES: Final = 28
 
 _MIN_FORMAT_BYTES: Final = 16
 _MAX_FORMAT_BYTES: Final = 1024
-"""A `fmt ` chunk has 16 to 40 bytes; a longer one is not worth holding in memory."""
+"""A real `fmt ` chunk has 16 to 40 bytes, so a much longer one is not worth buffering."""
 
 _SIZE_ELSEWHERE: Final = 0xFFFF_FFFF
 """The size is in the `ds64` chunk, or unknown."""
@@ -40,42 +41,42 @@ _ONE_SAMPLE_PER_BLOCK: Final = frozenset({_PCM, _FLOAT, _ALAW, _MULAW})
 
 
 class NotWavError(SonioxValidationError):
-    """The audio is not a WAV file, or has no samples where a WAV file has them."""
+    """The audio is not a WAV file, or no samples follow its header."""
 
 
 @dataclass(frozen=True, slots=True)
 class WavFormat:
-    """What the `fmt ` chunk declares. The byte rate is left out: many files have a wrong one."""
+    """What the `fmt ` chunk declares, except for the byte rate, which is wrong in many files."""
 
     codec: int
-    """Code of the encoding, that of the sub-format in a WAVE_FORMAT_EXTENSIBLE file."""
+    """Code of the encoding; for WAVE_FORMAT_EXTENSIBLE, that of the sub-format."""
     channels: int
-    """Number of channels, interleaved."""
+    """Number of interleaved channels."""
     sample_rate: int
     """Samples per second of one channel; never 0."""
     block_bytes: int
-    """Bytes of one sample of every channel, in codecs that do not pack samples; then never 0."""
+    """Bytes of one sample of all channels, and never 0, in codecs that do not pack samples."""
     bits: int
     """Bits of one sample."""
 
     @property
     def bytes_per_second(self) -> int | None:
-        """Bytes of one second of audio; None for codecs that pack many samples into a block."""
+        """Bytes per second of audio; None for codecs that pack many samples into a block."""
         if self.codec not in _ONE_SAMPLE_PER_BLOCK:
             return None
         return self.sample_rate * self.block_bytes
 
 
 class WavReader:
-    """Reads a WAV file as it arrives: finds the format, then hands out the samples' bytes.
+    """Reads a WAV file as it arrives: finds the format, then returns the bytes of the samples.
 
     Chunks other than `fmt `, `ds64` and `data` are skipped, before and after the samples. A data
-    size of 0 or 0xFFFFFFFF, which programs write into a pipe where they cannot know it, means that
-    the samples go on to the end of the stream. A file may be cut off anywhere.
+    size of 0 or 0xFFFFFFFF, written by programs that cannot know it because they write to a pipe,
+    means that the samples go on to the end of the stream. A file may be truncated anywhere.
     """
 
     def __init__(self, name: str = "the audio") -> None:
-        """`name` is what error texts call the file."""
+        """Create a reader; error texts call the file `name`."""
         self.format: WavFormat | None = None
         """The format, once the `fmt ` chunk has arrived."""
         self.received_bytes = 0
@@ -83,7 +84,7 @@ class WavReader:
         self.header_bytes: int | None = None
         """Bytes before the samples, once they have begun."""
         self.data_bytes: int | None = None
-        """Bytes of all samples, as the header declares; None if it does not say (yet)."""
+        """Bytes of all samples as declared; None if unknown, or not read yet."""
         self._name = name
         self._header = bytearray()
         self._skipped_bytes = 0
@@ -93,12 +94,11 @@ class WavReader:
         self._data_bytes_left: int | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the file and return those among them that are samples.
+        """Feed the next bytes of the file, and return those among them that are samples.
 
         Raises:
-            NotWavError: This is not a WAV file, or has no samples in its first 16 MiB.
-            SonioxValidationError: The header contradicts itself, or declares a format that no
-                audio has.
+            NotWavError: This is not a WAV file, or it has no samples in its first 16 MiB.
+            SonioxValidationError: The header contradicts itself, or declares an impossible format.
         """
         self.received_bytes += len(data)
         if self.header_bytes is not None:
@@ -126,7 +126,7 @@ class WavReader:
         self._bytes_to_skip -= skipped
 
     def _read_header_part(self) -> bool:
-        """Read the signature or one chunk; return False if more bytes are needed for it."""
+        """Read the signature or one chunk; return False if that takes more bytes."""
         header = self._header
         if not self._skipped_bytes:
             return self._read_signature()

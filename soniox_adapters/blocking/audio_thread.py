@@ -1,4 +1,8 @@
-"""Audio from a thread of its own, for blocking programs that receive in the main thread."""
+"""Sending audio from a thread, for blocking programs that receive in the main thread.
+
+A plain `threading.Thread` would swallow an exception of the audio source, and the receiver would
+wait for results that never come. Here the session ends with that exception.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,15 @@ def start_audio_thread(
 ) -> threading.Thread:
     """Send `chunks` in a new thread, then end-of-audio (for an iterable), and return the thread.
 
-    If the source of the chunks raises, the session is ended, and the receiver gets a
-    `SonioxRealtimeError` with that exception as its `__cause__`, after all messages before it.
-    A generator is closed when the session takes no more of it.
+    If the source of the chunks raises, the session ends, and its receiver gets a
+    `SonioxRealtimeError` with that exception as its `__cause__`, after every message that arrived
+    before. A generator is closed if the session ends before the generator does.
 
     Args:
-        session: A blocking session that was entered.
+        session: A blocking session that has been entered.
         chunks: Bytes, or an iterable of them.
         name: Name of the thread.
-        daemon: Whether the program may end while the thread runs.
+        daemon: Whether the program may exit while the thread is running.
 
     Raises `TypeError` for an async session, an async iterable or text.
     """
@@ -54,7 +58,7 @@ def start_audio_thread(
         try:
             _send_and_close(session, chunks)
         except BaseException as error:
-            # The session's own errors already reach its receiver.
+            # An error of the session itself already reaches its receiver.
             if not (isinstance(error, SonioxRealtimeError) and session.outcome is not None):
                 session.abort(error)
 
@@ -67,6 +71,7 @@ def _send_and_close(session: RealtimeSTTSession, chunks: AudioChunk | Iterable[A
     try:
         session.send_bytes(chunks)
     finally:
-        # The session keeps the error, whose traceback would keep a microphone open.
+        # The session keeps the error, and its traceback keeps the generator's frames alive: without
+        # this, a microphone would stay open.
         if isinstance(chunks, Generator):
             chunks.close()

@@ -1,4 +1,9 @@
-"""One link of a blocking session: its socket, and what waits on either side of it."""
+"""One link of a blocking session: its socket, its unwritten output, and how it ends.
+
+A session can have two links at a time. What is true of one connection only (output that the kernel
+has not taken, a failed write, the size of the next read) is kept here, so that a slow or broken
+link does not affect the other.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +25,14 @@ __all__ = ["SocketLink"]
 T = TypeVar("T")
 
 DRAIN_TIME: Final = 5.0
-"""Seconds in which to read what the server said before a write failed. There is an end to that,
-unless a server goes on and on that takes nothing itself."""
+"""Seconds to go on reading after a failed write. Usually the data runs out earlier; the limit is
+for a server that sends without end but reads nothing."""
 
 _clock = time.monotonic
 
 
 class SocketLink:
-    """A link and its socket. Its methods are called during a step of the session."""
+    """A link of the core and its socket. Methods are called during a step of the session."""
 
     __slots__ = (
         "_drain_until",
@@ -51,23 +56,29 @@ class SocketLink:
         self.done = False
         """Whether the socket is given back, or will be once no thread waits for it any more."""
         self.output = bytearray()
-        """What the kernel would not take yet."""
+        """Bytes that the kernel has not taken yet. New output queues up behind them."""
         self.taken = 0
-        """How much of the output it has taken since."""
+        """Total bytes that the kernel has taken out of `output`. Senders wait for it to rise."""
         self._unsent_replies = 0
         self.write_error: OSError | None = None
-        """Why the server takes no more. What it said before is still to be read."""
+        """Why nothing can be written any more. What the server sent before is still read."""
         self._drain_until = 0.0
         self._read_size = ReadSize()
         self.has_read = False
-        """Whether anything came yet."""
+        """Whether anything, the end of the stream included, has been read yet."""
         self.more_to_read = False
-        """Whether the last read left something that another one gives at once."""
+        """Whether another read may give more at once. Polling cannot show what TLS has already
+        decrypted."""
 
     # Writing
 
     def flush(self, *, replying: bool) -> None:
-        """Write what fits of what the link has to say; `replying` to what was just received."""
+        """Write as much of the link's output as the kernel takes.
+
+        Args:
+            replying: Whether the link has just been read, so that its new output consists of
+                replies, which `FlowControl` bounds.
+        """
         output = self.output
         buffers = self.link.buffers_to_send()
         before = self.taken + len(output)
@@ -105,7 +116,10 @@ class SocketLink:
     # Reading
 
     def read(self, now: float) -> list[Event] | None:
-        """Read once, and return the events, or None if nothing came; raises `OSError`."""
+        """Read once; return the events, or None if nothing had arrived.
+
+        Raises `OSError` if the connection failed.
+        """
         size = self._read_size.value
         self.more_to_read = False
         try:
@@ -125,11 +139,11 @@ class SocketLink:
         return events
 
     def is_drained(self, came: bool, now: float) -> bool:
-        """Return whether a server that takes no more has nothing more to say either."""
+        """Return whether to stop reading a link whose write failed: no data came, or time is up."""
         return not came or now >= self._drain_until
 
     def leave(self) -> None:
-        """Note that the session is done with this link: nothing of it counts any more."""
+        """Drop the output, and take this link's share out of the flow control."""
         self.output = bytearray()
         self._count_replies(-self._unsent_replies)
         if self.write_error is not None:
@@ -137,6 +151,9 @@ class SocketLink:
 
 
 def _raise_if_foreign(error: OSError) -> None:
-    """Raise an error that is not the socket's: handlers of signals like to raise `TimeoutError`."""
+    """Raise an error that the socket did not raise, but a signal handler.
+
+    Handlers commonly raise `TimeoutError`, an `OSError` that must not count as a lost connection.
+    """
     if not came_through(error, "socket", "ssl"):
         raise error

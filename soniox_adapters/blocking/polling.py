@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 __all__ = ["Interest", "wait_for_streams"]
 
 Interest: TypeAlias = "tuple[SocketStream, bool, bool]"
-"""A stream that is waited for, whether to read it, and whether to write to it."""
+"""A stream to wait for, whether to wait for input, and whether to wait for room to write."""
 
 
 def wait_for_streams(interests: Sequence[Interest], timeout: float | None) -> bool:
-    """Wait until reading or writing a stream is worth another try, or `timeout` seconds passed.
+    """Wait until reading or writing one of the streams is worth a try, or `timeout` seconds pass.
 
-    Returns whether reading is, of one that was to be read.
+    Returns whether reading is worth a try, on one of the streams waited for to read.
     """
     descriptors: dict[int, tuple[bool, bool]] = {}
     for stream, read, write in interests:
         descriptor = stream.fileno()
         if descriptor < 0:
-            # Closed meanwhile, as the next read will find.
+            # It was closed meanwhile; the next read will find out.
             return read
         descriptors[descriptor] = (
             read or (write and stream.write_waits_for_read),
@@ -43,19 +43,19 @@ if hasattr(select, "poll"):
     def wait_for_descriptors(
         descriptors: Mapping[int, tuple[bool, bool]], timeout: float | None
     ) -> dict[int, tuple[bool, bool]]:
-        """Wait until one is ready or `timeout` seconds passed; return what each is ready for.
+        """Wait until a descriptor is ready or `timeout` seconds pass; return what is ready.
 
         Args:
-            descriptors: For each, whether to wait until it can be read, and be written to.
-            timeout: Seconds to wait at most; None for no limit.
+            descriptors: For each, whether to wait to read it, and whether to wait to write to it.
+            timeout: Maximum wait in seconds; None for no limit.
         """
         poll = select.poll()
         for descriptor, (read, write) in descriptors.items():
             mask = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
             poll.register(descriptor, mask)
-        # Rounded up: a wait that ends early would only be repeated.
+        # Rounded up to whole ms: a wait that ends early would only be repeated.
         ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
-        # An error or a hang-up makes both worth a try.
+        # After an error or a hang-up both are worth a try: they raise, or return the end.
         return {
             descriptor: (bool(events & ~select.POLLOUT), bool(events & ~select.POLLIN))
             for descriptor, events in ready
@@ -66,7 +66,7 @@ else:  # pragma: no cover (Windows)
     def wait_for_descriptors(
         descriptors: Mapping[int, tuple[bool, bool]], timeout: float | None
     ) -> dict[int, tuple[bool, bool]]:
-        """Wait until one is ready or `timeout` seconds passed; return what each is ready for."""
+        """Wait until a descriptor is ready or `timeout` seconds pass; return what is ready."""
         readers = [descriptor for descriptor, (read, _) in descriptors.items() if read]
         writers = [descriptor for descriptor, (_, write) in descriptors.items() if write]
         left = None if timeout is None else max(0.0, timeout)

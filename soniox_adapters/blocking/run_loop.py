@@ -1,16 +1,51 @@
 """How a blocking session moves its bytes, and how its threads share that work.
 
-**Who may do what.** One lock guards the core, the socket and the buffers. It is held for one *step*
-at a time (`steps.py`): never while waiting, and never for more than one read. So bytes
-leave in the order in which the core made them, one thread at a time is inside TLS, and a server
-that sends without pause keeps no other thread out.
+An idle session has no thread of its own. The threads that call it do the work, one step at a time,
+and a single thread shared by all sessions, the ticker, stands in while none of them does.
 
-**Who reads.** Threads that wait do so without the lock (`waiting.py`): one of them, the reader,
-waits for input, and the others sleep until it wakes them. While no thread of the user waits, the
-ticker, one thread for all sessions, looks in; it never waits for a lock.
+**The lock.** One lock guards the core, the links with their sockets, and the inbox. A thread holds
+it for one *step* (`steps.py`): a call by the user, one round of a waiting thread, the news that a
+link is open or has failed, a visit by the ticker. A step never waits, neither for a socket nor for
+another thread. Because the step that makes the core queue bytes also writes them, bytes leave in
+the order in which the core made them. Because all socket calls but polling are steps, no two
+threads are ever inside the same `SSLSocket`, which does not allow that. And because a step reads
+each link at most once, a server that never stops sending cannot shut out the other threads.
 
-**In which order.** Whoever takes a step first runs the timers that are due, then reads once, then
-writes what the core made of it, and only then looks whether it has what it wants.
+**Waiting.** A call that has to wait (for a message, for the kernel to take its bytes, for the end)
+alternates between a step and a wait *without* the lock (`_wait_until`). Of all waiting threads one
+is the reader: it polls the sockets for input. The others sleep until the reader has delivered
+something or leaves with what it came for; then the first of them to take a step becomes the
+reader. Only a thread with unwritten output polls beside the reader, for input too: a server may
+take no more bytes until its own have been read, and the reader may leave at any time.
+
+**One round of a waiting thread** (`_progress`):
+
+1. Stop counting as a waiting thread, so as not to mistake itself for the reader.
+2. Run the core's timers that are due.
+3. Read each link once, unless another thread is the reader. What came is fed to the core and
+   delivered to the inbox, and the core's answers are written, link by link.
+4. Write output that the kernel did not take earlier.
+5. Return if the call has what it wants, the session is over, or its time is up. This comes after
+   the work, so that a message that has already arrived is returned even with a timeout of 0.
+6. Otherwise plan the wait, and count as a waiting thread again.
+
+**The ticker** visits each session when the core's next timer is due, and at least once a second,
+because pings and close frames have to be answered even while the program is busy elsewhere. It does
+steps 2 to 4, closes the sockets of links that are done with, and leaves reading to the reader if
+there is one. It never waits for the lock: if that is taken, somebody is already doing its work, and
+a session whose thread is stuck must not hold up the others.
+
+**Links.** A link is one connection with a socket of its own. The core asks for links through
+`links_to_open`, and every `_flush` looks there. The thread that enters the session opens the first.
+Any later one gets a thread for as long as opening takes, because the step that came across the
+request must not wait for DNS, TCP and TLS, and the ticker may be the only thread there is. Opening
+happens without the lock, so audio can be sent meanwhile; the core holds it back. A thread that
+opened a later link reads it until something has arrived or a reader watches it: a reader that began
+to poll earlier does not know the new socket.
+
+A link goes when the core says that it is `closed`, or with the session. A socket must not be closed
+while another thread polls it: its descriptor could be reused by an unrelated file. So it is shut
+down first, which wakes those threads, and the last of them to leave closes it (`_release`).
 """
 
 from __future__ import annotations
@@ -36,36 +71,36 @@ if TYPE_CHECKING:
 __all__ = ["Marks", "SocketSession"]
 
 TICK_INTERVAL: Final = 1.0
-"""Seconds after which the ticker looks for pings and close frames that nobody is reading."""
+"""Seconds between the ticker's visits, so at most how long a ping waits while no thread reads."""
 
 RETRY_DELAY: Final = 0.01
-"""Seconds until another try where another thread is expected to act first."""
+"""Seconds before trying again what another thread is expected to do first."""
 
 Marks: TypeAlias = "list[tuple[SocketLink, int]]"
-"""How much of the output of each link has to be taken before a sender may go on."""
+"""For each link, the value of `SocketLink.taken` at which everything queued now is written."""
 
 _clock = time.monotonic
 
 
 class SocketSession(SteppedSession):
-    """A session on sockets. Its methods are called during a step, unless they say otherwise."""
+    """A session on sockets. Its methods run during a step unless their docstring says otherwise."""
 
     def _set_up(self) -> None:
         super()._set_up()
         self._waiting = WaitingThreads()
         self._links: list[SocketLink] = []
-        # Links whose socket is being opened, each by a thread.
+        # Links whose socket a thread is opening. `_release` cancels those that are given up.
         self._opening: list[tuple[Link, Connecting]] = []
         self._tick_at: float | None = None
 
     # Links
 
     def _take_wanted(self) -> list[tuple[Link, Connecting]]:
-        """Return the links that the machine wants now, to be opened."""
+        """Return the links that the core wants opened now, and count them as being opened."""
         return self._begin_opening(self._machine.links_to_open())
 
     def _begin_opening(self, links: Sequence[Link]) -> list[tuple[Link, Connecting]]:
-        # Loaded on first need: it loads the system's TLS.
+        # Imported on first use, because it imports ssl.
         from soniox_adapters.connecting.blocking import Connecting
 
         opening = [(link, Connecting(link.open_by)) for link in links]
@@ -73,24 +108,27 @@ class SocketSession(SteppedSession):
         return opening
 
     def _open_in_threads(self, links: Sequence[Link]) -> None:
-        """Open links, each in a thread of its own: there may be no other to do it."""
+        """Open each link in a new thread, because a step must not wait."""
         for link, connecting in self._begin_opening(links):
             threading.Thread(
                 target=self._open_later, args=(link, connecting), name="soniox-link", daemon=True
             ).start()
 
     def _open_later(self, link: Link, connecting: Connecting) -> None:
-        """Open a link in a thread of its own; called without the lock."""
+        """Open a link, then read it until another thread does; called without the lock."""
         try:
             self._open(link, connecting)
         except SonioxError as error:
             failure = self._unusable_error(error)
             self._step(lambda: self._handle(link.failed(failure, _clock())))
-        # Another thread that reads does not know of this link yet.
+        # A reader that began to poll before this link was open does not watch its socket yet.
         self._wait_until(lambda: not self._is_unattended(link), readable=True)
 
     def _open(self, link: Link, connecting: Connecting) -> None:
-        """Open the socket of a link; called without the lock, so audio may be given meanwhile."""
+        """Open the socket of a link; called without the lock, so that audio can be sent meanwhile.
+
+        An `OSError` makes the link fail; a link that was cancelled meanwhile is dropped.
+        """
         from soniox_adapters.blocking.socket_stream import SocketStream
         from soniox_adapters.connecting.blocking import ConnectCancelledError
 
@@ -119,20 +157,20 @@ class SocketSession(SteppedSession):
         self._reschedule()
 
     def _is_unattended(self, link: Link) -> bool:
-        """Return whether nobody but this thread reads a link that has just been opened."""
+        """Return whether a link that has just been opened depends on this thread to read it."""
         used = next((used for used in self._links if used.link is link), None)
         if used is None or used.done or used.has_read:
             return False
         return not self._waiting.has_reader(used.stream, _clock())
 
     def _release(self) -> None:
-        """Give back the sockets that are done with, once no thread waits for them."""
+        """Close the sockets that are done with, once no thread polls them."""
         for link in tuple(self._links):
             if not link.link.closed:
                 continue
             link.done = True
             if self._waiting.use(link.stream, _clock()):
-                # Wakes them. The last one to leave comes here again, or else the ticker does.
+                # Wakes those that poll it. The last of them, or the ticker, gets here again.
                 link.stream.shutdown()
             else:
                 link.stream.close()
@@ -144,21 +182,22 @@ class SocketSession(SteppedSession):
         self._waiting.wake_sleepers()
 
     def _end_interrupted(self, cause: BaseException) -> None:
-        """End a session that was interrupted in the middle of a step."""
+        """End a session whose step a signal handler broke off; see `steps.py`."""
         now = _clock()
         error = SonioxRealtimeError(
             f"the session was interrupted by {cause!r} in the middle of a change, and cannot go on"
         )
         error.__cause__ = cause
-        # How much of what was written is unknown, so nothing can follow it, not even a close frame.
+        # How much was written is unknown, so anything sent now, even a close frame, could land in
+        # the middle of another frame.
         for link in self._links:
             link.output = bytearray()
-        # What is half changed may refuse; it closes all the same.
+        # The core may be half changed and raise anything; the session has to end all the same.
         with suppress(Exception):
             self._deliver(self._machine.fail(error, now))
         with suppress(Exception):
             self._machine.abort(now)
-        # For the receivers, if the core's own was lost; a second one is ignored.
+        # Ends the receivers even if the core's own Closed was lost; the inbox ignores a second one.
         self._deliver([Closed(Outcome.LOST, 1006, "", error)])
         self._release()
 
@@ -175,10 +214,11 @@ class SocketSession(SteppedSession):
             self._waiting.wake_sleepers()
 
     def _flush(self, replying: SocketLink | None = None) -> None:
-        """Do what the core asks for: open links, write, and give back what is done with.
+        """Do what the core asks for: open links, write, and close what is done with.
 
         Args:
-            replying: The link that has just been read: what it says now is an answer.
+            replying: The link that has just been read. Its output counts as replies, which
+                `FlowControl` bounds.
         """
         links = self._machine.links_to_open()
         if links:
@@ -193,7 +233,10 @@ class SocketSession(SteppedSession):
             self._release()
 
     def _write_out(self) -> Marks | None:
-        """Write what the core made; return what has to be taken, if that is to be awaited."""
+        """Flush; return the marks to wait for if the kernel did not take everything.
+
+        While the session is connecting nothing is waited for: the core bounds what it holds back.
+        """
         self._flush()
         for link in self._links:
             if link.output and self._machine.state is not SessionState.CONNECTING:
@@ -201,7 +244,10 @@ class SocketSession(SteppedSession):
         return None
 
     def _wait_until_taken(self, marks: Marks) -> None:
-        """Wait until the kernel has taken the output up to `marks`; called without the lock."""
+        """Wait until the kernel has taken the output up to `marks`; called without the lock.
+
+        Raises `SonioxConnectionError` or `SonioxStateError` if the session ended before that.
+        """
 
         def taken() -> bool:
             return all(link.taken >= end or link.done for link, end in marks)
@@ -213,8 +259,9 @@ class SocketSession(SteppedSession):
     def _read(self, now: float, *, may_read: bool, wanted: bool) -> bool:
         """Read each link once, and return whether anything came.
 
-        If it is not `wanted`, read only what servers said before a write failed; when there is no
-        more, give up on them.
+        A link whose write failed is read even if reading is not `wanted`, because the server's
+        reason (an error message, a close frame) may already have arrived. Once it has nothing more
+        to say, the link is lost.
         """
         came = False
         for link in tuple(self._links):
@@ -255,7 +302,13 @@ class SocketSession(SteppedSession):
     ) -> None:
         """Move bytes and run timers until `done`, the end of the session, or `timeout` seconds.
 
-        Called without the lock; `done` is called during steps.
+        Called without the lock; returns None whichever of the three it was.
+
+        Args:
+            done: Returns whether the call has what it wants; called during steps.
+            timeout: Seconds; None for no limit.
+            readable: Whether to read before waiting for the first time.
+            sending: Whether the caller is blocked until the server takes its bytes.
         """
         deadline = None if timeout is None else _clock() + timeout
         wait = Wait(deadline=deadline, sending=sending, readable=readable)
@@ -269,7 +322,7 @@ class SocketSession(SteppedSession):
             raise
 
     def _progress(self, wait: Wait, done: Callable[[], bool]) -> bool:
-        """Do what can be done now; return False if the thread has to wait, as planned in `wait`."""
+        """Do one round as the module describes; return False if the thread now has to `wait`."""
         now = _clock()
         machine, waiting, flow = self._machine, self._waiting, self._flow
         alone = waiting.remove(wait)
@@ -278,7 +331,7 @@ class SocketSession(SteppedSession):
             wait.timer = self._next_timeout()
         if due := wait.timer <= now:
             self._handle(machine.handle_timeout(now))
-        # Threads that other threads read for need not read.
+        # Reading is left to the reader, if there is one.
         watched = not alone and self._others_read(now)
         may_read = flow.update(now)
         came = self._read(now, may_read=may_read, wanted=wait.readable and not watched)
@@ -307,11 +360,18 @@ class SocketSession(SteppedSession):
         return any(link.output for link in self._links)
 
     def _others_read(self, now: float) -> bool:
-        """Return whether each link has another thread that waits for its input."""
+        """Return whether another thread is the reader of every link."""
         return all(self._waiting.has_reader(link.stream, now) for link in self._links)
 
     def _plan(self, wait: Wait, now: float, *, may_read: bool, watched: bool) -> None:
-        """Decide what a thread waits for; `watched` if others wait for input."""
+        """Decide how a thread waits: asleep, polling, or not at all.
+
+        Args:
+            wait: The thread's wait, which takes the decision.
+            now: The time.
+            may_read: Whether flow control allows reading.
+            watched: Whether another thread is the reader.
+        """
         links, timer = self._links, wait.timer
         until = wait.deadline
         if until is None or (timer is not None and timer < until):
@@ -322,17 +382,18 @@ class SocketSession(SteppedSession):
         elif any(link.write_error or (reads and link.more_to_read) for link in links):
             wait.plan_to_go_on(now)
         elif watched and wait.readable:
-            # There is input, which the other thread will read.
+            # It polled because it has output, and saw input that the reader has yet to read.
+            # Polling again would return at once.
             wait.plan_to_sleep(now, now + RETRY_DELAY)
         else:
-            # A writer waits for input even if another thread does: that one may leave at any time.
+            # A writer polls for input even beside a reader, which may leave at any time.
             wait.plan_to_watch(
                 now, until, [(link.stream, may_read, bool(link.output)) for link in links]
             )
             wait.reads = reads
 
     def _leave(self, wait: Wait, now: float) -> None:
-        """Note that a thread waits no longer; another may have to do its work."""
+        """Stop counting a thread as waiting, and wake the others: one has to become the reader."""
         self._waiting.remove(wait)
         self._flow.waiting_senders = self._waiting.senders(now)
         self._flow.update(now)
@@ -342,7 +403,7 @@ class SocketSession(SteppedSession):
     # The ticker
 
     def _reschedule(self, when: float | None = None) -> None:
-        """Have the ticker come at `when`, or in time for the core's next timer."""
+        """Have the ticker visit at `when`; by default in time for the core's next timer."""
         if when is None:
             when = self._next_tick(_clock())
         if self._tick_at is None or when < self._tick_at:
@@ -353,14 +414,14 @@ class SocketSession(SteppedSession):
         return min(now + TICK_INTERVAL, self._next_timeout())
 
     def tick(self) -> float | None:
-        """Look after the session while no thread does; called by the ticker, without the lock."""
-        # One session must not hold up the others.
+        """Do what is due, and return when to come again; called by the ticker, without the lock."""
+        # Not blocking: a session whose lock is taken must not hold up the others.
         if not self._lock.acquire(blocking=False):
             return _clock() + RETRY_DELAY
         try:
             return self._step(self._tend)
         except Exception:
-            # Those who use the session get it as the cause of their error.
+            # The interrupted step ends the session, and its users get this as the error's cause.
             return _clock() + RETRY_DELAY
         finally:
             self._lock.release()
@@ -370,7 +431,7 @@ class SocketSession(SteppedSession):
         if self._tick_at is None or now < self._tick_at:
             return None
         self._flow.waiting_senders = self._waiting.senders(now)
-        # Harmless where nothing is due.
+        # Harmless if nothing is due.
         self._handle(self._machine.handle_timeout(now))
         may_read = self._flow.update(now)
         self._read(now, may_read=may_read, wanted=not self._others_read(now))

@@ -1,7 +1,7 @@
 """The blocking session: the documented methods, for threads.
 
-How it works inside is told in `run_loop.py` (who may do what, who reads, in which order) and
-`steps.py` (what signal handlers may do).
+`run_loop.py` explains how it works inside (the lock, the reader, the order of a step, the links),
+and `steps.py` what signal handlers may do.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _clock = time.monotonic
 class RealtimeSTTSession(SocketSession):
     """A blocking session for one realtime transcription stream, usable from several threads.
 
-    Enter it as a context manager: leaving normally closes it, leaving by an exception aborts it.
-    A signal handler may call `finish`, `close` and the other controls.
+    Use it as a context manager: a normal exit closes it, an exit by an exception aborts it. A
+    signal handler may call `finish`, `close` and the other controls.
     """
 
     # Life
@@ -50,9 +50,9 @@ class RealtimeSTTSession(SocketSession):
         """Connect: name resolution, TCP, TLS, the upgrade and the start message.
 
         Raises:
-            SonioxStateError: The session was entered before.
+            SonioxStateError: The session has been entered before.
             SonioxHandshakeError: The server refused the upgrade.
-            SonioxTimeoutError: It took longer than `connect_timeout_sec`.
+            SonioxTimeoutError: Connecting took longer than `connect_timeout_sec`.
             SonioxConnectionError: The server cannot be reached, or the connection was lost.
         """
         self._step(lambda: self._machine.connect(_clock()))
@@ -76,7 +76,7 @@ class RealtimeSTTSession(SocketSession):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the session, or abort it when an exception is under way."""
+        """Close the session, or abort it if the block was left by an exception."""
         if exc_value is not None:
             self.abort()
             return
@@ -87,11 +87,11 @@ class RealtimeSTTSession(SocketSession):
             raise
 
     def close(self) -> None:
-        """Close the session: end-of-audio if it is owed, the close handshake, the socket.
+        """Send end-of-audio if it is owed, do the close handshake, and close the socket.
 
         Takes at most `close_timeout_sec`. Safe to repeat and to call from any thread; a thread
-        that receives gets the remaining events, then the end. Called by a signal handler that
-        interrupted another call of this session, it begins to close and does not wait.
+        that is receiving gets the remaining events, then the end. In a signal handler that
+        interrupted another call of this session it only begins to close, and does not wait.
         """
         if self._step(self._begin_closing, deferrable=True):
             self._wait_until(lambda: self._machine.closed)
@@ -102,8 +102,8 @@ class RealtimeSTTSession(SocketSession):
         Safe to repeat and to call from any thread.
 
         Args:
-            cause: Why; whoever receives gets it, as a `SonioxRealtimeError` or as the cause of
-                one, after the messages that came before. Without a cause they get the end.
+            cause: The reason. Receivers get it, as a `SonioxRealtimeError` or as the cause of one,
+                after the messages that arrived before. Without a cause they get the end.
         """
         self._step(lambda: self._abort(cause), deferrable=True)
 
@@ -112,17 +112,17 @@ class RealtimeSTTSession(SocketSession):
     def send_byte_chunk(self, chunk: AudioChunk) -> None:
         """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
-        Waits while the server reads more slowly than this is called.
+        Blocks while the server reads more slowly than audio is sent.
 
         Raises:
             TypeError: The chunk is not bytes.
-            SonioxStateError: The session is not connected, finished or closed.
+            SonioxStateError: The session is not connected yet, or is finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
         waits_for = None
-        # The same as `_step`, written out, because this is called most often.
+        # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
             if self._busy:
                 raise reentered()
@@ -149,10 +149,9 @@ class RealtimeSTTSession(SocketSession):
         """Send one chunk of audio, or every chunk of an iterable and then end-of-audio.
 
         Args:
-            chunks: Bytes, or an iterable of them.
-            finish: Whether to send end-of-audio afterwards; None: after an iterable only.
-
-        A generator is closed when it is given up before its end.
+            chunks: Bytes, or an iterable of them. A generator is closed if sending stops early.
+            finish: Whether to send end-of-audio afterwards. None, the default: only after an
+                iterable.
 
         Raises what `send_byte_chunk` raises; `TypeError` for text.
         """
@@ -169,7 +168,7 @@ class RealtimeSTTSession(SocketSession):
                     for chunk in source:
                         self.send_byte_chunk(chunk)
                 finally:
-                    # A generator that is given up may hold a microphone or a file.
+                    # It may hold a microphone or a file, which must not stay open after an error.
                     if isinstance(source, Generator):
                         source.close()
             finish = finish is not False
@@ -177,7 +176,7 @@ class RealtimeSTTSession(SocketSession):
             self.finish()
 
     def _send_ready(self, chunks: Iterable[AudioChunk]) -> None:
-        """Send chunks that need not be waited for, several with each write."""
+        """Send chunks that are all at hand, several with each write."""
         for batch in _batches(chunks):
             waits_for = self._step(lambda batch=batch: self._send_batch(batch))  # type: ignore[misc]
             if waits_for is not None:
@@ -186,7 +185,7 @@ class RealtimeSTTSession(SocketSession):
     def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.
 
-        Raises `SonioxStateError` where that is not possible now, `SonioxConnectionError` if the
+        Raises `SonioxStateError` if that is not possible now, `SonioxConnectionError` if the
         connection is lost, `SonioxValidationError` for any other control type.
         """
         match checked_control_type(control_type):
@@ -198,11 +197,11 @@ class RealtimeSTTSession(SocketSession):
                 self.finalize()
 
     def finish(self) -> None:
-        """Send end-of-audio, once: the rest of the transcript follows, then the end."""
+        """Send end-of-audio: the rest of the transcript follows, then the end. Safe to repeat."""
         self._control(lambda: self._machine.finish(_clock()))
 
     def keep_alive(self) -> None:
-        """Send a keepalive. The session does so by itself whenever no audio flows."""
+        """Send a keepalive. Rarely needed: the session sends them itself while no audio flows."""
         self._control(lambda: self._machine.keep_alive(_clock()))
 
     def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
@@ -214,24 +213,24 @@ class RealtimeSTTSession(SocketSession):
         self._control(lambda: self._machine.finalize(_clock(), trailing_silence_ms))
 
     def pause(self, *, finalize: bool = True) -> None:
-        """Drop audio until `resume`, while keepalives hold the session; repeated, it does nothing.
+        """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
 
         Args:
-            finalize: Ask for outstanding tokens to become final first.
+            finalize: Whether to ask for all outstanding tokens to become final first.
         """
         self._control(lambda: self._machine.pause(_clock(), finalize))
 
     def resume(self) -> None:
-        """Send audio again; does nothing on a session that is not paused."""
+        """Send audio again; does nothing if the session is not paused."""
         self._control(lambda: self._machine.resume(_clock()))
 
     # Receiving
 
     def recv_bytes(self, timeout: float | None = None) -> bytes:
-        """Return the next message as it came, ``b""`` at the end of the stream.
+        """Return the next message unparsed, ``b""`` at the end of the stream.
 
         Args:
-            timeout: Seconds to wait at most; None for no limit.
+            timeout: Maximum wait in seconds; None for no limit.
 
         Raises what `receive_event` raises.
         """
@@ -244,14 +243,15 @@ class RealtimeSTTSession(SocketSession):
         """Return the next message, None at the end of the stream.
 
         Args:
-            timeout: Seconds to wait at most; None for no limit.
+            timeout: Maximum wait in seconds; None for no limit.
 
         Raises:
             SonioxStateError: The session is not connected.
             SonioxTimeoutError: No message came within `timeout`; the session goes on.
-            SonioxServerError: The message before was an error (unless `raise_on_error=False`).
-            SonioxConnectionError: The connection was lost; every message before was delivered.
-            SonioxProtocolError: The server sent what the protocol does not allow.
+            SonioxServerError: The previous message was an error (unless `raise_on_error=False`).
+            SonioxConnectionError: The connection was lost. Every message that arrived before has
+                been returned.
+            SonioxProtocolError: The server violated the protocol.
         """
         result = self._receive(timeout)
         return None if result is None else result.message
@@ -267,7 +267,7 @@ class RealtimeSTTSession(SocketSession):
             handler(event)
 
     def fileno(self) -> int:
-        """Return the socket's descriptor, for a selector; -1 while there is none."""
+        """Return the descriptor of the socket, for a selector; -1 while none is open."""
         for link in self._links:
             return link.stream.fileno()
         return -1
@@ -275,7 +275,7 @@ class RealtimeSTTSession(SocketSession):
     # Inside
 
     def _open_first(self) -> None:
-        """Open the link that the machine asks for first, in this thread."""
+        """Open the first link in this thread, which has to wait for it anyway."""
         wanted = self._step(self._take_wanted)
         for link, connecting in wanted or ():
             self._open(link, connecting)
@@ -292,7 +292,10 @@ class RealtimeSTTSession(SocketSession):
         self._handle(self._abort_machine(cause, _clock()))
 
     def _control(self, call: Callable[[], None]) -> None:
-        """Have the core say something, and wait until it is out; called without the lock."""
+        """Make the core queue a control message, and wait until it is sent.
+
+        Called without the lock.
+        """
 
         def step() -> Marks | None:
             call()
@@ -308,16 +311,16 @@ class RealtimeSTTSession(SocketSession):
         try:
             self._queue_audio(iter(chunks), _clock())
         finally:
-            # What came before a chunk that is refused is sent.
+            # The chunks ahead of one that is refused are sent all the same.
             waits_for = self._write_out()
         return waits_for
 
     def _receive(self, timeout: float | None) -> Result | None:
-        """Return the next message, or None at the end; called without the lock."""
+        """Return the next message, None at the end; called without the lock."""
         if timeout is not None:
             timeout = check_timeout(timeout)
         inbox, flow = self._inbox, self._flow
-        # A look without the lock; what it sees is looked at again.
+        # Checked without the lock, so that an empty inbox costs nothing, and again with it.
         if inbox.ready:
             with self._lock:
                 if self._busy:
@@ -342,7 +345,7 @@ class RealtimeSTTSession(SocketSession):
         return self._wait_for_message(timeout)
 
     def _wait_for_message(self, timeout: float | None) -> Result | None:
-        """Return the next message, or None at the end; called without the lock."""
+        """Wait for the next message and return it, None at the end; called without the lock."""
         if not self._links:
             self._require_started()
         inbox = self._inbox
@@ -361,14 +364,14 @@ class RealtimeSTTSession(SocketSession):
 
 
 def _batches(chunks: Iterable[AudioChunk]) -> Iterator[list[bytes]]:
-    """Yield chunks in batches that are worth one write; raises what `audio_bytes` raises."""
+    """Yield chunks in batches large enough for one write; raises what `audio_bytes` raises."""
     batch: list[bytes] = []
     size = 0
     for chunk in chunks:
         try:
             data = audio_bytes(chunk)
         except BaseException:
-            # What came before a chunk that is refused is sent.
+            # The chunks ahead of one that is refused are sent all the same.
             yield batch
             raise
         batch.append(data)

@@ -1,4 +1,8 @@
-"""A non-blocking socket, plain or TLS, with one way to read and write."""
+"""A non-blocking socket, with one set of results for plain TCP, TLS and sockets of the user's.
+
+"Nothing there yet" is an exception on every kind of socket, a different one on each, and the end
+of a TLS stream has three forms. The rest of the session sees bytes, None, or `OSError`.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,20 @@ __all__ = ["SocketStream"]
 READ_SIZE: Final = 64 * 1024
 
 MAX_BUFFERS: Final = 16
-"""Buffers of one write at most; POSIX promises as many."""
+"""Maximum number of buffers in one write. POSIX guarantees this many (`IOV_MAX`)."""
 
 
 class SocketStream:
-    """Reads and writes without blocking. One thread at a time, but any number may `wait`."""
+    """Reads and writes without blocking. One thread at a time; any number may poll `fileno()`."""
 
     __slots__ = ("_custom", "_socket", "read_waits_for_write", "write_waits_for_read")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        # A class of the user's, whose methods may raise anything.
+        # The user's own subclass, whose methods may raise anything.
         self._custom = type(connected) not in {socket.socket, ssl.SSLSocket}
-        # TLS may have to write in order to read, and the other way (key updates).
+        # TLS may have to write before it can read, and the other way round (key updates). Polling
+        # has to wait for the event that TLS needs, not for the one that the caller asked for.
         self.read_waits_for_write = False
         self.write_waits_for_read = False
 
@@ -37,7 +42,7 @@ class SocketStream:
     def read(self, size: int = READ_SIZE) -> bytes | None:
         """Return what has arrived, ``b""`` at the end of the stream, None if nothing has.
 
-        Raises `OSError` when the connection failed.
+        Raises `OSError` if the connection failed.
         """
         self.read_waits_for_write = False
         try:
@@ -48,22 +53,26 @@ class SocketStream:
             self.read_waits_for_write = True
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # Servers commonly leave out the closing alert; WebSocket has its own close frame.
+            # Many servers leave out TLS's closing alert. That is no loss here: WebSocket's close
+            # frame already tells a complete stream from a truncated one.
             return b""
         except Exception as error:
             self._raise_custom(error)
             raise
 
     def has_more(self, data: bytes, size: int = READ_SIZE) -> bool:
-        """Return whether another read may give more, right after one of `size` gave `data`."""
+        """Return whether another read may give more, just after a read of `size` gave `data`.
+
+        TLS decrypts whole records, so bytes may be left that polling the socket would not show.
+        """
         if isinstance(self._socket, ssl.SSLSocket):
             return self._socket.pending() > 0
         return len(data) == size
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Write what fits and return how many bytes that was.
+        """Write as much as the kernel takes, and return how many bytes that was.
 
-        Raises `OSError` when the connection failed.
+        Raises `OSError` if the connection failed.
         """
         self.write_waits_for_read = False
         try:
@@ -78,7 +87,7 @@ class SocketStream:
             raise
 
     def write_buffers(self, buffers: Sequence[bytes]) -> int:
-        """Do as `write` with all of the buffers, without joining them where that can be."""
+        """Write several buffers as `write` does, without copying them into one where possible."""
         if len(buffers) == 1:
             return self.write(buffers[0])
         if isinstance(self._socket, ssl.SSLSocket) or not hasattr(self._socket, "sendmsg"):
@@ -92,20 +101,20 @@ class SocketStream:
             raise
 
     def shutdown(self) -> None:
-        """End the connection both ways; whoever waits for it wakes up."""
-        # Not SSLSocket.shutdown: it would drop the TLS state that another thread may hold. An
-        # error says that the peer was first.
+        """Shut the connection down in both directions, which wakes the threads that poll it."""
+        # Not SSLSocket.shutdown, which would drop TLS state that another thread may be using. An
+        # error means that the peer was first.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the socket."""
         try:
             self._socket.close()
         except Exception:
             if not self._custom:
                 raise
-            # The session is over, whatever the user's own class makes of that.
+            # The user's own close failed, but the session is over, so the descriptor has to go.
             socket.socket.close(self._socket)
 
     def fileno(self) -> int:
@@ -113,6 +122,6 @@ class SocketStream:
         return self._socket.fileno()
 
     def _raise_custom(self, error: Exception) -> None:
-        """Raise whatever a class of the user's raised as a failure of the connection."""
+        """Turn anything that the user's own socket class raised into an `OSError`."""
         if self._custom:
             raise OSError(str(error) or repr(error)) from error

@@ -1,19 +1,24 @@
-"""One step of a blocking session at a time, whatever signal handlers do.
+"""Steps: changes to a blocking session that happen one at a time, even when signals interrupt.
 
-Python runs the handlers of signals in the main thread, between any two bytecodes at which it looks
-for them: at the beginnings of functions, after calls, at jumps. What a handler may do:
+A lock keeps other threads out, but not a signal handler: Python runs handlers in the main thread,
+between two bytecodes of whatever it is doing (at the start of a function, after a call, at a jump).
+Without the rules below, Ctrl-C at the wrong moment would leave half of a frame on the wire for the
+next call to continue, and a handler that calls `finish` would change a core that is in the middle
+of another change. A handler can do two things:
 
-- It may raise. While a thread waits for the socket, that changes nothing, and the session can be
-  used on. In the middle of a step the core may be half changed, or bytes may be written that nobody
-  has counted, so the session ends with an error that says so. Where the exception came from tells
-  the two apart from a refusal: the core refuses before it changes anything.
-- It may call the session. If it interrupted a step of the same thread, the controls (`finish`,
-  `abort`, `close` and so on) are kept and run at the end of that step; what has a result to wait
-  for raises `SonioxStateError`.
+- **Raise**, as the default one for SIGINT does. In a thread that is waiting this changes nothing,
+  and the session stays usable. In the middle of a step the core may be half changed, or bytes may
+  have been written that nobody has counted, so the session ends with an error that says so. An
+  error raised by the core itself is no interruption, because the core checks before it changes
+  anything; the traceback shows which of the two it was (`came_through`).
+- **Call the session.** If the handler interrupted a step in the same thread, the controls
+  (`finish`, `abort`, `close` and so on) are put off to the end of that step. A call that would have
+  to wait for a result, for example for a message, raises `SonioxStateError`.
 
-For that to hold at every bytecode, `_busy` is set and cleared right beside a `try`, an exception is
-noted before anything is called, and `with` is used on locks written in C only: between an
-assignment and the next, CPython does not look for signals.
+This has to hold at every bytecode. CPython does not check for signals between an assignment and the
+statement after it, so `_busy` is set and cleared right next to a `try`, and an exception is stored
+before anything is called. `with` is used only on locks implemented in C, because an exception can
+come in the middle of an `__enter__` or `__exit__` written in Python.
 """
 
 from __future__ import annotations
@@ -33,13 +38,14 @@ T = TypeVar("T")
 
 
 class SteppedSession(SessionBase):
-    """A session whose core, socket and buffers change in steps, under one lock."""
+    """A session whose core, sockets and buffers change only in steps, under one lock."""
 
     def _set_up(self) -> None:
         self._lock = threading.RLock()
-        # Whether a step is going on; seen by the thread that holds the lock only.
+        # Whether a step is going on. The lock is reentrant, so a caller that holds it and finds
+        # this set has interrupted that step: it is a signal handler.
         self._busy = False
-        # What signal handlers asked for during a step, and what cut a step short.
+        # Calls that signal handlers made during a step, and the exception that cut a step short.
         self._deferred: list[Callable[[], object]] = []
         self._interruption: BaseException | None = None
 
@@ -47,9 +53,12 @@ class SteppedSession(SessionBase):
         """Take the lock, and run `function` as one step; called without the lock.
 
         Args:
-            function: What to do: without waiting, and without calling anything of the user's.
-            deferrable: Whether a signal handler that interrupted a step may leave this for later;
-                None is returned then.
+            function: What to do. It must not wait, and must not call the user's code.
+            deferrable: If called by a signal handler that interrupted a step, put the function off
+                to the end of that step, and return None, instead of raising.
+
+        Raises:
+            SonioxStateError: A signal handler interrupted a step, and this is not `deferrable`.
         """
         with self._lock:
             if self._busy:
@@ -72,12 +81,12 @@ class SteppedSession(SessionBase):
                     self._settle()
 
     def _judge(self, error: BaseException) -> None:
-        """Forget the interruption if it is none: the core refuses before it changes anything."""
+        """Forget the interruption if the core raised it: it has not changed anything then."""
         if isinstance(error, SonioxError) and came_through(error):
             self._interruption = None
 
     def _settle(self) -> None:
-        """At the end of a step: do what a signal handler asked for meanwhile, or broke off."""
+        """Run one call that was put off to the end of the step, or end an interrupted session."""
         self._busy = True
         try:
             if self._interruption is not None:
@@ -86,7 +95,7 @@ class SteppedSession(SessionBase):
                     self._deferred.clear()
                     self._interruption = None
             else:
-                # Nobody is there to be told that the session was over already.
+                # The handler has returned, so it cannot be told that the session was over already.
                 with suppress(SonioxError):
                     self._deferred.pop(0)()
         except BaseException as error:
@@ -97,14 +106,14 @@ class SteppedSession(SessionBase):
 
     @abstractmethod
     def _end_interrupted(self, cause: BaseException) -> None:
-        """End a session that was interrupted in the middle of a step; called during one."""
+        """End a session whose step was interrupted; called during a step of its own."""
 
 
 def came_through(error: BaseException, *others: str) -> bool:
-    """Return whether `error` came up through our own modules, and `others`, alone.
+    """Return whether every frame in the traceback of `error` is in our modules or in `others`.
 
-    If not, a signal handler raised it: its frame is among those of the traceback. The command line
-    is not counted as ours, because it has such handlers.
+    If not, a signal handler raised it. Modules of the command line do not count as ours, because
+    they contain signal handlers.
     """
     trace = error.__traceback__
     while trace is not None:
@@ -117,7 +126,7 @@ def came_through(error: BaseException, *others: str) -> bool:
 
 
 def reentered() -> SonioxStateError:
-    """Return the refusal of a call whose result would have to be waited for."""
+    """Return the error for a signal handler whose call cannot be put off."""
     return SonioxStateError(
         "this was called by a signal handler that interrupted another call of the same session; "
         "only finish, finalize, keep_alive, pause, resume, close and abort are possible there"

@@ -1,4 +1,9 @@
-"""One thread that looks after all blocking sessions while no thread of the user does."""
+"""One thread that looks after all blocking sessions while no thread of the user does.
+
+A session has to answer pings, send keepalives and notice a dead server even while its program is
+busy elsewhere. A thread per session would cost a stack for each; thousands of idle sessions share
+this one. It runs only while there is a session to look after.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +21,23 @@ __all__ = ["Ticker", "ticker"]
 
 
 class Ticking(Protocol):
-    """What the ticker looks after."""
+    """An object that the ticker looks after, such as a session."""
 
     def tick(self) -> float | None:
-        """Do what is due without blocking; return when to come again, None for never."""
+        """Do what is due, without blocking; return when to come again, None for never."""
         ...
 
 
 class Ticker:
     """Calls `tick` of each scheduled object when its time has come, in one daemon thread.
 
-    The thread starts with the first object and ends after the last. Objects are held weakly: one
-    that is forgotten is forgotten here too.
+    The thread starts with the first object and ends after the last. Objects are held by weak
+    references, so that a session the program has dropped is not kept alive.
 
-    A signal handler may interrupt `schedule` at any point: by an exception, so the locks are of C,
-    which `with` never leaves locked, and the thread is taken for granted only while it is alive;
-    and by another `schedule`, so the lock is reentrant, and every line bears a call in between.
+    A signal handler may interrupt `schedule` anywhere. If it raises, no lock may stay held, so the
+    locks are implemented in C, and the thread may not have started, so `schedule` checks that it is
+    alive. If it calls `schedule` itself, the lock is reentrant, and the inner call may come between
+    any two lines of the outer one.
     """
 
     def __init__(self) -> None:
@@ -39,7 +45,7 @@ class Ticker:
         # Released to wake the thread.
         self._bell = threading.Lock()
         self._heap: list[tuple[float, int, weakref.ref[Ticking]]] = []
-        # Breaks ties, so that references are never compared.
+        # Breaks ties between equal times, because weak references cannot be ordered.
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
@@ -54,7 +60,7 @@ class Ticker:
         return len(self._heap)
 
     def schedule(self, ticking: Ticking, when: float) -> None:
-        """Call `tick` at `when`, a time of `time.monotonic`, in seconds; later ones stay."""
+        """Call `tick` at `when`, in seconds on `time.monotonic`; other times set before remain."""
         with self._lock:
             heapq.heappush(self._heap, (when, next(self._numbers), weakref.ref(ticking)))
             if self._thread is None or not self._thread.is_alive():
@@ -65,7 +71,7 @@ class Ticker:
                 self._wake()
 
     def forget_all(self) -> None:
-        """Forget every object; the thread ends."""
+        """Drop every object, which ends the thread."""
         with self._lock:
             self._heap.clear()
             self._wake()
@@ -87,21 +93,21 @@ class Ticker:
                 try:
                     again = ticking.tick()
                 except Exception:
-                    # A failure of one session is reported, and the others go on.
+                    # Reported, so that a fault in one session does not stop the others.
                     again = None
                     threading.excepthook(
                         threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
                     )
                 if again is not None:
                     self.schedule(ticking, again)
-            # The thread keeps nothing alive while it waits.
+            # Otherwise the local variable would keep the session alive during the next wait.
             del ticking
 
     def _next_due(self) -> tuple[weakref.ref[Ticking] | None, float]:
-        """Return what is due, or else the seconds until something is; neither at the end."""
+        """Return what is due, or the seconds until something is; None and 0.0 to end the thread."""
         with self._lock:
             if self._thread is not threading.current_thread():
-                # One that was started by an interrupted call, and then replaced.
+                # Started by a call that was interrupted, and replaced since.
                 return None, 0.0
             if not self._heap:
                 self._thread = None
@@ -115,7 +121,7 @@ ticker = Ticker()
 
 
 def _forget_after_fork() -> None:
-    # Threads do not survive a fork, and the lock may have been held.
+    # Threads do not survive a fork, and the lock may be held by one of them.
     ticker.__init__()  # type: ignore[misc]
 
 

@@ -1,13 +1,14 @@
-"""The threads that wait for one blocking session, each outside the session's lock.
+"""The threads that are waiting in one blocking session, each without holding the session's lock.
 
-One of them is the reader: it waits for the sockets of all links, and reads what comes. The others
-sleep until they are woken, because a message came, the session ended, or the reader left. Those
-with something to write wait for the sockets too.
+If every waiting thread polled the sockets, each message would wake all of them, only for one to
+find something to read. So one, the reader, polls, and the others sleep until a message comes, the
+session ends, or the reader leaves. Threads with something to write poll as well (`run_loop.py`).
 
-An exception from a signal handler can end a wait between any two bytecodes, so nothing here counts
-on being undone. Every wait holds until a time, which is renewed as it goes on, and one whose time
-has passed counts as gone. Sleeping uses plain locks, because `threading.Condition` is Python code
-that an exception can leave locked.
+The danger is a thread that is counted as the reader but no longer reads: all the others would sleep
+forever. A signal handler can raise between any two bytecodes, so a thread cannot be relied on to
+sign off. A wait is therefore a lease: it counts up to a time, is renewed on every round, and once
+that time has passed the thread counts as gone. Sleeping uses plain locks, because
+`threading.Condition` is written in Python, and an exception can leave its lock held.
 """
 
 from __future__ import annotations
@@ -25,25 +26,28 @@ if TYPE_CHECKING:
 __all__ = ["Wait", "WaitingThreads"]
 
 LONGEST_WAIT: Final = 2.0
-"""Seconds that a thread waits for the socket at once. A reader that is stuck in a signal handler is
-replaced after that time."""
+"""Seconds that one poll may take. A reader that is stuck in a signal handler is replaced after this
+time, plus the grace."""
 
 LONGEST_SLEEP: Final = 1.0
-"""Seconds that a thread sleeps at once: whoever should wake it may have been interrupted."""
+"""Seconds of one sleep, because the thread that should have ended it may have been interrupted."""
 
 GRACE: Final = 1.0
-"""Seconds that a wait may take longer than planned before it counts as gone."""
+"""Seconds by which a wait may overrun before its thread counts as gone."""
 
 TURN: Final = 0.01
-"""Seconds that a thread may go on reading before others get a chance to take the lock."""
+"""Seconds of uninterrupted reading after which a thread lets others take the lock."""
 
 YIELD_TIME: Final = 0.0001
-"""Seconds that it then leaves them. A lock that is released and taken again at once is not given to
-a thread that waits for it."""
+"""Seconds that it then pauses. Locks are not fair: without a pause, the thread that has just
+released the lock nearly always gets it again, ahead of those already waiting for it."""
 
 
 class Wait:
-    """One call of the user that waits. Change it under the session's lock only."""
+    """One waiting call: what it waits for, and how long it counts. Guarded by the session's lock.
+
+    Only `wait` runs without the lock.
+    """
 
     __slots__ = (
         "_bell",
@@ -65,26 +69,26 @@ class Wait:
     ) -> None:
         self.thread = threading.get_ident()
         self.deadline = deadline
-        """When the call gives up; None for never."""
+        """When the call gives up, on `time.monotonic`; None for never."""
         self.sending = sending
-        """Whether the call waits for the server to take what it sends."""
+        """Whether the call is blocked until the server takes what it sends."""
         self.readable = readable
-        """Whether there may be something to read now."""
+        """Whether reading is worth a try now."""
         self.timer: float | None = None
-        """When the core's next timer expires, as far as this thread knows; None at first."""
+        """When the core's next timer is due, as far as this thread knows; None at first."""
         self.until = 0.0
-        """Until when this wait counts; 0 once it was broken off."""
+        """When the lease of this wait ends; 0 after an exception broke it off."""
         self.reads = False
         """Whether this thread is the reader."""
         self.interests: Sequence[Interest] = ()
-        """What is waited for; nothing while the thread sleeps, or does not wait at all."""
+        """What the thread polls; empty if it sleeps, or goes on at once."""
         self._timeout = 0.0
         self._pause = 0.0
         self._bell: threading.Lock | None = None
         self._busy_since: float | None = None
 
     def note_input(self, came: bool, now: float) -> None:
-        """Note whether the thread has just read something, so that others get their turn."""
+        """Take account of a read; after `TURN` seconds of successful ones, plan a pause."""
         if not came:
             self._busy_since = None
         elif self._busy_since is None:
@@ -94,16 +98,16 @@ class Wait:
             self._pause = YIELD_TIME
 
     def plan_to_go_on(self, now: float) -> None:
-        """Have the thread go on at once, because there is more to read."""
+        """Have `wait` return at once, because there is more to read."""
         self._plan(now, (), 0.0)
         self.readable = True
 
     def plan_to_watch(self, now: float, until: float | None, interests: Sequence[Interest]) -> None:
-        """Have the thread wait for sockets, until a time at most."""
+        """Have `wait` poll sockets, at most until a time."""
         self._plan(now, interests, _seconds(now, until, LONGEST_WAIT))
 
     def plan_to_sleep(self, now: float, until: float | None) -> None:
-        """Have the thread sleep until it is woken, or until a time at most."""
+        """Have `wait` sleep until `wake`, at most until a time."""
         self._plan(now, (), _seconds(now, until, LONGEST_SLEEP))
         if self._bell is None:
             self._bell = threading.Lock()
@@ -116,7 +120,7 @@ class Wait:
         self.until = now + timeout + GRACE
 
     def wait(self) -> None:
-        """Do what was planned; called without the session's lock."""
+        """Wait as planned; called without the session's lock."""
         if self._pause:
             time.sleep(self._pause)
             self._pause = 0.0
@@ -126,13 +130,13 @@ class Wait:
             self._bell.acquire(timeout=self._timeout)
 
     def wake(self) -> None:
-        """End the sleep, if the thread sleeps."""
+        """End the sleep of the thread; one that is planned but has not begun ends at once."""
         if self._bell is not None and self._bell.locked():
             self._bell.release()
 
 
 class WaitingThreads:
-    """All waits of a session that are going on. Use it under the session's lock only."""
+    """All threads that are waiting in a session. Guarded by the session's lock."""
 
     __slots__ = ("_waits",)
 
@@ -140,13 +144,13 @@ class WaitingThreads:
         self._waits: list[Wait] = []
 
     def add(self, wait: Wait) -> None:
-        """Note that a thread begins to wait."""
+        """Count a thread as waiting from now on."""
         self._waits.append(wait)
 
     def remove(self, wait: Wait) -> bool:
-        """Note that a thread does not wait now; return whether no other one does.
+        """Stop counting a thread as waiting; return whether no other one is.
 
-        Those that were interrupted are forgotten.
+        Waits that an exception broke off are dropped as well.
         """
         if self._waits:
             self._waits = [other for other in self._waits if other is not wait and other.until]
@@ -158,10 +162,10 @@ class WaitingThreads:
             wait.wake()
 
     def has_reader(self, stream: SocketStream, now: float) -> bool:
-        """Return whether another thread waits for input of `stream`.
+        """Return whether another thread is the reader of `stream`.
 
-        A reader that is this very thread does not count: a signal handler interrupted it, and
-        until the handler returns it reads nothing.
+        A reader in the calling thread does not count. The caller is then a signal handler that
+        interrupted it, and it reads nothing until the handler returns.
         """
         thread = threading.get_ident()
         return any(
@@ -173,11 +177,11 @@ class WaitingThreads:
         )
 
     def senders(self, now: float) -> int:
-        """Return how many threads wait for the server to take what they send."""
+        """Return how many threads are blocked until the server takes what they send."""
         return sum(wait.sending and wait.until > now for wait in self._waits)
 
     def use(self, stream: SocketStream, now: float) -> bool:
-        """Return whether any thread waits for `stream`, so that it cannot be closed yet."""
+        """Return whether any thread polls `stream`, so that it must not be closed yet."""
         return any(
             wait.until > now and any(interest[0] is stream for interest in wait.interests)
             for wait in self._waits

@@ -1,5 +1,5 @@
-"""How a connection to the server is opened: name, addresses, proxy, TLS.
+"""How a connection to the server is opened: name resolution, addresses, proxy, TLS.
 
-What can be decided without I/O stands in modules of its own and is shared. `blocking`,
-`on_asyncio` and `on_trio` move the bytes, each in its own world.
+Every decision that needs no I/O has a module of its own, which all sessions share. `blocking`,
+`on_asyncio` and `on_trio` do the I/O.
 """

@@ -1,7 +1,7 @@
 """Which of a host's addresses to try, and when (RFC 8305, "Happy Eyeballs").
 
-A host often has an IPv6 and an IPv4 address, and on many networks one of the two swallows every
-packet. Trying them one after the other would use up the time of the whole connect on the first.
+A host often has an IPv6 and an IPv4 address, and on many networks one of the two silently drops
+every packet. Trying one after the other could spend the whole connect timeout on the first.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Address: TypeAlias = "tuple[AddressFamily, SocketKind, int, str, tuple[Any, ...]
 """One of the entries that `socket.getaddrinfo` returns."""
 
 ATTEMPT_DELAY: Final = 0.25
-"""Seconds until the next address is tried beside the ones under way (RFC 8305 section 5)."""
+"""Seconds until the next address is tried alongside those in progress (RFC 8305 section 5)."""
 
 MAX_FAILURES_LISTED: Final = 4
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
-    """Return each address once, the families taking turns (RFC 8305 section 4).
+    """Return each address once, alternating between the families (RFC 8305 section 4).
 
-    The resolver's order says which family is first, and holds within each of them.
+    The family of the resolver's first address begins; within a family its order is kept.
     """
     families: dict[int, list[Address]] = {}
     for address in dict.fromkeys(addresses):
@@ -57,7 +57,7 @@ class AddressRace:
 
     @property
     def alone(self) -> bool:
-        """Whether there is one address, so that there is nothing to race."""
+        """Whether there is only one address, so that there is no race."""
         return len(self._waiting) + self._under_way + len(self._failures) == 1
 
     @property
@@ -74,11 +74,11 @@ class AddressRace:
         return self._waiting.popleft()
 
     def next_start(self) -> float | None:
-        """Return when to call `start` again, None if every address has been started."""
+        """Return when to call `start` again; None if every address has been started."""
         return self._next_start if self._waiting else None
 
     def failed(self, address: Address, error: OSError) -> None:
-        """Note that connecting to `address` failed; the next address is due at once."""
+        """Record that connecting to `address` failed, which makes the next address due at once."""
         self._under_way -= 1
         self._next_start = float("-inf")
         self._failures.append(_located(error, address))
@@ -89,7 +89,7 @@ class AddressRace:
 
 
 def all_failed_error(failures: list[OSError]) -> OSError:
-    """Return one error for the addresses that were tried; each failure names its address."""
+    """Return one error for all addresses that were tried. Its text lists their failures."""
     if not failures:
         return OSError("the host name has no address")
     if len(failures) == 1:
@@ -98,7 +98,8 @@ def all_failed_error(failures: list[OSError]) -> OSError:
     if len(failures) > MAX_FAILURES_LISTED:
         texts.append(f"and {len(failures) - MAX_FAILURES_LISTED} more")
     text = f"none of its {len(failures)} addresses can be reached: {', '.join(texts)}"
-    # The number also decides the class: ConnectionRefusedError where each of them was refused.
+    # If all have the same errno, keep it: it makes OSError choose the class, for example
+    # ConnectionRefusedError.
     codes = {error.errno for error in failures}
     code = codes.pop() if len(codes) == 1 else None
     return OSError(text) if code is None else OSError(code, text)
@@ -110,7 +111,7 @@ def os_error(code: int) -> OSError:
 
 
 def numeric_addresses(host: str, port: int) -> list[Address]:
-    """Return the address that `host` is already, or nothing if it is a name to be resolved."""
+    """Return `host` as an address; an empty list if it is a name that has to be resolved."""
     import socket
 
     try:
@@ -121,7 +122,7 @@ def numeric_addresses(host: str, port: int) -> list[Address]:
 
 
 def _located(error: OSError, address: Address) -> OSError:
-    """Return an error that also says which address it is about."""
+    """Return the error with the address added to its text."""
     host, port = address[4][:2]
     where = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     text = f"{error.strerror or error} ({where})"

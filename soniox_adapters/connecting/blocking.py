@@ -1,4 +1,10 @@
-"""Opening a connection in the blocking world: one deadline, and an end from any thread."""
+"""Opening a connection for a blocking session: one deadline for all of it, cancellable.
+
+The standard library's ways to connect take a timeout per step, cannot be cancelled by another
+thread, and try addresses one after the other. Here every step is non-blocking and waits in one
+selector together with a socket that `cancel` writes to. What cannot be made non-blocking (name
+resolution, a function of the user's) runs in a thread that is left behind when time is up.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +35,8 @@ from soniox_proto import Endpoint, SonioxValidationError
 __all__ = ["BlockingTransport", "ConnectCancelledError", "Connecting"]
 
 BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None], socket.socket]"
-"""A connected socket, or a function of endpoint and seconds left that returns one."""
+"""A connected socket, or a function of the endpoint and the seconds left (None for no limit) that
+returns one."""
 
 _UNDER_WAY: Final = frozenset(
     {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", 0)}
@@ -38,7 +45,7 @@ _UNDER_WAY: Final = frozenset(
 _T = TypeVar("_T")
 
 _Selector: Final[type[selectors.BaseSelector]] = getattr(
-    # Not the default one: epoll and kqueue would take another descriptor.
+    # Not DefaultSelector: epoll and kqueue would need one more descriptor.
     selectors,
     "PollSelector",
     selectors.SelectSelector,
@@ -46,31 +53,31 @@ _Selector: Final[type[selectors.BaseSelector]] = getattr(
 
 
 class ConnectCancelledError(Exception):
-    """`Connecting.cancel` was called."""
+    """`Connecting.cancel` was called while the connection was being opened."""
 
 
 class Connecting:
     """Opens one connection, once. Any thread may `cancel` it, and so may a signal handler.
 
     Args:
-        deadline: When it has to be open, on `time.monotonic`; None for no limit.
+        deadline: When it has to be open, in seconds on `time.monotonic`; None for no limit.
     """
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline = deadline
         self._cancelled = False
         self._over = False
-        # What a helper thread returned or raised; None wakes who waits for it.
+        # What the function in the helper thread returned or raised; None means cancelled.
         self._outcomes: queue.SimpleQueue[tuple[Any, BaseException | None] | None]
         self._outcomes = queue.SimpleQueue()
-        # The selector, and the sockets that wake it, exist from the first wait on. Reentrant, for
-        # a signal handler may cancel at any moment.
+        # Guards the selector and the sockets that wake it, created at the first wait. Reentrant,
+        # because a signal handler may cancel at any moment.
         self._lock = threading.RLock()
         self._selector: selectors.BaseSelector | None = None
         self._wakers: tuple[socket.socket, ...] = ()
 
     def cancel(self) -> None:
-        """Have `open` raise `ConnectCancelledError` at once, if it is still under way."""
+        """Make `open` raise `ConnectCancelledError` at once; does nothing once it has returned."""
         self._cancelled = True
         self._outcomes.put(None)
         with self._lock:
@@ -86,14 +93,14 @@ class Connecting:
         proxy: ProxyOption,
         transport: BlockingTransport | None,
     ) -> socket.socket:
-        """Return a connected, non-blocking socket, with TLS where the endpoint asks for it.
+        """Return a connected, non-blocking socket, with TLS if the endpoint asks for it.
 
-        A transport that already is TLS gets no second layer of it. The transport is closed if
-        this fails.
+        A transport that is a TLS socket already is used as it is. The transport is closed if this
+        fails.
 
         Raises:
-            OSError: That failed; `ssl.SSLError` and `TimeoutError` are among them.
-            SonioxValidationError: The transport is no socket, or the proxy cannot be used.
+            OSError: Connecting failed, by a TLS error (`ssl.SSLError`) or `TimeoutError` too.
+            SonioxValidationError: The transport is not a socket, or the proxy cannot be used.
             ConnectCancelledError: `cancel` was called.
         """
         try:
@@ -101,7 +108,7 @@ class Connecting:
             try:
                 connected.setblocking(False)
                 if connected.family in (socket.AF_INET, socket.AF_INET6):
-                    # Audio comes in small pieces, each of which is wanted at once.
+                    # Audio is sent in small chunks, none of which should wait for the next.
                     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
                     context = client_context(ssl_context)
@@ -143,7 +150,7 @@ class Connecting:
     # TCP
 
     def _connect(self, host: str, port: int) -> socket.socket:
-        """Return a connected socket: the first of the host's addresses that answers."""
+        """Return a socket connected to the first of the host's addresses that answers."""
         race = AddressRace(self._resolve(host, port))
         attempts: dict[socket.socket, Address] = {}
         try:
@@ -170,7 +177,7 @@ class Connecting:
                 attempt.close()
 
     def _resolve(self, host: str, port: int) -> list[Address]:
-        # Not interruptible and without a limit of its own, so another thread has to do it.
+        # getaddrinfo has no timeout and cannot be interrupted, so it runs in another thread.
         return numeric_addresses(host, port) or self._in_thread(
             lambda: list[Address](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         )
@@ -179,7 +186,7 @@ class Connecting:
 
     def _connect_through(self, proxy: Proxy, endpoint: Endpoint) -> socket.socket:
         if proxy.scheme == "http":
-            # Loaded where it is needed, as in all that follows: few sessions have a proxy.
+            # Imports in the functions below are local because few sessions use a proxy.
             connected = self._connect(proxy.host, proxy.port)
             negotiate = self._negotiate_http
         else:
@@ -237,7 +244,7 @@ class Connecting:
     # Waiting
 
     def _time_left(self, until: float | None = None) -> float | None:
-        """Return the seconds until the deadline, or until another moment that is earlier."""
+        """Return the seconds until the deadline or `until`, the earlier one; None if neither."""
         moments = [moment for moment in (self._deadline, until) if moment is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
@@ -248,7 +255,7 @@ class Connecting:
             raise TimeoutError("the connection was not open in time")
 
     def _repeat(self, waiting: socket.socket, call: Callable[[], _T], events: int) -> _T:
-        """Repeat a call that does not block until it need not wait for the socket."""
+        """Repeat a non-blocking call until it succeeds, waiting for the socket in between."""
         result, awaited = _try(call, events)
         while awaited:
             self._wait({waiting: awaited})
@@ -258,7 +265,7 @@ class Connecting:
     def _wait(
         self, sockets: Mapping[socket.socket, int], until: float | None = None
     ) -> list[socket.socket]:
-        """Wait for one of several sockets, at most `until` then; return those that are ready."""
+        """Wait for one of several sockets, no longer than until `until`; return the ready ones."""
         with self._lock:
             selector = self._selector or self._make_selector()
         self._check()
@@ -291,9 +298,9 @@ class Connecting:
     # Calls that cannot be interrupted
 
     def _in_thread(self, function: Callable[[], _T]) -> _T:
-        """Call a function that blocks, in a thread that is abandoned once this is over.
+        """Call a function that blocks in a thread, which is left behind at the deadline.
 
-        A socket that it returns after that is closed.
+        If it returns a socket after that, the socket is closed.
         """
 
         def run() -> None:
@@ -314,7 +321,7 @@ class Connecting:
         outcome = self._next_outcome()
         if outcome is None:
             raise ConnectCancelledError
-        # It has nothing left to do.
+        # Does not wait: the thread has nothing left to do.
         thread.join()
         result, error = outcome
         if error is not None:
@@ -328,7 +335,7 @@ class Connecting:
             self._check()
 
     def _discard_outcomes(self) -> None:
-        # The thread and this one may both do so; each outcome is taken by one of them.
+        # Both threads may get here. The queue gives each outcome to one of them.
         with contextlib.suppress(queue.Empty):
             while True:
                 outcome = self._outcomes.get_nowait()
@@ -337,7 +344,7 @@ class Connecting:
 
 
 class _WaitingSocket:
-    """A non-blocking socket with the calls of a blocking one, which end with the connect."""
+    """A non-blocking socket with a blocking interface, bounded by the connect's deadline."""
 
     def __init__(self, connected: socket.socket, repeat: Callable[..., Any]) -> None:
         self._socket = connected
@@ -365,7 +372,7 @@ def _call_connector(
 
 
 def _start_connecting(address: Address) -> socket.socket | OSError:
-    """Return a socket that is being connected, or why it cannot be."""
+    """Return a socket that is being connected, or the error if that failed at once."""
     family, kind, protocol, _, where = address
     try:
         attempt = socket.socket(family, kind, protocol)
@@ -384,7 +391,7 @@ def _start_connecting(address: Address) -> socket.socket | OSError:
 
 
 def _try(call: Callable[[], _T], events: int) -> tuple[_T | None, int]:
-    """Return the result of a call that does not block, or what to wait for before another try."""
+    """Return the result of a non-blocking call, or the events to wait for before the next try."""
     try:
         return call(), 0
     except BlockingIOError:

@@ -1,4 +1,8 @@
-"""What went wrong while connecting, in words for the user."""
+"""Errors of connecting: in words for the user, and with a verdict on whether to try again.
+
+The operating system, TLS, proxies and the user's own function fail in different ways. A program
+should not have to know them all to decide whether a retry makes sense.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["ConnectError", "connector_errors", "is_fault_of_code", "is_retryable", "session_error"]
 
 _PASSING_TLS_FAULTS: Final = ("INTERNAL_ERROR", "BAD_RECORD_MAC", "USER_CANCEL")
-"""Parts of OpenSSL's names of faults that need not come again: of the server or of the network."""
+"""Parts of OpenSSL's names for faults of the server or the network, which may not occur again."""
 
 
 class ConnectError(OSError):
-    """Something other than the operating system's network refused the connection."""
+    """A failure to connect that the operating system did not report: of a proxy, TLS, the user."""
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
         self.retryable = retryable
-        """Whether another try may succeed while nobody changes the configuration."""
+        """Whether another try may succeed with the same configuration."""
 
 
 @contextmanager
 def connector_errors() -> Generator[None]:
-    """Raise `ConnectError` for what a function given as transport raises, if it is no `OSError`."""
+    """Turn exceptions of a function given as transport into `ConnectError`.
+
+    `OSError` and `SonioxError` pass unchanged.
+    """
     try:
         yield
     except (OSError, SonioxError):
@@ -45,22 +52,22 @@ def connector_errors() -> Generator[None]:
 
 
 def is_fault_of_code(error: Exception) -> bool:
-    """Return whether an error is one of Python's own, such as TypeError, but no `OSError`.
+    """Return whether an error means a bug: a builtin one, such as `TypeError`, but not `OSError`.
 
-    What a library defines may be its word for a fault of the network.
+    An exception class of a library may well stand for a failure of the network.
     """
     return type(error).__module__ == "builtins" and not isinstance(error, OSError)
 
 
 def is_retryable(error: OSError) -> bool:
-    """Return whether another try may succeed while nobody changes the configuration.
+    """Return whether another try may succeed with the same configuration.
 
-    Faults of the network may be gone by then. A certificate that is missing, expired or not
-    trusted, and peers that have no version of TLS in common, will meet again.
+    A network failure may be over by then. A certificate that is missing, expired or not trusted
+    will still be, and so will a lack of common TLS versions.
     """
     if isinstance(error, ConnectError):
         return error.retryable
-    # Every session that gets here has loaded it.
+    # Costs nothing here: connecting has already imported it.
     import ssl
 
     if not isinstance(error, ssl.SSLError):
@@ -72,9 +79,9 @@ def is_retryable(error: OSError) -> bool:
 
 
 def session_error(error: OSError, endpoint: Endpoint, proxy: Proxy | None) -> SonioxRealtimeError:
-    """Return what a session raises when no stream to `endpoint` could be opened.
+    """Return the error that a session raises if no stream to `endpoint` could be opened.
 
-    The `__cause__` is set: what the operating system, TLS or the user's function raised.
+    Its `__cause__` is what the operating system, TLS or the user's function raised.
     """
     import socket
 

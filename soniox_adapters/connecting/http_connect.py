@@ -1,4 +1,4 @@
-"""Asking an HTTP proxy for a tunnel, with h11 and without I/O (RFC 9110 section 9.3.6)."""
+"""Asking an HTTP proxy for a tunnel, using h11, without I/O (RFC 9110 section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from soniox_proto import Endpoint
 __all__ = ["READ_SIZE", "HttpConnect"]
 
 READ_SIZE: Final = 1
-"""Bytes to read at a time: what follows the head is the tunnel's and stays in the socket."""
+"""Bytes to read at a time. What follows the response head belongs to the tunnel, so it must stay
+in the socket."""
 
 MAX_HEAD_SIZE: Final = 64 * 1024
-"""Bytes of the proxy's whole answer, interim answers included."""
+"""Maximum bytes of the proxy's response head, interim responses included."""
 
 _START: Final = b"HTTP/"
 
 _RETRYABLE_STATUS_CODES: Final = frozenset({408, 425, 429})
-"""Besides 5xx. The others refuse what was asked, and would again: 403, 407."""
+"""Worth another try besides 5xx. The others, such as 403 and 407, would be the answer again."""
 
 
 class HttpConnect:
@@ -45,14 +46,15 @@ class HttpConnect:
         )
 
     def receive_data(self, data: bytes) -> bool:
-        """Take what was read, ``b""`` at the end of the stream; return whether the tunnel is open.
+        """Feed what was read, ``b""`` at the end of the stream; return whether the tunnel is open.
 
         Raises `ConnectError` if the proxy refuses.
         """
         if not data:
             raise ConnectError("the proxy closed the connection before it answered", retryable=True)
         if len(self._start) < len(_START):
-            # Early, for some protocols greet with one line and then wait (SSH, SMTP).
+            # Checked early, because servers of some protocols send a greeting and then wait (SSH,
+            # SMTP), so that a complete HTTP response would never come.
             self._start = (self._start + data)[: len(_START)]
             if not _START.startswith(self._start):
                 raise _not_http()

@@ -1,4 +1,7 @@
-"""What `NO_PROXY` says: the hosts that are connected to directly."""
+"""The `NO_PROXY` environment variable: hosts to connect to directly.
+
+There is no standard for its syntax, so all common forms are accepted.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from typing import Final
 __all__ = ["is_excluded"]
 
 _WITH_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
-"""`host:port`, `[::1]:port`; an IPv6 address without brackets has no port."""
+"""`host:port` or `[::1]:port`. An IPv6 address without brackets has no port."""
 
 
 def is_excluded(host: str, port: int, no_proxy: str) -> bool:
     """Return whether `no_proxy` lists a host.
 
-    Its entries are separated by commas or spaces: host names, which stand for their subdomains
-    too, with or without a leading dot; addresses; networks such as ``10.0.0.0/8``; `*` for all.
-    Each may have a port.
+    Entries are separated by commas or spaces. An entry is a host name, which includes its
+    subdomains, with or without a leading dot; an address; a network such as ``10.0.0.0/8``; or `*`
+    for all hosts. Each may be followed by a port.
     """
     name = host.lower().rstrip(".")
     address = _address(name)
@@ -50,7 +53,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 def _network(entry: str) -> IPv4Network | IPv6Network | None:
     host, slash, prefix = entry.partition("/")
-    # Which interface a link-local address belongs to makes no difference here.
+    # The zone of a link-local address (its network interface) is ignored.
     host = host.removeprefix("[").removesuffix("]").partition("%")[0]
     try:
         return ip_network(f"{_address(host) or host}{slash}{prefix}", strict=False)

@@ -1,4 +1,7 @@
-"""Opening a TCP connection on an event loop of asyncio, whichever makes it."""
+"""Opening a TCP connection on asyncio.
+
+Not by `loop.create_connection`, whose race of addresses (`happy_eyeballs_delay`) uvloop lacks.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ __all__ = ["connect_on_asyncio"]
 
 
 async def connect_on_asyncio(endpoint: Endpoint, proxy: ProxyOption) -> socket.socket:
-    """Return a connected, non-blocking socket; cancelled at any point, it leaves none behind.
+    """Return a connected, non-blocking socket. Cancelled at any point, it leaves none behind.
 
     Raises:
-        OSError: That failed.
+        OSError: Connecting failed.
         SonioxValidationError: The proxy cannot be used.
     """
     if chosen := find_proxy(proxy, endpoint):
@@ -26,7 +29,7 @@ async def connect_on_asyncio(endpoint: Endpoint, proxy: ProxyOption) -> socket.s
 
 async def _connect(host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
-    # The loop would ask a thread even about an address.
+    # The event loop would start a thread even for what is an address already.
     addresses = numeric_addresses(host, port) or await loop.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     )
@@ -40,7 +43,7 @@ async def _connect(host: str, port: int) -> socket.socket:
 
 
 async def _win(loop: asyncio.AbstractEventLoop, race: AddressRace) -> socket.socket:
-    """Return the first connection of a race."""
+    """Return the first connection that succeeds in a race of several addresses."""
     attempts: dict[asyncio.Task[socket.socket | OSError], Address] = {}
     try:
         while not race.lost:
@@ -60,7 +63,8 @@ async def _win(loop: asyncio.AbstractEventLoop, race: AddressRace) -> socket.soc
                 race.failed(address, result)
         raise race.error()
     finally:
-        # Not awaited, as that might be cancelled. They close their sockets in the loop's next turn.
+        # Not awaited, because this task may be cancelled. They close their sockets in the event
+        # loop's next iteration.
         for attempt in attempts:
             attempt.add_done_callback(_close_result)
             attempt.cancel()
@@ -72,7 +76,7 @@ def _close_result(attempt: asyncio.Task[socket.socket | OSError]) -> None:
 
 
 async def _attempt(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket | OSError:
-    """Return a connected socket, or why there is none; closes the socket when cancelled."""
+    """Return a connected socket, or the error; closes the socket if cancelled."""
     family, kind, protocol, _, where = address
     try:
         connected = socket.socket(family, kind, protocol)
@@ -94,7 +98,7 @@ async def _connect_through(proxy: Proxy, endpoint: Endpoint) -> socket.socket:
     if proxy.scheme == "http":
         negotiate = _negotiate_http
     else:
-        # Loaded where it is needed, as in all that follows: few sessions have a proxy.
+        # Imports in the functions below are local because few sessions use a proxy.
         from soniox_adapters.connecting.socks import load_python_socks
 
         load_python_socks("python_socks.async_.asyncio", proxy)

@@ -14,10 +14,10 @@ __all__ = ["connect_on_trio"]
 
 
 async def connect_on_trio(endpoint: Endpoint, proxy: ProxyOption) -> socket.socket:
-    """Return a connected, non-blocking socket; cancelled at any point, it leaves none behind.
+    """Return a connected, non-blocking socket. Cancelled at any point, it leaves none behind.
 
     Raises:
-        OSError: That failed.
+        OSError: Connecting failed.
         SonioxValidationError: The proxy cannot be used.
     """
     if chosen := find_proxy(proxy, endpoint):
@@ -31,7 +31,7 @@ async def connect_on_trio(endpoint: Endpoint, proxy: ProxyOption) -> socket.sock
 
 async def _connect(host: str, port: int) -> trio.socket.SocketType:
     try:
-        # Races the addresses as RFC 8305 asks for.
+        # trio races the addresses itself, as RFC 8305 describes.
         stream = await trio.open_tcp_stream(host, port)
     except OSError as error:
         failures = getattr(error.__cause__, "exceptions", None)
@@ -45,7 +45,7 @@ async def _connect_through(proxy: Proxy, endpoint: Endpoint) -> trio.socket.Sock
     if proxy.scheme == "http":
         negotiate = _negotiate_http
     else:
-        # Loaded where it is needed, as in all that follows: few sessions have a proxy.
+        # Imports in the functions below are local because few sessions use a proxy.
         from soniox_adapters.connecting.socks import load_python_socks
 
         load_python_socks("python_socks.async_.trio", proxy)

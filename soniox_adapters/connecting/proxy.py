@@ -1,4 +1,4 @@
-"""Which proxy a session goes through."""
+"""Which proxy a session goes through: the parameter, or the environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soniox_proto import Endpoint, SonioxValidationError
 __all__ = ["Proxy", "ProxyOption", "find_proxy", "parse_proxy"]
 
 ProxyOption: TypeAlias = str | bool | None
-"""URL of a proxy; True for the one that the environment names; None or False for none."""
+"""URL of a proxy; True to use the one that the environment names; None or False for none."""
 
 PARAMETER: Final = "the parameter proxy"
 
@@ -24,39 +24,39 @@ _SCHEMES: Final = {
     "socks5": ("socks5", 1080),
     "socks5h": ("socks5", 1080),
 }
-"""Protocol and default port. Names are always left to the proxy to resolve, which is what the
-schemes with a letter at the end ask for."""
+"""Protocol and default port for each scheme. The proxy always resolves host names, so socks4 and
+socks5 mean the same as socks4a and socks5h."""
 
 _NAMES: Final = {
     True: ("wss", "socks", "https", "all"),
     False: ("ws", "socks", "https", "http", "all"),
 }
-"""Names of the proxies that serve for a TLS connection, and for one without, the best first."""
+"""Kinds of proxy variables for connections with TLS (True) and without, best first."""
 
 _VARIABLES: Final = {
     secure: tuple((f"{name}_proxy", f"{name}_proxy".upper()) for name in names)
     for secure, names in _NAMES.items()
 }
-"""Environment variables that may name such a proxy; the lower case one of a pair decides."""
+"""The environment variables of each kind. If both exist, the lower-case one counts."""
 
 _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<literal>[0-9a-fA-F:.]+(?:%[^\[\]]+)?)\]|(?P<name>[^\[\]:@\s]+))(?::(?P<port>[0-9]{0,5}))?"
 )
 
 _MAX_SOCKS_CREDENTIAL: Final = 255
-"""Bytes of a user name or password (RFC 1929)."""
+"""Maximum bytes of a user name or a password (RFC 1929)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, and who named it."""
+    """A proxy, and where its URL came from."""
 
     scheme: str
     """`http`, `socks4` or `socks5`."""
     host: str
     port: int
     source: str
-    """The parameter or the environment variable that named it."""
+    """The parameter or the environment variable that named it, for error texts."""
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
 
@@ -79,7 +79,7 @@ def find_proxy(proxy: ProxyOption, endpoint: Endpoint) -> Proxy | None:
         return None
     for variables in _VARIABLES[endpoint.secure]:
         variable = next((name for name in variables if name in os.environ), None)
-        # A CGI script gets the client's header "Proxy" in this variable.
+        # In a CGI script, this variable holds whatever the client sent as its header "Proxy".
         if variable is None or (variable == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
             continue
         if url := os.environ[variable].strip():
@@ -91,7 +91,7 @@ def _is_excluded(endpoint: Endpoint) -> bool:
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     if not no_proxy:
         return False
-    # Loaded where it is needed: few sessions have a proxy.
+    # Imported here because few sessions use a proxy.
     from soniox_adapters.connecting.no_proxy import is_excluded
 
     return is_excluded(endpoint.host, endpoint.port, no_proxy)
@@ -102,10 +102,10 @@ def _environment(variable: str) -> str:
 
 
 def parse_proxy(url: str, source: str) -> Proxy:
-    """Return the proxy that a URL names; one without a scheme is taken for an HTTP proxy.
+    """Return the proxy that a URL names. Without a scheme, it is an HTTP proxy.
 
-    Raises `SonioxValidationError` for what is not such a URL. The message names `source`, and
-    nothing of the URL: it may hold a password.
+    Raises `SonioxValidationError` if it is not the URL of a proxy. The message names `source`, and
+    no part of the URL, which may contain a password.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:

@@ -1,4 +1,8 @@
-"""SOCKS proxies, by the package python-socks."""
+"""SOCKS proxies, through the package python-socks.
+
+That package opens the connection to the proxy itself. We let it use one that is open already, so
+that proxies get the same race of addresses, deadline and cancellation as direct connections.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,17 @@ from soniox_proto import SonioxValidationError
 __all__ = ["NO_LIMIT", "load_python_socks", "socks_errors", "socks_proxy"]
 
 NO_LIMIT: Final = 24 * 3600.0
-"""Seconds, for a library that takes None for its own default."""
+"""Seconds. python-socks takes None to mean its own default; the limit is ours to enforce."""
 
 _REFUSING_REPLIES: Final = {
     "socks4": frozenset({92, 93}),
     "socks5": frozenset({2, 7, 8}),
 }
-"""Replies that another try gets too: what was asked for is not allowed, or not supported."""
+"""Replies that another try would get as well: the request is not allowed, or not supported."""
 
 
 def load_python_socks(module: str, proxy: Proxy) -> Any:
-    """Return a module of python-socks, the one for the world that `proxy` is to be used in.
+    """Return a module of python-socks: the one for threads, for asyncio or for trio.
 
     Raises `SonioxValidationError` if the package is missing.
     """
@@ -38,9 +42,9 @@ def load_python_socks(module: str, proxy: Proxy) -> Any:
 
 
 def socks_proxy(library: Any, proxy: Proxy, connected: object, *, asynchronous: bool) -> Any:
-    """Return python-socks' proxy, which goes on where a connection to `proxy` is open already.
+    """Return the proxy object of python-socks, set up to use a connection that is open already.
 
-    `connected` is what the library reads from and writes to.
+    `connected`, the connection to the proxy, is what it reads from and writes to.
     """
     return library.Proxy(
         importlib.import_module("python_socks").ProxyType[proxy.scheme.upper()],
@@ -54,7 +58,7 @@ def socks_proxy(library: Any, proxy: Proxy, connected: object, *, asynchronous: 
 
 
 class _FirstHop:
-    """Stands for the proxy before the proxy, which python-socks asks for a connection."""
+    """Poses as another proxy in front: python-socks asks that for its connection to the proxy."""
 
     def __init__(self, connected: object, asynchronous: bool) -> None:
         self._connected = connected
@@ -69,16 +73,16 @@ class _FirstHop:
 
 @contextmanager
 def socks_errors(proxy: Proxy) -> Generator[None]:
-    """Raise `ConnectError` for what python-socks raises when the proxy refuses."""
+    """Turn what python-socks raises when the proxy refuses into `ConnectError`."""
     try:
         yield
     except OSError:
         raise
     except (importlib.import_module("python_socks").ProxyError, ValueError) as error:
-        # ValueError: it met bytes that make no sense, and did not check.
+        # It raises ValueError on some malformed replies.
         code = getattr(error, "error_code", None)
         if code is None:
-            # Its error for the end of the stream is not public.
+            # Its error for the end of the stream is not public, so it is recognised by name.
             retryable = type(error.__cause__).__name__ == "IncompleteReadError"
         else:
             retryable = code not in _REFUSING_REPLIES[proxy.scheme]

@@ -1,4 +1,4 @@
-"""TLS settings of the sessions."""
+"""The TLS settings that sessions use."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["client_context"]
 
 @cache
 def _default_context() -> ssl.SSLContext:
-    # Reading the trust store takes longer than a handshake; contexts may be shared.
+    # Cached because reading the trust store takes longer than a handshake. Contexts may be shared.
     return ssl.create_default_context()
 
 
 def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return `context`, or the one that verifies with the system's trust store.
+    """Return `context`; for None, a context that verifies with the system's trust store.
 
-    Raises `ConnectError` if that one cannot be made on this system.
+    Raises `ConnectError` if that cannot be created on this system.
     """
     if context is not None:
         return context
     try:
         return _default_context()
     except OSError as error:
-        # For example a file named by SSLKEYLOGFILE or SSL_CERT_FILE.
+        # For example, a file named by SSLKEYLOGFILE or SSL_CERT_FILE cannot be opened.
         raise ConnectError(f"TLS cannot be set up: {error}", retryable=False) from error

@@ -1,1 +1,1 @@
-"""What sessions have in common, whatever world they live in."""
+"""What the blocking and the async sessions share: nothing in here does I/O."""

@@ -1,7 +1,8 @@
 """The half of a session that does no I/O, shared by the blocking and the async session.
 
-The rules of the protocol are the core's; here stands what turns its events into the documented
-methods: what waits for the user, in which order, and how the stream ends for whoever receives.
+The rules of the protocol are in the core. What is here belongs to the documented session classes
+and must not differ between them: their construction, their properties, and the errors that their
+users get when a link fails or a call comes at the wrong time.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ __all__ = [
 ]
 
 AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
-"""Audio, as the configuration declares it."""
+"""Audio in the format that the configuration declares."""
 
 
 WRITE_SIZE: Final = 16 * 1024
-"""Bytes of chunks, ready at once, that are worth one write."""
+"""Bytes of audio to collect for one write, if that many are at hand."""
 
 
 class SessionBase(ABC):
-    """What both sessions have in common: construction, views, and the way their streams end.
+    """The base of both sessions: construction, properties, and errors.
 
     Args:
         url: `ws://` or `wss://` URL of the service.
@@ -66,12 +67,12 @@ class SessionBase(ABC):
         options: See `SessionOptions`, which lists and explains them.
 
     Raises:
-        SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
-            used.
+        SonioxValidationError: The URL, the configuration, the key, a header or an option is
+            invalid.
     """
 
     _asynchronous: ClassVar[bool] = False
-    """Whether the transport may be an async function, or a stream of anyio or trio."""
+    """Whether `transport` may be an async function, or a stream of anyio or trio."""
 
     @takes_options
     def __init__(
@@ -86,17 +87,17 @@ class SessionBase(ABC):
         self._drive(self._options.make_stream(url, config, api_key))
 
     def _drive(self, machine: Stream) -> None:
-        """Drive `machine` from now on, whatever asks for links: the session's only one."""
+        """Make `machine` the core of this session. It may ask for any number of links."""
         self._machine = machine
         self._flow = FlowControl(machine)
         self._inbox = Inbox(self._flow, raise_on_error=self._options.raise_on_error)
-        # Whether the byte stream that was given is in use.
+        # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()
 
     @abstractmethod
     def _set_up(self) -> None:
-        """Make the state that only one kind of session has."""
+        """Create the state that only this kind of session has."""
 
     @property
     def config(self) -> RealtimeSTTConfig:
@@ -110,7 +111,7 @@ class SessionBase(ABC):
 
     @property
     def last_message(self) -> RealtimeEvent | None:
-        """The message that was received last, if any."""
+        """The message that the user received last; None before the first."""
         return self._inbox.last_message
 
     @property
@@ -125,18 +126,18 @@ class SessionBase(ABC):
 
     @property
     def stats(self) -> SessionStats:
-        """Running account of the session."""
+        """Counters of the session so far."""
         return self._machine.stats
 
     def parse_event(self, raw: str | bytes) -> RealtimeEvent:
-        """Parse a raw message; raises `SonioxProtocolError` for what is not one."""
+        """Parse a raw message; raises `SonioxProtocolError` if it is not valid."""
         return RealtimeEvent.validate_event(raw)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value} at {id(self):#x}>"
 
     def _queue_audio(self, chunks: Iterator[AudioChunk], now: float) -> bool:
-        """Queue as many chunks as are worth one write; return False if there were none."""
+        """Queue chunks up to `WRITE_SIZE` bytes; return False if there were none left."""
         before = self._machine.stats.sent_audio_bytes
         queued = False
         for chunk in chunks:
@@ -155,7 +156,7 @@ class SessionBase(ABC):
             raise SonioxStateError("the session was closed before it was connected")
 
     def _require_opened(self) -> None:
-        """Raise unless the session opened; one that is over by now still has its messages."""
+        """Raise unless the session opened, even if it is over by now: its messages are waiting."""
         if not self._inbox.opened:
             error = self._machine.error
             if error is not None:
@@ -163,7 +164,7 @@ class SessionBase(ABC):
             raise SonioxStateError("the session was closed while connecting")
 
     def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
-        """Abort the core, because of `cause` if there is one, and return its last events."""
+        """Abort the core, with `cause` as the error if given, and return its last events."""
         events: list[Event] = []
         if cause is not None:
             error = cause
@@ -175,7 +176,10 @@ class SessionBase(ABC):
         return events + self._machine.handle_timeout(now)
 
     def _transport_for_link(self) -> Transport | None:
-        """Return what to open a link with; raises `ConnectError` if that was for one link only."""
+        """Return the transport option for one more link.
+
+        Raises `ConnectError` if it is a byte stream and an earlier link has used it.
+        """
         transport = self._options.transport
         if transport is not None and not callable(transport):
             if self._transport_taken:
@@ -189,8 +193,8 @@ class SessionBase(ABC):
         return transport
 
     def _connect_error(self, error: OSError, link: Link) -> SonioxRealtimeError:
-        """Return the error for a link that could not be opened, with its cause."""
-        # Loaded where it is needed, as most connections can be opened.
+        """Return the session's error for a link that could not be opened, with its cause."""
+        # Imported here because most connections succeed.
         from soniox_adapters.connecting.failures import session_error
 
         own = self._options.transport is None
@@ -198,26 +202,27 @@ class SessionBase(ABC):
         return session_error(error, link.endpoint, proxy)
 
     def _unusable_error(self, error: Exception) -> SonioxRealtimeError:
-        """Return the error for a link that nobody can open, with `error` as its cause."""
+        """Return the error for a link that cannot be opened with these options; not retryable."""
         failure = SonioxConnectionError(f"cannot connect: {error}")
         failure.retryable = False
         failure.__cause__ = error
         return failure
 
     def _lost_error(self, error: OSError) -> SonioxConnectionError:
-        """Return the error for a stream that failed after it was open."""
+        """Return the error for a byte stream that failed after it was open."""
         from soniox_adapters.connecting.failures import is_retryable
 
         failure = SonioxConnectionError(
             f"the connection was lost: {error.strerror or error}", close_code=1006
         )
         failure.__cause__ = error
-        # Where the server wants a certificate, TLS 1.3 fails with the first read only.
+        # TLS 1.3 rejects a missing client certificate only after the handshake, at the first read;
+        # trying again does not help then.
         failure.retryable = is_retryable(error)
         return failure
 
     def _overflow_error(self) -> SonioxRealtimeError:
-        """Return the error for a session that waits to send while nobody receives."""
+        """Return the error for a session that is blocked sending while nobody receives."""
         return SonioxRealtimeError(
             "the server takes no more audio before its messages are received, and those that wait "
             f"take {MAX_WAITING_MEMORY:,} bytes of memory already; receive while sending, for "
@@ -225,7 +230,7 @@ class SessionBase(ABC):
         )
 
     def _why_not_sent(self) -> SonioxRealtimeError:
-        """Return what to raise to a sender whose session ended before its message was out."""
+        """Return the error for a sender whose session ended before its message was written."""
         error = self._machine.error
         if error is not None and self._machine.outcome is Outcome.LOST:
             return fresh(error)
@@ -242,12 +247,12 @@ def receive_timeout_error(timeout: float) -> SonioxTimeoutError:
 
 
 def not_audio(chunks: object) -> TypeError:
-    """Return the error for what `send_bytes` cannot send."""
+    """Return the error for an argument that `send_bytes` cannot send."""
     return TypeError(f"audio must be bytes or an iterable of bytes, not {type(chunks).__name__}")
 
 
 def checked_control_type(value: RealtimeControlType | str) -> RealtimeControlType:
-    """Return a control type; raises `SonioxValidationError` for what is none."""
+    """Return `value` as a control type; raises `SonioxValidationError` if there is no such type."""
     try:
         return RealtimeControlType(value)
     except ValueError:

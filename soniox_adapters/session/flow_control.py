@@ -1,12 +1,20 @@
-"""When a session reads its socket, and when it has kept too much: one rule for every world.
+"""When a session reads its sockets, and when it has buffered too much. All sessions share this.
 
-A session whose user does not receive stops reading; TCP then slows the server down. Two things
-override that. A sender that waits for the server must go on reading, because a server that waits
-for its own messages to be taken reads nothing either. And a session that closes reads on to find
-the server's close frame. What is kept in the meantime is bounded too, by `too_much`.
+Messages that the user has not received yet take memory, so a session whose user falls behind stops
+reading; TCP then slows the server down. Applied without exception, that rule would hang sessions:
 
-The core is told from here, and from nowhere else, when reading stops and goes on, so that no
-deadline of the server passes while its answer waits unread.
+- A sender that is blocked because the server does not read must go on reading. The server may be
+  blocked in the same way, writing results that nobody takes, and neither would ever move again.
+- A session that is closing must read past unreceived messages to find the server's close frame.
+
+In both cases memory has another limit, `too_much`, at which the session ends instead of growing.
+Replies to pings are bounded as well: a peer that sends pings but reads nothing would make us
+collect pongs without end.
+
+A session that has stopped reading cannot see answers that have already arrived. Its core's
+deadlines for pongs, finalizes and the close would pass, and a healthy connection would be declared
+dead. So the core is told when reading stops and when it goes on. It is told from here alone, so
+that no session can forget to.
 """
 
 from __future__ import annotations
@@ -23,51 +31,51 @@ __all__ = [
 ]
 
 MAX_WAITING_MESSAGES: Final = 256
-"""Messages that wait for the user before the socket is read no further: seconds of speech."""
+"""Unreceived messages at which reading stops: those of some seconds of speech."""
 
 FULL_MEMORY: Final = 16 * 1024 * 1024
-"""Bytes of memory that waiting messages may take before the socket is read no further."""
+"""Bytes of memory taken by unreceived messages at which reading stops."""
 
 MAX_WAITING_MEMORY: Final = 64 * 1024 * 1024
-"""Bytes of memory that waiting messages may take while a blocked sender has to read on."""
+"""Bytes of memory taken by unreceived messages at which the session ends, because a blocked sender
+made it read beyond `FULL_MEMORY`."""
 
 CLOSING_MEMORY: Final = 4 * 1024 * 1024
-"""Bytes of memory that messages may take that arrive during a close: whatever the service still
-has to say by then is a fraction of it."""
+"""Bytes of memory that messages arriving during a close may take. What the service still sends by
+then takes a fraction of this."""
 
 MAX_UNSENT_REPLIES: Final = 1024 * 1024
-"""Bytes of answers to pings that may wait to be written before the socket is read no further: they
-would pile up for a peer that sends but does not read."""
+"""Bytes of unwritten replies to pings at which reading stops."""
 
 _MEMORY_OF_A_MESSAGE: Final = 512
-"""Bytes that the smallest message takes once it is parsed: the text, the event, its dictionary."""
+"""Bytes that the smallest message takes once parsed: the text, the event, its dictionary."""
 
 _MEMORY_OF_A_CHARACTER: Final = 8
-"""Bytes that each character of a message takes. Results of 1 to 60 tokens take 6.3 to 6.6 bytes;
-one that consists of tiny unknown fields, which the service never sends, takes up to 45."""
+"""Bytes per character of a message. Measured: 6.3 to 6.6 for results of 1 to 60 tokens, and up to
+45 for a message of tiny unknown fields, which the service never sends."""
 
 
 def message_memory(raw: str | bytes) -> int:
-    """Return about how many bytes of memory a parsed message takes, its raw text included."""
+    """Return an estimate of the bytes of memory that a parsed message takes, with its raw text."""
     return _MEMORY_OF_A_MESSAGE + _MEMORY_OF_A_CHARACTER * len(raw)
 
 
 class Listener(Protocol):
-    """What is told whether anybody reads: the core of a session."""
+    """The core of a session, as far as flow control needs it."""
 
     def pause_reading(self, now: float) -> None:
-        """Note that nothing is read from now on."""
+        """Stop counting time against the server: nothing is read from now on."""
         ...
 
     def resume_reading(self, now: float) -> None:
-        """Note that reading goes on."""
+        """Count time against the server again."""
         ...
 
 
 class FlowControl:
-    """Decides whether a session may read, from what waits on either side of it.
+    """Decides whether a session may read, given what is waiting to be received and to be sent.
 
-    Change what has changed, then call `update`; it returns whether to read.
+    The session reports each change through the methods and counters, then calls `update`.
     """
 
     __slots__ = (
@@ -87,28 +95,29 @@ class FlowControl:
         self._listening = True
         self._memory_before_close = 0
         self.waiting_messages = 0
-        """Messages that wait for the user."""
+        """Messages that the user has not received yet."""
         self.waiting_memory = 0
-        """Bytes of memory that they take, as `message_memory` estimates."""
+        """Bytes of memory that those messages take, as `message_memory` estimates."""
         self.waiting_senders = 0
-        """Calls that wait until the server takes what they send."""
+        """Calls that are blocked until the server takes what they send."""
         self.unsent_replies = 0
-        """Bytes of answers to the server that wait to be written."""
+        """Bytes of replies to the server that are not written yet."""
         self.closing = 0
-        """Ends that are read to: of a session that is closed, of links that take no more."""
+        """Reasons to read to the end, however much is waiting: the session is closing, or a link
+        takes no more output."""
         self.full = False
-        """Whether enough waits for the user. Cleared at half of it, because stopping and going on
-        with every message would cost more than reading."""
+        """Whether enough messages are waiting. Cleared once half of them are received, because
+        toggling on every message costs more."""
 
     def messages_added(self, messages: int, memory: int) -> None:
-        """Count messages that wait for the user from now on."""
+        """Count messages that were put into the inbox."""
         self.waiting_messages += messages
         self.waiting_memory += memory
         if self.waiting_messages >= MAX_WAITING_MESSAGES or self.waiting_memory >= FULL_MEMORY:
             self.full = True
 
     def message_taken(self, memory: int) -> None:
-        """Count a message that the user took."""
+        """Count a message that the user received."""
         self.waiting_messages -= 1
         self.waiting_memory -= memory
         if (
@@ -119,36 +128,37 @@ class FlowControl:
             self.full = False
 
     def begin_closing(self) -> None:
-        """Read on from now on to the end of what a server has to say, its close frame for example.
+        """Keep reading, however much is waiting, because the end of a link has to be found.
 
-        Several ends may be read to at a time.
+        Calls nest: the session may be closing while the write of a link fails.
         """
         if not self.closing:
             self._memory_before_close = self.waiting_memory
         self.closing += 1
 
     def end_closing(self) -> None:
-        """Note that one of the ends that were read to is reached, and the session goes on."""
+        """Undo one `begin_closing`: that link has ended, and the session goes on without it."""
         self.closing -= 1
 
     @property
     def may_read(self) -> bool:
-        """Whether to read the socket now."""
+        """Whether to read now."""
         return self.unsent_replies < MAX_UNSENT_REPLIES and self._has_listener
 
     @property
     def too_much(self) -> bool:
-        """Whether nothing more may be kept at all, so that the session has to end."""
+        """Whether so much is waiting that the session has to end."""
         limit = MAX_WAITING_MEMORY
         if self.closing:
             limit = min(limit, self._memory_before_close + CLOSING_MEMORY)
-        # One large message alone is the business of `max_message_size`.
+        # The size of a single message is limited by `max_message_size` alone.
         return self.waiting_messages > 1 and self.waiting_memory >= limit
 
     def update(self, now: float) -> bool:
-        """Tell the core if reading stops or goes on, and return whether to read.
+        """Tell the core if reading has stopped or goes on, and return whether to read.
 
-        A peer that does not take our answers gets no rest: that is its own fault.
+        The core's deadlines go on while reading has stopped for unsent replies alone: a peer that
+        takes none of them has itself to blame.
         """
         listening = self._has_listener
         if listening is not self._listening:

@@ -1,4 +1,9 @@
-"""What waits for the user of a session: its messages, and how the stream ends behind them."""
+"""The messages that a session's user has yet to receive, and how the stream ends after them.
+
+A transcript must not look complete when it is not, and must not lose its last words to an error
+that overtook them. So messages and the end go through one queue: whatever ended the stream is
+raised only after every message that arrived before it has been returned.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +27,11 @@ from soniox_proto.errors import fresh
 __all__ = ["Inbox"]
 
 _NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
-"""What an inbox has before its first message: a deque takes more memory than all the rest of it."""
+"""Shared by inboxes that have had no message yet: a deque takes more memory than all the rest."""
 
 
 class Inbox:
-    """Messages that wait for the user, and how the stream ends behind them."""
+    """A queue of messages that ends with the end of the stream, or the error that ended it."""
 
     __slots__ = (
         "_closed",
@@ -45,20 +50,20 @@ class Inbox:
         self._flow = flow
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
-        # The message that ends the stream: the finished response, or an error.
+        # The message after which the stream ends: the finished response, or an error message.
         self._last: RealtimeEvent | None = None
         self._server_error: SonioxServerError | None = None
         self._closed: Closed | None = None
-        # Set once that message has been handed out.
+        # Whether that message has been returned.
         self._ended = False
         self.opened = False
         self.ready = False
-        """Whether `take` can be called: there is a message, or the end."""
+        """Whether `take` has something to return or raise: a message, or the end."""
         self.last_message: RealtimeEvent | None = None
-        """The message that was handed out last."""
+        """The message that was returned last."""
 
     def put(self, events: list[Event]) -> None:
-        """Take events of the core, in order."""
+        """Add events of the core, in order. Of several ends, the first counts."""
         results = self._results
         messages = memory = 0
         for event in events:
@@ -83,9 +88,9 @@ class Inbox:
             self._flow.messages_added(messages, memory)
 
     def take(self) -> Result | None:
-        """Return the next message, or None at the end of the stream.
+        """Return the next message, None at the end of the stream.
 
-        Raises the error that ended the stream, after every message before it was returned.
+        Raises the error that ended the stream, once every message before it has been returned.
         """
         result = self.take_message()
         if result is None:
@@ -93,7 +98,7 @@ class Inbox:
         return result
 
     def take_message(self) -> Result | None:
-        """Return the next message, or None if none waits or the stream is at its end."""
+        """Return the next message, None if there is none, be it for now or for good."""
         results = self._results
         if not results or self._ended:
             return None
@@ -107,7 +112,7 @@ class Inbox:
         return result
 
     def _end(self) -> None:
-        """Raise the error that ended the stream, if it is to be raised."""
+        """Raise the error that ended the stream, if there is one and the options want it raised."""
         closed = self._closed
         if not self._ended and closed is not None and closed.error is not None:
             if closed.outcome is not Outcome.SERVER_ERROR:

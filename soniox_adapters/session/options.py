@@ -1,4 +1,10 @@
-"""The options of a session: listed once, and checked in one place, when a session is made."""
+"""The options of a session: listed once, and checked in one place, when the session is made.
+
+Both sessions and both `connect` methods take the same options. Listed in each of those places they
+would drift apart, and a mistake that is noticed only while connecting is reported far from the line
+that made it. So they are fields of one frozen dataclass. `SessionKeywords` repeats them for type
+checkers, and `takes_options` puts them into signatures.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +47,15 @@ if TYPE_CHECKING:
 __all__ = ["SessionKeywords", "SessionOptions", "Transport", "takes_options"]
 
 Transport: TypeAlias = "OpenTransport | BlockingConnector | AsyncConnector"
-"""An open byte stream, or a function that opens one: given the endpoint and, in the blocking
-session, the seconds left. Blocking sessions take sockets; async ones also streams of anyio and
-trio, and their functions are async."""
+"""An open byte stream, or a function that opens one. Blocking sessions take a socket, or a function
+of the endpoint and the seconds left (None for no limit). Async sessions also take streams of anyio
+and trio; their functions are async, and get the endpoint only."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class SessionKeywords(TypedDict, total=False):
-    """The keywords of a session, as a type checker sees them; `SessionOptions` explains them."""
+    """The options as keywords, for type checkers; `SessionOptions` explains them."""
 
     connect_timeout_sec: float | None
     close_timeout_sec: float | None
@@ -69,17 +75,17 @@ class SessionKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """The options of one session, checked.
+    """The options of one session.
 
-    Raises `SonioxValidationError` for a value that cannot be used.
+    Raises `SonioxValidationError` for a value that a session could not use.
     """
 
     connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT
     """Seconds for name resolution, TCP, TLS and the upgrade together; None for no limit."""
     close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT
-    """Seconds that `close()` waits for the server at most; None for no limit."""
+    """Maximum seconds that `close()` waits for the server; None for no limit."""
     keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL
-    """Seconds without audio after which a keepalive goes out, paused or not; None for none."""
+    """Seconds without audio after which a keepalive is sent, paused or not; None for none."""
     ping_interval_sec: float | None = DEFAULT_PING_INTERVAL
     """Seconds between WebSocket pings; None for none."""
     ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT
@@ -87,26 +93,26 @@ class SessionOptions:
     finalize_timeout_sec: float | None = None
     """Seconds that the service may take to answer a finalize; None for no limit."""
     max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
-    """Bytes of the largest message taken."""
+    """Maximum size of a received message in bytes."""
     ssl_context: ssl.SSLContext | None = None
     """TLS settings; None for the system's trust store."""
     proxy: ProxyOption = True
-    """URL of a proxy (`http`, `socks5`, `socks4`); True for what the environment says, `NO_PROXY`
-    included; None or False for no proxy."""
+    """URL of a proxy (`http`, `socks5`, `socks4`); True to follow the environment variables,
+    `NO_PROXY` included; None or False for no proxy."""
     additional_headers: HeadersInput | None = None
     """Headers to add to the upgrade request."""
     authentication: AuthenticationInput = "header"
-    """How the key travels: `header`, `subprotocol` (temporary keys), or the deprecated `message`.
+    """Where the key is sent: `header`, `subprotocol` (temporary keys), or the deprecated `message`.
     """
     compression: bool = False
-    """Offer permessage-deflate; audio hardly compresses."""
+    """Whether to offer permessage-deflate. Off by default, because audio hardly compresses."""
     raise_on_error: bool = True
-    """Whether an error message raises `SonioxServerError` after it was delivered; False ends the
-    iteration there."""
+    """Whether to raise `SonioxServerError` after an error message has been received; False ends the
+    stream there without raising."""
     transport: Transport | None = None
-    """An open byte stream, or a function that opens one, instead of TCP. What the function raises
-    becomes a `SonioxConnectionError`, which is retryable for an `OSError` and not for an error in
-    its code, such as `TypeError`."""
+    """An open byte stream, or a function that opens one, to use instead of a TCP connection. An
+    exception of the function becomes a `SonioxConnectionError`: retryable if it was an `OSError`,
+    not if it was a bug in the function, such as a `TypeError`."""
 
     IN_SECONDS: ClassVar = (
         "connect_timeout_sec",
@@ -118,7 +124,7 @@ class SessionOptions:
     )
 
     def __post_init__(self) -> None:
-        # The rest is checked by the core, under the same names.
+        # The core checks these as well, but would name them without `_sec`. It checks the rest.
         for name in self.IN_SECONDS:
             check_seconds(name, getattr(self, name))
         check_flag("raise_on_error", self.raise_on_error)
@@ -133,7 +139,7 @@ class SessionOptions:
         self, url: str, config: RealtimeSTTConfig | Mapping[str, Any], api_key: str | None
     ) -> RealtimeSTTStream:
         """Return a new machine with these options."""
-        # Loaded with the first session, and wsproto with it: it takes a quarter of all the time.
+        # Imported with the first session, because wsproto is a quarter of the whole import time.
         from soniox_proto import RealtimeSTTStream
 
         return RealtimeSTTStream(
@@ -149,7 +155,7 @@ class SessionOptions:
 
 
 def takes_options(function: _Function) -> _Function:
-    """Spell out the options in the signature of a function that takes them as `**options`."""
+    """List the options in the signature of a function that takes `**options`, for `help()`."""
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     assert parameters.pop().kind is inspect.Parameter.VAR_KEYWORD
@@ -166,7 +172,7 @@ def takes_options(function: _Function) -> _Function:
     return function
 
 
-# The checks load no module: what has not been loaded yet cannot have made the value either.
+# The checks import nothing: a value cannot be an instance of a class whose module is not loaded.
 
 
 def _check_ssl_context(ssl_context: object) -> None:
@@ -227,5 +233,5 @@ def _is_for_servers(context: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    # Its type alone: a value may hold a password.
+    # Its type only, because the value may contain a password.
     return "an async function" if iscoroutinefunction(value) else type(value).__name__
