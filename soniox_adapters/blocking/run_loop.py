@@ -91,6 +91,8 @@ class SocketSession(SteppedSession):
         self._links: list[SocketLink] = []
         # Links whose socket a thread is opening. `_release` cancels those that are given up.
         self._opening: list[tuple[Link, Connecting]] = []
+        # Whether a socket is only shut down yet, because a thread polls it.
+        self._waits_to_close = False
         self._tick_at: float | None = None
 
     # Links
@@ -165,6 +167,7 @@ class SocketSession(SteppedSession):
 
     def _release(self) -> None:
         """Close the sockets that are done with, once no thread polls them."""
+        self._waits_to_close = False
         for link in tuple(self._links):
             if not link.link.closed:
                 continue
@@ -172,6 +175,7 @@ class SocketSession(SteppedSession):
             if self._waiting.use(link.stream, _clock()):
                 # Wakes those that poll it. The last of them, or the ticker, gets here again.
                 link.stream.shutdown()
+                self._waits_to_close = True
             else:
                 link.stream.close()
                 link.leave()
@@ -338,7 +342,7 @@ class SocketSession(SteppedSession):
         if not came and not due and self._has_output():
             self._flush()
         if done():
-            if wait.sending or not alone:
+            if wait.sending or not alone or self._waits_to_close:
                 self._leave(wait, now)
             return True
         if machine.closed or (wait.deadline is not None and wait.deadline <= now):
