@@ -325,6 +325,18 @@ class TestMessagesTogether:
         assert list(websocket.receive_data(early)) == [[b"one"]]
 
 
+def test_messages_are_dropped_unless_the_websocket_is_open() -> None:
+    websocket = client()
+    websocket.send_message("first")
+    websocket.send_close(1000)
+    websocket.send_message("second")
+    first, closing = frames.decode(websocket.data_to_send())
+    assert (first.message, closing.close_code) == ("first", 1000)
+    early, _ = requesting()
+    early.send_message(b"audio")
+    assert early.data_to_send() == b""
+
+
 class TestBuffers:
     @pytest.mark.parametrize("size", [LARGE_MESSAGE - 100, LARGE_MESSAGE, LARGE_MESSAGE + 1])
     @pytest.mark.parametrize("make", [client, server])
