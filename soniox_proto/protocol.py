@@ -106,6 +106,7 @@ from soniox_proto.options import (
     check_size,
 )
 from soniox_proto.received_model import fields_of
+from soniox_proto.speech_end import SpeechEnd
 from soniox_proto.state import ENDED_BY_END_OF_AUDIO, TRANSITIONS, SessionInput, SessionState
 from soniox_proto.timers import Timer, TimerTable
 
@@ -182,7 +183,6 @@ class RealtimeSTTProtocol:
         "_end_of_audio",
         "_error",
         "_events",
-        "_final_ms",
         "_final_outcome",
         "_finalize_timeout",
         "_hidden_key",
@@ -197,7 +197,7 @@ class RealtimeSTTProtocol:
         "_pending_audio",
         "_pending_finalizes",
         "_server_error",
-        "_speech_end_ms",
+        "_speech_end",
         "_start_message",
         "_state",
         "_stats",
@@ -255,10 +255,7 @@ class RealtimeSTTProtocol:
         self._outcome: Outcome | None = None
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
-        # The end of the last final original token, for `EndpointDetected`, and the
-        # `final_audio_proc_ms` of the message in which it was last looked for.
-        self._speech_end_ms: int | None = None
-        self._final_ms: int | None = None
+        self._speech_end = SpeechEnd()
         self._stats = SessionStats()
         self._parser = EventParser()
 
@@ -608,7 +605,7 @@ class RealtimeSTTProtocol:
                 if may_hold_marker(data):
                     self._find_markers(message, now)
                 else:
-                    self._follow_speech(message, fields.get("final_audio_proc_ms"))
+                    self._speech_end.follow(message, fields.get("final_audio_proc_ms"))
                 if failed:
                     self._receive_error(message, now)
                 elif fields.get("finished"):
@@ -737,34 +734,11 @@ class RealtimeSTTProtocol:
             if not token.is_final:
                 continue
             if token.text == TOKEN_TEXT_END:
-                self._events.append(EndpointDetected(message, index, self._speech_end_ms))
+                self._events.append(EndpointDetected(message, index, self._speech_end.position_ms))
             elif token.text == TOKEN_TEXT_FIN:
                 self._events.append(self._finalized(message, index, now))
-            elif _is_timed_original(fields_of(token)):
-                self._speech_end_ms = token.end_ms
-        self._final_ms = message.final_audio_proc_ms
-
-    def _follow_speech(self, message: RealtimeEvent, final_ms: int | None) -> None:
-        """Note where speech ended, for an endpoint that a later message may report."""
-        tokens = message.tokens
-        if not tokens:
-            return
-        # Most messages only repeat the provisional tail. Nothing became final if the position has
-        # not moved and both ends of the list are provisional (final tokens come first: Soniox docs,
-        # "Real-time transcription"). Looking closer would cost a tenth of the time of parsing.
-        if (
-            final_ms is not None
-            and final_ms == self._final_ms
-            and not tokens[0].is_final
-            and not tokens[-1].is_final
-        ):
-            return
-        self._final_ms = final_ms
-        for token in reversed(tokens):
-            fields = fields_of(token)
-            if fields.get("is_final") and _is_timed_original(fields):
-                self._speech_end_ms = fields["end_ms"]
-                return
+            else:
+                self._speech_end.take(token)
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
         # An unexpected `<fin>` is reported all the same; it just answers none of our calls.
@@ -839,8 +813,3 @@ class RealtimeSTTProtocol:
         # What is still queued has nowhere to go, and audio can be large.
         self._outbox.clear()
         self._events.append(Closed(self._outcome, code, reason, self._error))
-
-
-def _is_timed_original(token: Mapping[str, Any]) -> bool:
-    """Return whether a token says when it was spoken. Translations were not spoken."""
-    return token.get("end_ms") is not None and token.get("translation_status") != "translation"
