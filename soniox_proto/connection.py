@@ -80,6 +80,10 @@ from soniox_proto.websocket.connection import (
 
 __all__ = ["ConnectionKeywords", "RealtimeSTTConnection"]
 
+# Up to Python 3.11 looking up an enum member takes as long as a function call.
+_IDLE: Final = SessionState.IDLE
+_CLOSED: Final = SessionState.CLOSED
+
 _EXCERPT: Final = 200
 """Characters of a refused upgrade's body that the error message quotes. The whole body, as far as
 it is kept, is in the error's `body`."""
@@ -442,11 +446,12 @@ class RealtimeSTTConnection:
         Raises `SonioxStateError` before `connect`, when bytes can only be the driver's mistake.
         """
         protocol = self._protocol
-        if protocol.state is SessionState.IDLE:
+        state = protocol.state
+        if state is _IDLE:
             raise SonioxStateError("the session is not connected; call connect first")
         now = self._advance(now)
         # Bytes after the end are ignored, but a `Closed` that is still waiting is returned.
-        if protocol.closed:
+        if state is _CLOSED:
             return protocol.handle_timeout(now)
         events: list[Event] = []
         for event in self._websocket.receive_data(data):
@@ -457,7 +462,7 @@ class RealtimeSTTConnection:
             # After each event, not at the end: once a close frame further on in `data` has been
             # read, wsproto refuses to frame anything, even the start message.
             self._flush()
-            if protocol.closed:
+            if protocol.state is _CLOSED:
                 break
         return events
 
@@ -547,9 +552,10 @@ class RealtimeSTTConnection:
         protocol, websocket = self._protocol, self._websocket
         for message in protocol.messages_to_send():
             websocket.send_message(message)
-        if protocol.close_code is not None and websocket.open:
-            websocket.send_close(protocol.close_code)
-        if protocol.closed:
+        close_code = protocol.close_code
+        if close_code is not None and websocket.open:
+            websocket.send_close(close_code)
+        if protocol.state is _CLOSED:
             self._timers.stop_all()
 
     def _flushed(self, events: list[Event]) -> list[Event]:

@@ -201,6 +201,7 @@ class RealtimeSTTProtocol:
         "_start_message",
         "_state",
         "_stats",
+        "_takes_messages",
         "_timers",
     )
 
@@ -240,6 +241,7 @@ class RealtimeSTTProtocol:
         self._max_pending_audio = check_size("max_pending_audio", max_pending_audio)
 
         self._state = SessionState.IDLE
+        self._takes_messages = SessionInput.RESULT in TRANSITIONS[SessionState.IDLE]
         self._paused = False
         self._end_of_audio = False
         self._closed_by_user = False
@@ -581,7 +583,8 @@ class RealtimeSTTProtocol:
 
         Raises `SonioxStateError` before `start`, when a message can only be the driver's mistake.
         """
-        self._require(SessionInput.RESULT)
+        if not self._takes_messages:
+            self._refuse()
         now = self._advance(now)
         events, self._events = self._events, []
         parse, stats = self._parser.parse, self._stats
@@ -663,7 +666,10 @@ class RealtimeSTTProtocol:
         return self._now
 
     def _enter(self, session_input: SessionInput) -> None:
-        self._state = TRANSITIONS[self._state][session_input]
+        state = TRANSITIONS[self._state][session_input]
+        self._state = state
+        # Kept, because every message asks, and looking it up hashes two enum members.
+        self._takes_messages = SessionInput.RESULT in TRANSITIONS[state]
 
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
