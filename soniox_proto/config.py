@@ -111,7 +111,7 @@ _NAME_LENGTH = 40
 class _Model(BaseModel):
     # extra: an unknown field is nearly always misspelt, and the service would silently ignore it.
     # hide_input_in_errors: people put the API key here, where the old start message had it.
-    # defer_build: building a validator takes as long as importing the rest of the package.
+    # defer_build: to build a validator, pydantic loads as much code as for all the rest.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
