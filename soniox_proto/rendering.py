@@ -1,4 +1,4 @@
-"""Tokens as text for a person, in the form of the official client's examples."""
+"""Tokens as text for a person."""
 
 from __future__ import annotations
 
