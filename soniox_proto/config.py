@@ -252,8 +252,8 @@ class RealtimeSTTConfig(_Model):
     temporary key, which has its own (Soniox docs, "WebSocket API")."""
     extra_fields: dict[str, Any] | None = None
     """Fields of the start message that this version of the library does not know, by their names.
-    They are sent as they are; their values must be such that JSON can hold them. An unknown field
-    anywhere else is refused, because it is nearly always misspelt."""
+    They are sent as they are, so JSON must be able to hold them. An unknown field anywhere
+    else is refused, because it is nearly always misspelt."""
 
     @field_validator("audio_format", mode="before")
     @classmethod
@@ -265,13 +265,13 @@ class RealtimeSTTConfig(_Model):
     def _extra_fields_are_unknown(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
         for name in fields or ():
             if name in cls.model_fields:
-                raise ValueError(f"{name!r} is a field of its own: give it as such")
+                raise ValueError(f"{name!r} is a field of the configuration; set it directly")
             if name == "api_key":
-                raise ValueError("the API key is no part of the configuration")
+                raise ValueError("the API key is not part of the configuration")
         try:
             json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError):
-            raise ValueError("the names and values must be such that JSON can hold them") from None
+            raise ValueError("it has a name or a value that JSON cannot hold") from None
         return fields
 
     @field_validator("language_hints")

@@ -132,7 +132,10 @@ class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
 
 
 class SonioxProtocolError(SonioxRealtimeError):
-    """The peer broke RFC 6455, or sent what is not a message of the protocol."""
+    """The peer broke RFC 6455, or sent something that is not a message of the protocol.
+
+    Not retryable: the same peer would most likely do it again.
+    """
 
     def __init__(self, message: str, *, close_code: int | None = None) -> None:
         super().__init__(message)

@@ -311,7 +311,7 @@ def _parse_thoroughly(raw: str | bytes) -> RealtimeEvent:
         if event is not None:
             return event
         raise SonioxProtocolError(
-            f"the server sent what is not a message of the protocol: "
+            f"the server sent something that is not a message of the protocol: "
             f"{describe_validation_error(error)}",
             close_code=1007,
         ) from error

@@ -427,8 +427,8 @@ class RealtimeSTTProtocol:
         """
         if self._pending_audio + size > self._max_pending_audio:
             raise SonioxStateError(
-                f"the session is not open yet and {self._pending_audio} bytes of audio wait "
-                f"already; at most max_pending_audio ({self._max_pending_audio}) may"
+                f"the session is not open yet and {self._pending_audio} bytes of audio are already "
+                f"waiting for it; max_pending_audio ({self._max_pending_audio}) allows no more"
             )
         self._pending_audio += size
 
