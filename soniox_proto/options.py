@@ -33,8 +33,9 @@ DEFAULT_CLOSE_TIMEOUT: Final = 5.0
 DEFAULT_KEEPALIVE_INTERVAL: Final = 5.0
 """Seconds without audio before a keepalive is sent.
 
-The service may close after more than 20 s with neither; one every 5 to 10 s is common (Soniox docs,
-"Connection keepalive"). The lower end leaves room for three that are lost or late."""
+The service may close after more than 20 s without audio or keepalive, and a keepalive every 5 to
+10 s is common (Soniox docs, "Connection keepalive"). The lower end leaves room for three that are
+lost or late."""
 DEFAULT_PING_INTERVAL: Final = 20.0
 """Seconds between WebSocket pings."""
 DEFAULT_PING_TIMEOUT: Final = 20.0
