@@ -238,8 +238,8 @@ class SonioxServerTimeoutError(SonioxServerError):
 class SonioxServiceUnavailableError(SonioxServerError):
     """The service failed, or asks to start the request again (500, 503, any other 5xx).
 
-    A 503 "Cannot continue request" is part of normal operation, for which a new request should be
-    started at once (Soniox docs, "Error handling").
+    A 503 "Cannot continue request" may end any session early, and asks for a new request at once
+    (Soniox docs, "Error handling").
     """
 
 

@@ -161,7 +161,7 @@ class EventParser:
     """Parses the messages of one session, from bytes to models in one pass.
 
     Messages with known fields only, which is nearly all of them, are read by the fastest validator
-    that is installed. It drops unknown fields, so it must not be used on a message that has any.
+    that is installed. It drops unknown fields, so its result is no good for a message that has any.
     Counting colons is a cheap test: every field has one, so a message with no more colons than
     known fields cannot have another field. A colon inside a text only costs a second, thorough
     parse.
