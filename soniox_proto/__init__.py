@@ -1,7 +1,15 @@
 """Sans-I/O core of the Soniox realtime speech-to-text protocol.
 
-`RealtimeSTTConnection` speaks bytes, `RealtimeSTTProtocol` whole WebSocket messages; both are pure
-state machines that are driven with data and time. Nothing here opens a socket or reads a clock.
+Nothing here opens a socket, starts a thread or reads a clock: these are state machines, fed with
+data and with the current time, which return what to send and what happened. Choose by what you
+have:
+
+- a WebSocket of any library: `RealtimeSTTProtocol` speaks whole messages;
+- a byte stream: `RealtimeSTTConnection` adds the handshake, frames and pings;
+- nothing yet: `RealtimeSTTStream` also asks for the byte streams that it needs;
+- a client to test: `RealtimeSTTServerConnection` is the server's end.
+
+Import names from here. The modules inside may change.
 """
 
 import importlib
@@ -196,8 +204,8 @@ _LOADED_LATER = {
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # What speaks bytes is loaded when it is asked for, and wsproto with it: whoever has a
-        # WebSocket needs neither, clients need no server, and programs start sooner.
+        # The modules that speak bytes, and wsproto with them, are loaded when first asked for. A
+        # program with a WebSocket of its own needs neither, and every program starts sooner.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = _LOADED_LATER.get(name, "server")

@@ -1,4 +1,10 @@
-"""The configuration that opens a stream, and the audio formats it can declare."""
+"""The configuration that opens a stream, and the audio formats it can declare.
+
+Checks here are those that the service would make, and are made earlier: a mistake in a
+configuration is then an exception where it was written, with the name of the field, instead of an
+error 400 after a connection was made. The ranges and rules are the service's (Soniox docs,
+"WebSocket API", "Context", "Real-time transcription").
+"""
 
 from __future__ import annotations
 
@@ -39,18 +45,18 @@ __all__ = [
 ]
 
 MAX_CONTEXT_CHARACTERS = 10_000
-"""Longest context that the service takes, all its texts together."""
+"""Length of the longest context that the service accepts, with all its texts added up."""
 
 LanguageCode: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_lower=True)]
-"""ISO 639-1 two-letter language code, for example `en`; capitals become small letters."""
+"""ISO 639-1 two-letter language code, for example `en`. Upper case is accepted and lowered."""
 
 TranslationType: TypeAlias = Literal["one_way", "two_way"]
-"""Into one language, or between two."""
+"""Translation into one language, or between two."""
 
 RealtimeSTTHeaderFormat: TypeAlias = Literal[
     "aac", "aiff", "amr", "asf", "flac", "mp3", "ogg", "wav", "webm"
 ]
-"""Containers whose header tells sample rate and channels."""
+"""Containers, whose header gives the sample rate and the number of channels."""
 
 RealtimeSTTRawFormat: TypeAlias = Literal[
     "pcm_s8",
@@ -84,7 +90,7 @@ _CURRENT_SPELLINGS: dict[str, str] = {
     for name in get_args(RealtimeSTTRawFormat)
     if name.startswith("pcm_")
 }
-"""The formats by their old names, `s16le` for `pcm_s16le`, which the service still takes."""
+"""The raw formats by their old names, which the service still accepts: `s16le` for `pcm_s16le`."""
 
 _BYTES_PER_SAMPLE: dict[str, int] = {
     name: 1 if name in {"mulaw", "alaw"} else int("".join(filter(str.isdigit, name))) // 8
@@ -93,17 +99,19 @@ _BYTES_PER_SAMPLE: dict[str, int] = {
 
 
 _DESCRIBED_PROBLEMS = 5
-"""How many problems an error describes; more help nobody, and a peer may cause a million."""
+"""How many problems one error describes. A reader needs no more to find the mistake, and a message
+of a hostile peer may have a million of them."""
 _COUNTED_PROBLEMS = 100
-"""From how many on they are only counted: to look at each would take too much memory."""
+"""With more problems than this, an error gives only their number: describing each would take too
+much memory."""
 _NAME_LENGTH = 40
-"""How much of a field's name an error quotes; a peer may send any."""
+"""Characters of a field's name that an error quotes. A peer may send names of any length."""
 
 
 class _Model(BaseModel):
-    # An unknown field is nearly always a misspelt one, and the service would ignore it silently.
-    # Errors do not quote the input: people put the API key here, as the old start message had it.
-    # Built on first need: pydantic loads as much for it as for all the rest.
+    # extra: an unknown field is nearly always misspelt, and the service would silently ignore it.
+    # hide_input_in_errors: people put the API key here, where the old start message had it.
+    # defer_build: to build a validator, pydantic loads as much code as for all the rest.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
@@ -117,7 +125,7 @@ class StructuredContextGeneralItem(_Model):
 
 
 class StructuredContextTranslationTerm(_Model):
-    """How one term is to be translated."""
+    """The translation to use for one term."""
 
     source: str
     """The term as it is spoken."""
@@ -126,7 +134,8 @@ class StructuredContextTranslationTerm(_Model):
 
 
 if TYPE_CHECKING:
-    # A validator turns plain dicts into the typed items; the constructor may be given either.
+    # For type checkers the constructor accepts plain dicts too, which a validator turns into the
+    # typed items. pydantic itself sees only the latter.
     _General: TypeAlias = list[StructuredContextGeneralItem] | dict[str, str]
     _TranslationTerms: TypeAlias = list[StructuredContextTranslationTerm] | dict[str, str]
 else:
@@ -135,7 +144,7 @@ else:
 
 
 class StructuredContext(_Model):
-    """Background that helps recognition and translation; 10,000 characters at most in all.
+    """Background that helps recognition and translation, 10,000 characters at most in total.
 
     `general` and `translation_terms` also take plain dicts: `{"domain": "Healthcare"}`,
     `{"Mr. Smith": "Sr. Smith"}`.
@@ -198,33 +207,34 @@ else:
 class RealtimeSTTConfig(_Model):
     """Configuration of one realtime transcription stream; it becomes the start message.
 
-    Fields left at None are not sent.
+    Fields left at None are not sent, so the service's defaults apply.
 
-    Values that the service would refuse raise `pydantic.ValidationError`, a `ValueError`, as with
-    the official client: it is pydantic's model. `validate_config`, and whatever takes a
-    configuration, raise `SonioxValidationError`, and so do they for one that was changed to
-    something invalid.
+    The constructor raises `pydantic.ValidationError` (a `ValueError`) for values that the service
+    would refuse, because this is a pydantic model, as in the official client. `validate_config`,
+    and every call that takes a configuration, raise `SonioxValidationError` instead. Those calls
+    check again, so a configuration that was changed to something invalid is caught too.
     """
 
     model: str
     """Model to use, for example `stt-rt-v5`."""
     audio_format: RealtimeSTTAudioFormat = "auto"
-    """Format of the audio; `auto` detects containers by their header. The old names of raw formats
-    (`s16le`) are taken too, and become the current ones (`pcm_s16le`)."""
+    """Format of the audio; `auto` detects containers by their header. Raw audio has none, and with
+    `auto` the service waits for one until error 408. The old names of raw formats (`s16le`) are
+    accepted and become the current ones (`pcm_s16le`)."""
     num_channels: Annotated[int, Field(ge=1)] | None = None
     """Number of channels; required for raw formats."""
     sample_rate: Annotated[int, Field(ge=1)] | None = None
     """Samples per second of one channel; required for raw formats."""
     language_hints: Annotated[list[LanguageCode], Field(fail_fast=True)] | None = None
-    """Languages to expect, each once."""
+    """Languages to expect, without repetition."""
     language_hints_strict: bool | None = None
-    """Hold recognition to the hinted languages."""
+    """Restrict recognition to the hinted languages."""
     context: _Context | None = None
     """Background of the conversation: free text, a `StructuredContext`, or a dict of its fields."""
     enable_speaker_diarization: bool | None = None
-    """Tell speakers apart (`Token.speaker`)."""
+    """Distinguish speakers (`Token.speaker`)."""
     enable_language_identification: bool | None = None
-    """Tell the language of each token (`Token.language`)."""
+    """Identify the language of each token (`Token.language`)."""
     enable_endpoint_detection: bool | None = None
     """Mark the end of each utterance with an `<end>` token."""
     max_endpoint_delay_ms: Annotated[int, Field(ge=500, le=3000)] | None = None
@@ -232,17 +242,18 @@ class RealtimeSTTConfig(_Model):
     endpoint_sensitivity: Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False)] | None = (
         None
     )
-    """Readiness to see an endpoint, -1.0 to 1.0; the service's default is 0.0."""
+    """How readily an endpoint is detected, -1.0 to 1.0; the service's default is 0.0."""
     endpoint_latency_adjustment_level: Annotated[int, Field(ge=0, le=3)] | None = None
-    """Trade of latency against accuracy of endpoints, 0 to 3."""
+    """Trade-off between the latency and the accuracy of endpoints, 0 to 3."""
     translation: _Translation | None = None
     """Translation to add: a `TranslationConfig` or a dict of its fields."""
     client_reference_id: Annotated[str, Field(max_length=256)] | None = None
-    """Free identifier for your own records, at most 256 characters."""
+    """Identifier for your own records, at most 256 characters. The service ignores it with a
+    temporary key, which has its own (Soniox docs, "WebSocket API")."""
     extra_fields: dict[str, Any] | None = None
     """Fields of the start message that this version of the library does not know, by their names.
-    They are sent as they are, with values that JSON can hold. Any other unknown field is refused,
-    since it is nearly always a misspelt one."""
+    They are sent as they are, so JSON must be able to hold them. An unknown field anywhere
+    else is refused, because it is nearly always misspelt."""
 
     @field_validator("audio_format", mode="before")
     @classmethod
@@ -254,13 +265,13 @@ class RealtimeSTTConfig(_Model):
     def _extra_fields_are_unknown(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
         for name in fields or ():
             if name in cls.model_fields:
-                raise ValueError(f"{name!r} is a field of its own: give it as such")
+                raise ValueError(f"{name!r} is a field of the configuration; set it directly")
             if name == "api_key":
-                raise ValueError("the API key is no part of the configuration")
+                raise ValueError("the API key is not part of the configuration")
         try:
             json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError):
-            raise ValueError("the names and values must be such that JSON can hold them") from None
+            raise ValueError("it has a name or a value that JSON cannot hold") from None
         return fields
 
     @field_validator("language_hints")
@@ -273,6 +284,7 @@ class RealtimeSTTConfig(_Model):
     @field_validator("context")
     @classmethod
     def _context_is_short(cls, context: Any) -> Any:
+        # The limit counts all texts together, as the service does.
         dumped = context.model_dump() if isinstance(context, StructuredContext) else context
         if (count := _character_count(dumped)) > MAX_CONTEXT_CHARACTERS:
             raise ValueError(
@@ -294,6 +306,8 @@ class RealtimeSTTConfig(_Model):
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
+        # Python strings can hold lone surrogates, which cannot be encoded. Found here, the error
+        # names the cause; found when sending, it would break a session.
         try:
             self.model_dump_json()
         except PydanticSerializationError:
@@ -302,7 +316,10 @@ class RealtimeSTTConfig(_Model):
 
     @property
     def bytes_per_frame(self) -> int | None:
-        """Bytes of one sample of every channel; None for containers and `auto`."""
+        """Bytes of one frame, a sample of every channel; None for containers and `auto`.
+
+        Raw audio may only be cut between frames.
+        """
         sample = _BYTES_PER_SAMPLE.get(self.audio_format)
         if sample is None or self.num_channels is None:
             return None
@@ -318,7 +335,7 @@ class RealtimeSTTConfig(_Model):
 
     @classmethod
     def validate_config(cls, values: object) -> Self:
-        """Return `values` (a dict, JSON already parsed) as a checked configuration.
+        """Return `values`, for example a dict from parsed JSON, as a checked configuration.
 
         Raises `SonioxValidationError`, which names each wrong field.
         """
@@ -335,7 +352,7 @@ def checked_config(config: object) -> RealtimeSTTConfig:
     """
     kind = type(config).__name__
     if isinstance(config, RealtimeSTTConfig):
-        # It may have been changed since it was made.
+        # pydantic checks only construction. The fields may have been assigned since.
         try:
             text = config.model_dump_json(exclude_none=True, round_trip=True, warnings=False)
         except ValueError:
@@ -350,6 +367,7 @@ def checked_config(config: object) -> RealtimeSTTConfig:
         try:
             fields = dict(cast("Mapping[str, Any]", config))
         except Exception as error:
+            # A mapping of the user's may raise anything.
             raise SonioxValidationError(
                 f"config is a mapping that cannot be read: {kind} raised {type(error).__name__}"
             ) from error
@@ -362,9 +380,9 @@ def checked_config(config: object) -> RealtimeSTTConfig:
 
 @lru_cache(maxsize=8)
 def _check_text(kind: type[RealtimeSTTConfig], text: str) -> None:
-    """Raise unless this JSON is a valid configuration.
+    """Raise `SonioxValidationError` unless this JSON is a valid configuration.
 
-    A program has many sessions and few configurations, so the latest valid ones are remembered.
+    Valid ones are cached, because a program has many sessions and few configurations.
     """
     try:
         kind.model_validate_json(text, strict=True)
@@ -373,7 +391,10 @@ def _check_text(kind: type[RealtimeSTTConfig], text: str) -> None:
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """Return one line that names each wrong field of a pydantic error, without the values."""
+    """Return one line that names each wrong field of a pydantic error.
+
+    Values are left out, since one of them may be a secret.
+    """
     if error.error_count() > _COUNTED_PROBLEMS:
         return f"invalid {error.title}: {error.error_count()} problems"
     problems = [

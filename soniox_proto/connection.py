@@ -123,7 +123,7 @@ class RealtimeSTTConnection:
         close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None
             for no limit.
         keepalive_interval: Seconds without audio after which a keepalive goes out, paused or not;
-            None for no keepalives. The service closes after 20 s without either.
+            None for no keepalives. The service may close after 20 s without audio or keepalive.
         ping_interval: Seconds between WebSocket pings, or None for no pings.
         ping_timeout: Seconds that a pong may take before the session counts as lost, or None for no
             limit. A dead peer is noticed within `ping_interval` plus `ping_timeout`.

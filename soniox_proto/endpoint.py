@@ -100,7 +100,7 @@ def _parse(url: str) -> Endpoint:
     # wsproto encodes the header's value as if all of it were a host name, port included, and a
     # label of a host name has at most 63 characters.
     if max(map(len, host_header.split("."))) > 63:
-        _refuse("has a host whose last label is too long to stand beside a port")
+        _refuse("has a host whose last label is too long to be followed by a port")
     return Endpoint(
         host=host,
         port=port or default_port,
@@ -149,7 +149,7 @@ def _checked_address(address: str) -> str:
     try:
         IPv6Address(address)
     except ValueError:
-        _refuse("has brackets around what is no IPv6 address")
+        _refuse("has brackets around something that is not an IPv6 address")
     return address
 
 

@@ -1,9 +1,16 @@
 """Every error of the library.
 
-Branch on the class, or on `SonioxServerError.error_type`; never on a message text.
+Branch on the class, or on `SonioxServerError.error_type`, which the service keeps stable across
+releases; never on a message text, which may change (Soniox docs, "Error handling").
 
-An error that is kept, to be raised whenever somebody asks, is raised as a `fresh` copy. Raising
-the same instance again would make its traceback longer each time.
+The classes follow the question of what to do: change the program (`SonioxValidationError`,
+`SonioxStateError`), change the request, the key or the account (the subclasses of
+`SonioxServerError`), or try again (`retryable`, `retry_after`; the table is in `retrying.py`).
+Exceptions of pydantic, wsproto, ssl and the operating system never reach the user bare; they are
+the `__cause__` of one of these.
+
+An error that ended a session is kept, and raised again for every later call. Each time a `fresh`
+copy is raised, because raising the same instance again would make its traceback longer each time.
 """
 
 from __future__ import annotations
@@ -39,7 +46,8 @@ __all__ = [
 ]
 
 _DESCRIPTION_LENGTH: Final = 1000
-"""Characters of the service's description that the text of an error quotes; a peer may send any."""
+"""Characters of the service's description that the text of an error quotes. A peer may send a
+description of any length, and texts of errors end up in logs."""
 
 
 class SonioxError(Exception):
@@ -49,7 +57,7 @@ class SonioxError(Exception):
 class SonioxValidationError(SonioxError, ValueError):
     """A configuration, an argument, an API key or a URL that cannot be used.
 
-    The `pydantic.ValidationError` behind it, if any, is the `__cause__`.
+    Nothing was sent. The `pydantic.ValidationError` behind it, if any, is the `__cause__`.
     """
 
 
@@ -60,13 +68,13 @@ class SonioxRealtimeError(SonioxError):
     """Whether a new connection is worth trying."""
 
     retry_after: float | None = None
-    """Seconds to wait before the new connection; 0.0: at once; None: not known."""
+    """Seconds to wait before the new connection; 0.0 for at once; None if nothing is known."""
 
 
 class SonioxStateError(SonioxRealtimeError):
     """The call is not possible now: the session is not connected, finished or closed.
 
-    When the session ended by an error, that error is the `__cause__`.
+    The call changed nothing. If the session was ended by an error, that error is the `__cause__`.
     """
 
 
@@ -79,8 +87,8 @@ class SonioxConnectionError(SonioxRealtimeError):
         super().__init__(message)
         self.retryable = advice_on_close_code(close_code).retryable
         self.close_code = close_code
-        """WebSocket close code (RFC 6455 section 7.4); 1006 without a close frame; None before
-        the connection was open."""
+        """WebSocket close code (RFC 6455 section 7.4); 1006 without a close frame; None if the
+        connection was never open."""
         self.reason = reason
         """Reason of the close frame, if there was one."""
 
@@ -102,7 +110,8 @@ class SonioxHandshakeError(SonioxConnectionError):
         self.headers: dict[str, str] = dict(headers or {})
         """Headers of the answer, names in lower case."""
         self.body = body
-        """Body of the answer, at most 64 KiB of it."""
+        """Body of the answer, at most the first 64 KiB of it."""
+        # A gateway knows better than a table when to come back.
         self.retryable, self.retry_after = advice_on_status(status_code)
         if self.retryable:
             delay = _delay_in_seconds(self.headers.get("retry-after"))
@@ -110,7 +119,10 @@ class SonioxHandshakeError(SonioxConnectionError):
 
 
 class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
-    """A deadline passed."""
+    """A deadline of our own passed. Also a built-in `TimeoutError`.
+
+    What the service finds too late is a `SonioxServerTimeoutError` instead.
+    """
 
     def __init__(self, message: str, *, operation: str = "") -> None:
         super().__init__(message)
@@ -120,7 +132,10 @@ class SonioxTimeoutError(SonioxRealtimeError, TimeoutError):
 
 
 class SonioxProtocolError(SonioxRealtimeError):
-    """The peer broke RFC 6455, or sent what is not a message of the protocol."""
+    """The peer broke RFC 6455, or sent something that is not a message of the protocol.
+
+    Not retryable: the same peer would most likely do it again.
+    """
 
     def __init__(self, message: str, *, close_code: int | None = None) -> None:
         super().__init__(message)
@@ -129,7 +144,11 @@ class SonioxProtocolError(SonioxRealtimeError):
 
 
 class SonioxServerError(SonioxRealtimeError):
-    """The service ended the session with an error message."""
+    """The service ended the session with an error message.
+
+    The subclass says of what kind it is. An error of a type and code that this version does not
+    know is of this class itself.
+    """
 
     def __init__(
         self,
@@ -144,13 +163,13 @@ class SonioxServerError(SonioxRealtimeError):
         super().__init__(message)
         self.retryable, self.retry_after = advice_on_error_message(error_code, error_type)
         self.error_code = error_code
-        """Number of the error; the meaning of HTTP status codes."""
+        """Number of the error, with the meaning of an HTTP status code."""
         self.error_type = error_type
-        """Stable name of the error, or None."""
+        """Stable name of the error, or None if the service sent none."""
         self.error_message = error_message
-        """Description for a person; its text may change at any time."""
+        """Description for a person, in full; its text may change at any time."""
         self.request_id = request_id
-        """Identifier to give to Soniox support, or None."""
+        """Identifier of the request for Soniox support, or None."""
         self.more_info = more_info
         """URL of a page about the error, or None."""
 
@@ -163,7 +182,11 @@ class SonioxServerError(SonioxRealtimeError):
         request_id: str | None,
         more_info: str | None,
     ) -> SonioxServerError:
-        """Return the error of the class that fits `error_type` and, failing that, `error_code`."""
+        """Return an error of the class that fits `error_type` or, if that is not known, the code.
+
+        The type comes first because it is more specific: 403 covers both a key without permission
+        and a temporary key whose session is over.
+        """
         error_class = _class_of(error_code, error_type)
         name = "".join(
             f" {_shortened(str(part))}" for part in (error_code, error_type) if part is not None
@@ -183,7 +206,10 @@ class SonioxServerError(SonioxRealtimeError):
 
 
 class SonioxAuthenticationError(SonioxServerError):
-    """The API key is missing, wrong, expired, or not permitted to do this (401, 403)."""
+    """The API key is missing, wrong, expired, or not permitted to do this (401, 403).
+
+    The service usually reports this after the WebSocket has opened, not as an HTTP status.
+    """
 
 
 class SonioxInvalidRequestError(SonioxServerError):
@@ -195,19 +221,33 @@ class SonioxQuotaError(SonioxServerError):
 
 
 class SonioxRateLimitError(SonioxServerError):
-    """Too many requests, or too many at once (429)."""
+    """Too many requests, or too many at once (429).
+
+    By default 100 requests a minute and 10 at once, for each organization and project; open
+    connections are limited to a multiple of that (Soniox docs, "Limits & quotas").
+    """
 
 
 class SonioxServerTimeoutError(SonioxServerError):
-    """The start message or the audio came too late or too slowly (408)."""
+    """The start message or the audio came too late or too slowly (408).
+
+    Raw audio under `audio_format: auto` ends this way too: the service waits for a header.
+    """
 
 
 class SonioxServiceUnavailableError(SonioxServerError):
-    """The service failed, or asks to start the request again (500, 503, any other 5xx)."""
+    """The service failed, or asks to start the request again (500, 503, any other 5xx).
+
+    A 503 "Cannot continue request" may end any session early, and asks for a new request at once
+    (Soniox docs, "Error handling").
+    """
 
 
 class SonioxDurationLimitError(SonioxServerError):
-    """The stream reached its maximum duration; a new session can go on at once (413)."""
+    """The stream reached its maximum duration, 300 minutes (413); a new session can follow at once.
+
+    The limit is the same for every account (Soniox docs, "Limits & quotas").
+    """
 
 
 _CLASS_OF_TYPE: dict[str, type[SonioxServerError]] = {
@@ -255,11 +295,11 @@ _ErrorT = TypeVar("_ErrorT", bound=SonioxError)
 
 
 def fresh(error: _ErrorT) -> _ErrorT:
-    """Return an equal error to raise in place of one that is kept.
+    """Return a copy of an error that is kept, to raise in its place.
 
-    Its traceback begins with what the kept one has, and does not make that longer.
+    The copy starts with the traceback of the kept error and leaves that unchanged.
     """
-    # Past the constructor, which may belong to a class of the user's.
+    # Without the constructor: in a user's subclass it may take any arguments.
     twin = type(error).__new__(type(error), *error.args).with_traceback(error.__traceback__)
     twin.args = error.args
     vars(twin).update(vars(error))
@@ -271,7 +311,10 @@ def fresh(error: _ErrorT) -> _ErrorT:
 
 
 def _delay_in_seconds(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header; None for its date form, which needs a clock."""
+    """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3).
+
+    None if there is no header, or if it has a date, which would take a clock to interpret.
+    """
     if value is None or not value.isascii() or not value.isdigit():
         return None
     return float(value[:9])

@@ -1,4 +1,8 @@
-"""Defaults and checks of the options that the core takes, in seconds and bytes."""
+"""Defaults and checks of the options of the core. Times are in seconds, sizes in bytes.
+
+Options are checked when an object is constructed: a wrong number is an exception at the line that
+has it, not a surprise when a timer first expires.
+"""
 
 from __future__ import annotations
 
@@ -22,34 +26,39 @@ __all__ = [
 ]
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
-"""Seconds from `connect` to an open session: in the sessions, from name resolution on."""
+"""Seconds from `connect` to an open session. In the sessions of `soniox_adapters` that includes
+name resolution, proxies and TLS."""
 DEFAULT_CLOSE_TIMEOUT: Final = 5.0
 """Seconds that closing waits for the server."""
 DEFAULT_KEEPALIVE_INTERVAL: Final = 5.0
-"""Seconds without audio before a keepalive is sent. The service gives up after 20 s of silence, so
-three keepalives may be lost on the way."""
+"""Seconds without audio before a keepalive is sent.
+
+The service may close after more than 20 s without audio or keepalive, and a keepalive every 5 to
+10 s is common (Soniox docs, "Connection keepalive"). The lower end leaves room for three that are
+lost or late."""
 DEFAULT_PING_INTERVAL: Final = 20.0
 """Seconds between WebSocket pings."""
 DEFAULT_PING_TIMEOUT: Final = 20.0
 """Seconds that a pong may take before the connection counts as lost."""
 DEFAULT_MAX_PENDING_AUDIO: Final = 1024 * 1024
-"""Bytes of audio held until the session opens: half a minute of 16 kHz speech, longer than any
-handshake takes."""
+"""Bytes of audio held until the session opens: half a minute of 16-bit speech at 16 kHz, which is
+longer than any handshake takes."""
 DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
-"""Bytes of the largest message taken: far above any real result, far below a machine's memory."""
+"""Bytes of the largest message accepted: far above any real result, far below the memory of any
+machine."""
 
 MAX_SECONDS: Final = 1_000_000
-"""Seconds, eleven days: longer than any session. The waiting calls of some systems overflow at
-twice that."""
+"""Largest number of seconds that an option accepts: eleven days, longer than any session. Waiting
+calls of some systems overflow at twice that."""
 
 _SHOWN_LENGTH: Final = 60
 """Characters of a refused value that an error quotes."""
 
 
 def check_seconds(name: str, value: float | None) -> float | None:
-    """Return a time option, None for no limit.
+    """Return an option in seconds, or None for no limit.
 
-    Raises `SonioxValidationError` unless it is None or a number above 0, at most `MAX_SECONDS`.
+    Raises `SonioxValidationError` unless it is None, or a number above 0 and at most `MAX_SECONDS`.
     """
     if value is None:
         return None
@@ -66,7 +75,10 @@ def check_seconds(name: str, value: float | None) -> float | None:
 
 
 def check_timeout(value: float | None) -> float | None:
-    """Return the `timeout` of a call, None for no limit; 0 and less do not wait at all.
+    """Return the `timeout` of a call in seconds, or None for no limit. 0 and less do not wait.
+
+    More lenient than `check_seconds`, because such a number is often computed: the time left until
+    a deadline may have become negative, and "practically forever" may be any large number.
 
     Raises `SonioxValidationError` unless it is None or a number.
     """
@@ -84,14 +96,21 @@ def check_timeout(value: float | None) -> float | None:
 
 
 def check_flag(name: str, value: bool) -> bool:
-    """Return an option that is on or off; raises `SonioxValidationError` unless it is a bool."""
+    """Return an option that is on or off.
+
+    Raises `SonioxValidationError` unless it is a bool. Truthy values are refused, because `"no"` is
+    one.
+    """
     if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SonioxValidationError(f"{name} must be True or False, not {_shown(value)}")
     return value
 
 
 def check_size(name: str, value: int) -> int:
-    """Return a size option; raises `SonioxValidationError` unless it is a whole number from 1."""
+    """Return an option in bytes.
+
+    Raises `SonioxValidationError` unless it is a whole number of at least 1.
+    """
     if type(value) is not int or value < 1:
         raise SonioxValidationError(
             f"{name} must be a whole number of bytes, at least 1, not {_shown(value)}"
@@ -100,7 +119,7 @@ def check_size(name: str, value: int) -> int:
 
 
 def _shown(value: object) -> str:
-    """Return what an error quotes of a value, which may be anything at all."""
+    """Return what an error quotes of a value of any kind, even one whose `repr` fails."""
     try:
         text = repr(value)
     except Exception:

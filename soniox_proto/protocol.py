@@ -8,10 +8,9 @@ things is in `state.py` and is not repeated here; this module says what they do.
 The life of a session
 ---------------------
 
-`connect` notes that a WebSocket is being opened. The user may talk from that moment, because
-people do: a microphone that waits for the handshake loses the first words. Everything said is held
-in order, and audio counts against `max_pending_audio`. While paused, audio is dropped rather than
-held, as it would be later.
+`connect` notes that a WebSocket is being opened. The user may send from that moment on, because a
+microphone that waits for the handshake loses the first words. Everything sent is held in order, and
+audio counts against `max_pending_audio`. While paused, audio is dropped instead, as it is later.
 
 `start` notes that the WebSocket is open, and puts the start message in front of what was held: the
 service wants the configuration before any audio (Soniox docs, "WebSocket API"), and only once.
@@ -162,7 +161,7 @@ class RealtimeSTTProtocol:
         close_timeout: Seconds to wait for the peer's close frame before closing anyway, or None
             for no limit.
         keepalive_interval: Seconds without audio after which a keepalive goes out, paused or not;
-            None for no keepalives. The service closes after 20 s without either.
+            None for no keepalives. The service may close after 20 s without audio or keepalive.
         finalize_timeout: Seconds that the service may take to answer a finalize, or None for no
             limit.
         max_pending_audio: Bytes of audio held before `start`.
@@ -402,7 +401,7 @@ class RealtimeSTTProtocol:
                 `max_pending_audio` bytes would wait for it to open.
         """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
-        # This path runs for every chunk, and the row of OPEN always accepts audio.
+        # Not looked up in OPEN, whose row accepts audio: this runs for every chunk.
         if self._state is not _OPEN:
             self._require(SessionInput.AUDIO)
         size, stats = len(data), self._stats
@@ -428,8 +427,8 @@ class RealtimeSTTProtocol:
         """
         if self._pending_audio + size > self._max_pending_audio:
             raise SonioxStateError(
-                f"the session is not open yet and {self._pending_audio} bytes of audio wait "
-                f"already; at most max_pending_audio ({self._max_pending_audio}) may"
+                f"the session is not open yet and {self._pending_audio} bytes of audio are already "
+                f"waiting for it; max_pending_audio ({self._max_pending_audio}) allows no more"
             )
         self._pending_audio += size
 

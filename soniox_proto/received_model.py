@@ -4,9 +4,11 @@ A normal pydantic instance stores every default, the set of received fields and 
 two thirds of a token's memory, and a third of the time it takes to make one. An instance of a
 `ReceivedModel` can be made of its validated fields alone (`object.__new__`, then `set_fields`).
 Defaults live on the class, and the rest is filled in the first time that pydantic asks for it.
-This is not usable with unknown fields, which could shadow attributes of the class.
+That rarely happens: most tokens are provisional, read once for their text and thrown away.
+Not usable with unknown fields, which could shadow attributes of the class.
 
-What this relies on, none of which pydantic promises:
+To users such an instance is an ordinary pydantic model. That costs this module its simplicity: it
+relies on the following, none of which pydantic promises.
 
 - An instance is its `__dict__` and the three slots `__pydantic_fields_set__`,
   `__pydantic_extra__` and `__pydantic_private__`. In pydantic's own code and in its compiled core
@@ -17,8 +19,8 @@ What this relies on, none of which pydantic promises:
 - pydantic sets the `__dict__` of a new instance through the class's descriptor.
 - Nothing but the `__dict__` is read to get a field's value, so a default may stand on the class.
 
-`behaves_like_pydantic` compares the two kinds of instance. `messages` asks it before the first
-message is parsed and makes plain instances from then on if they differ in anything.
+Therefore `behaves_like_pydantic` compares the two kinds of instance. `messages` calls it before the
+first message is parsed, and if they differ in anything, it makes plain instances from then on.
 """
 
 from __future__ import annotations
@@ -40,16 +42,18 @@ _EXTRA: Final = "__pydantic_extra__"
 _PRIVATE: Final = "__pydantic_private__"
 
 _COMPLETED: Final = "<completed>"
-"""Where the received fields keep what the instance is completed with; no field has this name."""
+"""Key under which the received fields keep what `_complete` will set. No field has this name, and
+it is gone when the instance is complete."""
 
 _get = object.__getattribute__
 _set = object.__setattr__
 
 fields_of: Callable[[BaseModel], dict[str, Any]] = vars(BaseModel)["__dict__"].__get__
-"""Return the fields of an instance as they are stored: absent ones may be missing."""
+"""Return the fields of an instance as they are stored. Fields that were not received may be
+missing; use `dict.get`."""
 
 set_fields: Callable[[BaseModel, dict[str, Any]], None] = vars(BaseModel)["__dict__"].__set__
-"""Give a new instance of a received model its fields, validated, which become its own."""
+"""Give a new instance of a received model its validated fields. The instance owns the dict then."""
 
 
 def _has(instance: object, name: str) -> bool:
@@ -61,7 +65,10 @@ def _has(instance: object, name: str) -> bool:
 
 
 class _Default:
-    """Default of a field that an instance did not receive; the class itself has no attribute."""
+    """The default of a field, for instances that did not receive it.
+
+    On the class itself the attribute does not exist, as in any pydantic model.
+    """
 
     __slots__ = ("_name", "_value")
 
@@ -78,15 +85,15 @@ class _Default:
 def _complete(instance: BaseModel) -> None:
     """Add what pydantic expects of an instance.
 
-    There is no lock, which a signal handler or a fork could find taken. Several threads, or a
-    handler in the midst of another call, may do this at once: the first to leave its values in the
-    received fields decides, the others use the same objects, and every step may be repeated.
-    `__pydantic_private__` comes last: an instance that has it is complete.
+    Several threads may do this at once, or a signal handler in the middle of another call. There is
+    no lock, because a signal handler or a fork could find it taken. Instead the first to leave its
+    values in the received fields decides, the others use the same objects, and every step may be
+    repeated. `__pydantic_private__` is set last: an instance that has it is complete.
     """
     if _has(instance, _PRIVATE) or ReceivedModel.withdrawn:
         return
-    # The order counts: if nobody has set the set of received fields by the time of the next line,
-    # these are the fields as they were received, for they are replaced only after that.
+    # The order matters. The fields are replaced only after `__pydantic_fields_set__` was set, so if
+    # it is still missing in the next line, these are the fields as they were received.
     received = fields_of(instance)
     if not _has(instance, _FIELDS_SET):
         _, fields_set, extra = _completion(instance, received)
@@ -100,7 +107,10 @@ def _complete(instance: BaseModel) -> None:
 def _completion(
     instance: BaseModel, received: dict[str, Any]
 ) -> tuple[dict[str, Any], set[str], dict[str, Any]]:
-    """Return all fields of an instance, the names of those received, and a dict for extras."""
+    """Return all fields of an instance, the names of those received, and a dict for extras.
+
+    `setdefault` is atomic, so all threads get the values of the first.
+    """
     known = type(instance).model_fields
     defaults = [field.get_default(call_default_factory=True) for field in known.values()]
     fields = dict(zip(known, map(received.get, known, defaults), strict=True))
@@ -111,22 +121,23 @@ def _completion(
 class ReceivedModel(BaseModel):
     """A model whose instances can be made of validated fields: `object.__new__`, `set_fields`."""
 
-    # Errors do not quote the input: a peer may have repeated the API key in it.
-    # Built on first need: pydantic loads as much for it as for all the rest.
+    # extra: the service may add fields at any time.
+    # hide_input_in_errors: the peer may have echoed the API key.
+    # defer_build: to build a validator, pydantic loads as much code as for all the rest.
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True, defer_build=True)
 
     withdrawn: ClassVar[bool] = False
-    """Whether every instance is left as pydantic made it."""
+    """Whether the shortcut is off, so that every instance is left as pydantic made it."""
 
     @classmethod
     def withdraw(cls) -> None:
-        """Leave every instance as pydantic made it, from now on."""
+        """Switch the shortcut off, for good: from now on leave instances as pydantic made them."""
         type.__setattr__(ReceivedModel, "withdrawn", True)
 
     @classmethod
     @override
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Put the defaults where fields that were not received are looked for."""
+        """Put the defaults on the class, where Python looks for a field that was not received."""
         for name, field in cls.model_fields.items():
             if not field.is_required() and field.default_factory is None:
                 type.__setattr__(cls, name, _Default(name, field.default))
@@ -135,15 +146,16 @@ class ReceivedModel(BaseModel):
 
         @property
         def __dict__(self) -> dict[str, Any]:
-            """All fields, as of any model; pydantic and `vars` ask for them here."""
+            """All fields, as in any model; pydantic and `vars` read them here."""
             _complete(self)
             return fields_of(self)
 
-        # In C: the validator sets it for each instance that it makes.
+        # The setter is a C function, because the validator calls it for each instance that it
+        # makes itself.
         __dict__ = property(__dict__.fget, set_fields)
 
         def __getattr__(self, name: str) -> Any:
-            """Called for what is not there."""
+            """Complete the instance if pydantic reads a slot that was never set."""
             if name in (_FIELDS_SET, _EXTRA, _PRIVATE):
                 _complete(self)
                 return _get(self, name)
@@ -168,16 +180,16 @@ _COMPARED: Final[dict[str, Callable[[Any], object]]] = {
     "repr": repr,
     "vars": lambda model: _vars(model),
 }
-"""What the two kinds of instance are compared by."""
+"""The operations by which the two kinds of instance are compared."""
 
 
 def behaves_like_pydantic(
     received: Callable[[], BaseModel], made_by_pydantic: Callable[[], BaseModel]
 ) -> bool:
-    """Return whether two ways to make the same instance give what nobody can tell apart.
+    """Return whether two ways of making an instance give indistinguishable ones.
 
-    Each is called anew for each comparison: the first operation on an instance is the one that
-    matters.
+    Each comparison makes new instances, because only the first operation on an instance meets it
+    incomplete.
     """
     try:
         return (
@@ -190,7 +202,7 @@ def behaves_like_pydantic(
             )
         )
     except Exception:
-        # Whatever it is that a later pydantic does not do any more, plain instances are safe.
+        # Whatever a later pydantic may have changed, plain instances are safe.
         return False
 
 
@@ -199,5 +211,5 @@ def _vars(model: BaseModel) -> list[tuple[str, Any]]:
 
 
 def _told(model: BaseModel) -> tuple[object, ...]:
-    """Return all that a copy consists of."""
+    """Return everything that makes up a copy, in a form that can be compared."""
     return vars(model), model.model_fields_set, model.model_extra or {}

@@ -12,10 +12,10 @@ _MARKERS = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 
 def render_tokens(final_tokens: Iterable[Token], non_final_tokens: Iterable[Token]) -> str:
-    """Return the text of the tokens, final ones first, told apart by speaker and language.
+    """Return the text of the tokens, final ones first, divided by speaker and language.
 
     A new speaker begins a paragraph (``Speaker 1:``), a new language a line (``[en]``, or
-    ``[Translation] [es]``). The markers `<end>` and `<fin>` are not shown.
+    ``[Translation] [es]`` for a translation). The markers `<end>` and `<fin>` are not shown.
     """
     parts: list[str] = []
     speaker: str | None = None
@@ -33,6 +33,7 @@ def render_tokens(final_tokens: Iterable[Token], non_final_tokens: Iterable[Toke
                 language = (translated, token.language)
                 label = f"[Translation] [{token.language}]" if translated else f"[{token.language}]"
                 parts.append(f"\n{label} ")
+                # The label ends with a space already.
                 text = text.lstrip()
         parts.append(text)
     return "".join(parts)

@@ -23,7 +23,7 @@ How the service treats a client, and this machine with it:
   keepalive end the session with error 408 ("Connection keepalive").
 - End-of-audio is an empty *text* message. An empty binary message is a chunk without audio: it
   ends nothing and does not count as a sign of life, so a client that means it as the end runs into
-  408. (Measured. Soniox's documentation of 2025 said otherwise, and clients still get it wrong.)
+  408. (Measured live; Soniox's documentation of 2025 said otherwise.)
 - Unknown fields of the start message are ignored; unknown types of control messages are refused.
 
 There is no recognizer here and no opinion on keys. Both belong to the user of this class, as do

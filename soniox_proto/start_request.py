@@ -1,4 +1,10 @@
-"""The start message as the server reads it, and the service's words for what is wrong with it."""
+"""The start message as the service reads it, with the service's own texts for what is wrong.
+
+`RealtimeSTTConfig` is stricter than the service, to help the people who write configurations. The
+server must not be: a client under test has to get the answer that it would get in production. So
+unknown fields are ignored, old spellings are accepted, and problems are looked for in an order that
+gives the service's text for the first one.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +25,13 @@ from soniox_proto.errors import SonioxValidationError
 __all__ = ["MAX_START_REQUEST_CHARACTERS", "START_REQUEST_MALFORMED", "read_start_request"]
 
 MAX_START_REQUEST_CHARACTERS: Final = 256 * 1024
-"""Twice what the longest context takes with every character escaped. JSON in memory may take
-thirty times the size of its text."""
+"""Twice the size of the longest context with every character escaped. There has to be a limit,
+because parsed JSON may take thirty times the memory of its text."""
 
 START_REQUEST_MALFORMED: Final = "Start request is malformed."
 
 _OLD_SPELLINGS: Final = {"s16le": "pcm_s16le", "f32le": "pcm_f32le"}
-"""Audio formats as early clients spell them; the service still takes them."""
+"""Audio formats as early clients spell them, which the service still accepts."""
 
 _RAW_FORMATS: Final = frozenset(get_args(RealtimeSTTRawFormat))
 
@@ -35,20 +41,19 @@ _OBJECTS: Final[dict[str, type[BaseModel]]] = {
 }
 
 _MAX_QUOTED: Final = 40
-"""Characters of a client's own value in an error."""
+"""Characters of a client's value that an error quotes."""
 
 _MAX_EXAMINED_PROBLEMS: Final = 100
-"""Beyond these, problems are not told apart: describing each would take too much memory."""
+"""With more problems than this, the answer is just that the message is malformed: describing each
+would take too much memory."""
 
 
 def read_start_request(
     fields: dict[str, object],
 ) -> tuple[RealtimeSTTConfig, dict[str, object]]:
-    """Return the configuration in a start message, and the fields that are not known here.
+    """Return the configuration in a start message, and the fields of it that are not known here.
 
-    Like the service, it takes two formats in their old spelling and does not mind unknown fields.
-
-    Raises `SonioxValidationError` with the text that the service answers.
+    Raises `SonioxValidationError` with the text that the service would answer.
     """
     # `extra_fields` is a name of this library, not of the protocol.
     names = RealtimeSTTConfig.model_fields.keys() - {"extra_fields"}
@@ -106,5 +111,6 @@ def _answer_of_service(error: ValidationError, audio_format: object) -> str:
         case ("translation",) if place[-1] in {"target_language", "language_a", "language_b"}:
             return "Invalid translation target language."
         case _:
-            # The service says no more than that. Whoever looks for the mistake needs more.
+            # The service says only that the message is malformed. Somebody who tests against this
+            # server wants to find the mistake, so the details are added.
             return f"{START_REQUEST_MALFORMED} ({describe_validation_error(error)})"

@@ -6,10 +6,10 @@ row: an input that is not listed is refused with `SonioxStateError` and changes 
 transitions to themselves too, so that "accepted without effect on the state" and "not accepted"
 cannot be confused.
 
-The tables are the only place that answers either question. The machines (`protocol.py`,
-`server.py`) ask before they do anything and then take the next state from here; nothing else
-changes a state. So a rule about order is changed by editing a row, and the tests drive the full
-product of states and inputs through the real machines to see that they agree.
+The machines (`protocol.py`, `server.py`) look up here whether they may go on, and take the next
+state from here; nothing else changes a state. So a rule about order is changed by editing a row.
+The tests drive the full product of states and inputs through the real machines to see that they
+agree with the tables.
 
 The life of a client session::
 
@@ -21,17 +21,18 @@ The life of a client session::
                                                     CLOSING --ENDED--> CLOSED
 
 Besides, ABORT leads to CLOSED from everywhere, and ENDED from wherever a connection exists or is
-being made. Three inputs are easily misread, because no message on the wire bears their name:
+being made. Three inputs are easily misread, because they are not messages but changes of the
+connection:
 
-- CONNECT: a WebSocket is being opened for this session. Nothing has been sent yet, but the user
-  may talk already; what they say is held.
+- CONNECT: a WebSocket is being opened for this session. No message has been sent yet, but the user
+  may already send; what they send is held.
 - START: the WebSocket is open. The start message goes out, then everything held. A driver that
   was handed an open WebSocket skips CONNECT, hence the START in the row of IDLE.
 - ENDED: the connection is gone or useless, whatever the cause: the peer's close frame, a refused
   upgrade, a broken transport, a protocol violation, a deadline. The cause decides the `Outcome`,
   not the state, which is why one input is enough.
 
-What the tables leave out, since it is independent of the state, or would double the rows of
+What the tables leave out, because it is independent of the state, or would double the rows of
 several states to change a single cell:
 
 - Whether the session is paused. It is a flag: the user may pause before and after the WebSocket
@@ -45,8 +46,12 @@ several states to change a single cell:
   alike; the protocol remembers which one decides the outcome.
 - Whether, and with which code, the WebSocket must be closed (`close_code`). CLOSING does not
   imply it: after the finished response or an error message the service closes, and we only wait.
+- What an input does. CLOSE and ABORT, for example, are accepted in every state, so nobody looks
+  them up; but `close` has a handshake to perform in OPEN and none in CONNECTING.
 - How much may be held while CONNECTING. An input may be listed and its argument still refused:
   too much audio, a chunk that is not bytes, a negative number of ms.
+- Calls that feed, where they come at the wrong time but not by the user's mistake. They must not
+  raise because of the peer, so ENDED in IDLE is ignored, not refused.
 - On the server, whether audio came before end-of-audio, and what was already wrong with the
   upgrade request. Both turn a message into REFUSE. Messages that arrive when they can no longer
   matter (after end-of-audio, an error or a close) never become inputs; they are dropped.
@@ -177,7 +182,7 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[SessionInput, SessionState]]] =
         _I.ENDED: _S.CLOSED,
     },
     _S.FINISHING: {
-        # RESUME, so that leaving a pause is never an error that depends on timing.
+        # RESUME no longer matters, but a program that resumes after it finished made no mistake.
         **_stay(_S.FINISHING, _I.RESUME, _I.FINISH_AGAIN, _I.RESULT),
         _I.FINISHED: _S.CLOSING,
         _I.SERVER_ERROR: _S.CLOSING,

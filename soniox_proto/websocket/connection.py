@@ -6,9 +6,24 @@ everything it keeps, and reports any fault of the peer as one `Violation`.
 Messages are framed when they are sent, not when `data_to_send` is called. So the bytes leave in
 the order of the calls, and cutting the input elsewhere does not change the output.
 
+That last property is worth a lot. A network may cut the stream anywhere, and a client that then
+behaves differently has errors that nobody can reproduce. The tests feed sessions whole, cut in two
+at every place, and byte by byte. It explains several oddities below: the head of the handshake is
+measured here and not by h11, errors of decoders are reported without their positions, and text is
+checked as it arrives.
+
 wsproto performs the handshake and parses unusual frames. Ordinary data messages, pings and pongs
 are framed directly (`framing.py`), which takes a tenth of the time. Where wsproto behaves in a
 surprising way, a comment says so; `tests/core/websocket/test_wsproto_traps.py` shows each case.
+
+One connection goes through these stages:
+
+1. The handshake (`_receive_head`). wsproto gets the bytes up to the empty line and no further.
+2. Frames. If no extension is in use, `FrameReader` reads what it can and passes the rest to
+   wsproto frame by frame (`_receive_slowly`). With an extension wsproto reads everything.
+3. The end (`_over`), after a close frame of the peer, a refusal or a violation. Further input is
+   ignored. `open` is false from the first close frame on, ours or theirs, since nothing but the
+   answering close frame may follow it (RFC 6455 section 5.5.1).
 """
 
 from __future__ import annotations
@@ -92,40 +107,49 @@ class Accepted:
     """Client: the server accepted the upgrade."""
 
     subprotocol: str | None
+    """The subprotocol that the server selected, if any."""
     headers: dict[str, str]
+    """Headers of the answer, names in lower case."""
 
 
 @dataclass(slots=True)
 class Rejected:
-    """Client: the server refused the upgrade; the body is complete, or as much as is kept."""
+    """Client: the server refused the upgrade."""
 
     status_code: int
+    """HTTP status code of the answer."""
     headers: dict[str, str]
+    """Headers of the answer, names in lower case."""
     body: bytes
+    """The body, at most `MAX_BODY_SIZE` bytes of it, or what came before the stream ended."""
 
 
 @dataclass(slots=True)
 class PongReceived:
-    """The answer to a ping, or an unsolicited pong."""
+    """The answer to a ping, or an unsolicited pong (RFC 6455 section 5.5.3)."""
 
     payload: bytes
+    """That of the ping, if this is its answer."""
 
 
 @dataclass(slots=True)
 class CloseReceived:
-    """The peer's close frame; 1005 stands for one without a code (RFC 6455 section 7.1.5)."""
+    """The peer's close frame. Answer it with `send_close`."""
 
     code: int
+    """Close code; 1005 if the frame has none (RFC 6455 section 7.1.5)."""
     reason: str
+    """Reason in the frame, or ``""``."""
 
 
 @dataclass(slots=True)
 class Violation:
-    """The peer broke the protocol. Nothing that follows is read."""
+    """The peer broke the protocol. A close frame is queued, and nothing that follows is read."""
 
     code: int
-    """Close code that names the violation."""
+    """Close code that names the violation (RFC 6455 section 7.4.1)."""
     message: str
+    """What the peer did, for a person."""
 
 
 WebSocketEvent: TypeAlias = (
@@ -145,11 +169,21 @@ def close_code_may_be_sent(code: int) -> bool:
     return code in _SENDABLE_CODES or 3000 <= code <= 4999
 
 
+# 1004 is reserved; 1005, 1006 and 1015 are for reporting only and must not be sent.
 _SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 
 
 class WebSocket:
-    """One end of a WebSocket connection."""
+    """One end of a WebSocket connection.
+
+    Feed it with `receive_data` and `receive_eof`, write what `data_to_send` returns, and call
+    nothing else before the upgrade is accepted (`open`). It never raises because of the peer.
+
+    Args:
+        role: Client or server.
+        max_message_size: Size of the largest message accepted, in bytes after decompression.
+        compression: Client: offer permessage-deflate (RFC 7692).
+    """
 
     direct_framing: ClassVar[bool] = True
     """Handle whole data messages without wsproto. False gives the same results more slowly; tests
@@ -189,7 +223,8 @@ class WebSocket:
         self._max_message_size = max_message_size
         self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
         self._output: list[bytes] = []
-        # Made when the WebSocket opens, unless an extension changes the frames.
+        # Made when the WebSocket opens. They stay None if an extension is in use, because it
+        # changes the frames.
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
         self._head = HeadScanner()
@@ -198,6 +233,7 @@ class WebSocket:
         # Server: whether the request has arrived, and what followed it before it was answered.
         self._requested = False
         self._early = bytearray()
+        # The message that wsproto is handing out piece by piece.
         self._fragments = bytearray()
         self._frame_is_empty = True
         self._empty_fragments = 0
@@ -220,7 +256,11 @@ class WebSocket:
         return output[0] if len(output) == 1 else b"".join(output)
 
     def buffers_to_send(self) -> list[bytes]:
-        """Return the bytes to write now, as several buffers if that saves copying them."""
+        """Return the bytes to write now, as several buffers if that saves copying them.
+
+        Small ones are joined all the same: for those the copy costs less than a longer list does
+        in the system call.
+        """
         output, self._output = self._output, []
         if len(output) > 1 and max(map(len, output)) < LARGE_MESSAGE:
             return [b"".join(output)]
@@ -234,7 +274,10 @@ class WebSocket:
         headers: Sequence[tuple[str, str]],
         subprotocols: Sequence[str],
     ) -> None:
-        """Client: queue the upgrade request."""
+        """Client: queue the upgrade request (RFC 6455 section 4.1).
+
+        Header values must be ASCII without line ends; `check_headers` has made sure.
+        """
         self._send(
             Request(
                 host=host,
@@ -246,7 +289,7 @@ class WebSocket:
         )
 
     def accept(self, *, subprotocol: str | None, headers: Sequence[tuple[str, str]]) -> None:
-        """Server: accept the upgrade."""
+        """Server: accept the upgrade (RFC 6455 section 4.2.2)."""
         self._send(
             AcceptConnection(
                 subprotocol=subprotocol,
@@ -260,6 +303,7 @@ class WebSocket:
         self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
     ) -> None:
         """Server: refuse the upgrade with an HTTP status and a body."""
+        # With a length the client knows where the body ends without waiting for the stream to end.
         length = [("content-length", str(len(body))), ("connection", "close")]
         self._send(
             RejectConnection(
@@ -272,6 +316,7 @@ class WebSocket:
         self._end()
 
     def _opened(self) -> None:
+        """Leave the handshake behind, and read and write frames directly if possible."""
         assert isinstance(self._wsproto, WSConnection), "a WebSocket opens once"
         assert self._wsproto.connection is not None, "the upgrade was accepted"
         self._wsproto = self._wsproto.connection
@@ -281,7 +326,10 @@ class WebSocket:
             self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
 
     def send_message(self, message: str | bytes) -> None:
-        """Queue one message, text for `str`, binary for `bytes`. Dropped unless `open`."""
+        """Queue one message, text for `str`, binary for `bytes`. Dropped unless `open`.
+
+        Dropping is right, since the caller cannot know when the peer's close frame arrives.
+        """
         writer = self._writer
         if not self.open:
             return
@@ -295,11 +343,11 @@ class WebSocket:
             self._output += writer.frame_in_parts(BINARY_FRAME, message)
 
     def send_ping(self, payload: bytes) -> None:
-        """Queue a ping."""
+        """Queue a ping (RFC 6455 section 5.5.2)."""
         self._send(Ping(payload))
 
     def _send_pong(self, payload: bytes) -> None:
-        # After a close frame of either side a pong can no longer be framed.
+        # wsproto still reports pings after our close frame, but refuses to frame the pong.
         if not self.open:
             return
         if self._writer is None:
@@ -308,7 +356,10 @@ class WebSocket:
             self._output.append(self._writer.frame(PONG_FRAME, payload))
 
     def send_close(self, code: int, reason: str = "") -> None:
-        """Queue a close frame, or the answer to the peer's, unless one has been sent."""
+        """Queue a close frame, or the answer to the peer's, unless one has been sent.
+
+        Nothing happens during the handshake either: without a WebSocket there is none to close.
+        """
         if self._wsproto.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
             self._send(CloseConnection(code, reason))
 
@@ -317,7 +368,7 @@ class WebSocket:
         self._note_state()
 
     def _note_state(self) -> None:
-        # Cached, because asking wsproto takes a third of the time that sending a message takes.
+        # Cached, because asking wsproto costs a third of the time of sending a message.
         self.open = not self._over and self._wsproto.state is ConnectionState.OPEN
 
     def _end(self) -> None:
@@ -332,6 +383,7 @@ class WebSocket:
         Act on each event before asking for the next. wsproto changes its state during the
         iteration, and after a close frame it frames no answer to what came before.
         """
+        # What came too early is read once the server has accepted, before anything newer.
         if self._early and self.open:
             data, self._early = bytes(self._early) + data, bytearray()
         if self._reader is None:
@@ -342,6 +394,8 @@ class WebSocket:
         messages = reader.read(data)
         if messages:
             yield messages
+        # The reader stops at every frame that is not a whole data message. Handle that one, then
+        # let it go on.
         while reader.stopped and not self._over:
             if reader.invalid_text:
                 yield self._violated(1007, _NOT_UTF_8)
@@ -363,7 +417,8 @@ class WebSocket:
     def _receive_head(self, data: bytes) -> Generator[WebSocketEvent, None, bytes]:
         """Yield the events of the handshake and of frames that only wsproto can read.
 
-        Returns the bytes behind the handshake once frames can be read directly.
+        Returns the bytes after the handshake once frames can be read directly. The first message
+        often shares a segment with the handshake, and so would be given to wsproto with it.
         """
         position, end = 0, len(data)
         while position < end and not self._over and self._reader is None:
@@ -391,7 +446,7 @@ class WebSocket:
         self._answer += piece
         if self._head.complete:
             answer, self._answer = self._answer, b""
-            # wsproto would take an interim answer for a refusal.
+            # wsproto would treat an interim answer (1xx) as a refusal.
             if not is_interim_answer(answer):
                 yield from self._receive_slowly(answer)
 
@@ -401,17 +456,23 @@ class WebSocket:
         return bool(self._early) and self.open
 
     def _keep_early(self, data: bytes) -> Iterator[WebSocketEvent]:
-        """Keep what a client sends before its request is answered, although it should not."""
+        """Keep what a client sends before its request is answered.
+
+        A client must not (RFC 6455 section 4.1), but some do. The amount is bounded, because the
+        answer may take a while.
+        """
         self._early += data
         if len(self._early) > MAX_HEAD_SIZE:
             yield self._handshake_failed("data before the answer", RejectConnection(400))
 
     def _handshake_failed(self, reason: str, answer: WSProtoEvent | None) -> Violation:
+        # A server can answer a bad request with an HTTP status; a client can only leave.
         if answer is not None and not self._client:
             self._send(answer)
         return self._violated(1002, f"not a WebSocket handshake: {reason}")
 
     def _receive_slowly(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Give bytes to wsproto, and yield what it makes of them, event by event."""
         # Never call this with b"", which wsproto takes for the end of the stream during the
         # handshake, nor after both close frames, when wsproto refuses all input.
         failure = ""
@@ -436,7 +497,11 @@ class WebSocket:
             yield self._handshake_failed(failure, hint)
 
     def receive_eof(self) -> Iterator[WebSocketEvent]:
-        """Yield the refusal whose body ends with the stream, if there is one."""
+        """Yield the refusal whose body ends with the stream, if there is one.
+
+        wsproto is not told about the end. It would report a close frame that never came, even after
+        a clean close, and during the handshake only that the HTTP message is bad.
+        """
         if self._rejection is not None:
             yield self._rejected(self._rejection)
 
@@ -449,6 +514,7 @@ class WebSocket:
             case Pong():
                 yield PongReceived(bytes(event.payload))
             case CloseConnection():
+                # A close frame changes the state of wsproto; a framing error does not.
                 if self._wsproto.state in {ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED}:
                     self._end()
                     yield CloseReceived(int(event.code), event.reason or "")
@@ -476,7 +542,11 @@ class WebSocket:
                 raise AssertionError(f"unexpected event of wsproto: {type(event).__name__}")
 
     def _join(self, event: TextMessage | BytesMessage) -> Iterator[WebSocketEvent]:
-        """Yield the whole message when its last piece arrives."""
+        """Yield the whole message when its last piece arrives.
+
+        wsproto limits neither the size of a frame nor the number of fragments, so both limits are
+        here. They are checked for each piece: waiting for the whole would be too late.
+        """
         text = isinstance(event, TextMessage)
         piece = event.data.encode() if isinstance(event, TextMessage) else event.data
         if len(self._fragments) + len(piece) > self._max_message_size:
@@ -510,6 +580,7 @@ class WebSocket:
     def _violated(self, code: int, message: str) -> Violation:
         self._end()
         self._fragments = bytearray()
+        # Without a reason: a message of ours may quote the peer.
         self.send_close(code, "")
         return Violation(code, message)
 

@@ -3,7 +3,21 @@
 Nearly all traffic of a session is data messages of one frame. They are handled here, in a fraction
 of the time that a general frame parser takes. Pings and pongs are few, unless a hostile peer fills
 the connection with them: 64 KiB of empty ones would keep a general parser busy for seconds.
-Everything else (close frames, fragments, extensions, malformed frames) is left to wsproto.
+Everything else (close frames, fragments, extensions, malformed frames) is left to wsproto. That is
+why nothing here reports an error but one: whenever a frame is not exactly as expected, it is passed
+on, and wsproto finds what is wrong with it. (The exception is text that is not UTF-8.)
+
+A frame, as in RFC 6455 section 5.2:
+
+- First byte: the bit FIN, three bits reserved for extensions, and the opcode. All of it is compared
+  at once, so a fragment or a compressed frame never looks like a plain one.
+- Second byte: the bit MASK, and the size if it is below 126. 126 says that the size follows in two
+  bytes, 127 in eight.
+- Four bytes of key, if MASK is set, then the payload, XORed with the repeated key. Clients must
+  mask and servers must not (section 5.1).
+
+Masking is the only work done for each byte, so it is what large chunks of audio cost. It is done in
+C if `websockets` is installed, and otherwise with the fastest means that Python has.
 """
 
 from __future__ import annotations
@@ -27,6 +41,7 @@ PING_FRAME: Final = 0x89
 PONG_FRAME: Final = 0x8A
 """First byte of a pong."""
 
+# Parts of the first two bytes of a frame.
 _PING_OR_PONG = (PING_FRAME, PONG_FRAME)
 _FINAL = 0x80
 _OPCODE = 0x0F
@@ -43,18 +58,26 @@ _split_keys = Struct("4s").iter_unpack
 _utf8_decoder: Callable[[], IncrementalDecoder] = getincrementaldecoder("utf-8")
 
 LARGE_MESSAGE: Final = 128 * 1024
-"""Bytes from which writing a message in parts is faster than joining the parts."""
+"""Size in bytes from which writing a message in parts is faster than joining the parts."""
 
 INTEGER_MASKING_LIMIT: Final = 1536
-"""Bytes up to which XOR of one large integer is faster than four calls of `translate`."""
+"""Size in bytes up to which XOR of one large integer is faster than four calls of `translate`."""
 
 KEYS_IN_POOL: Final = 64
 """Masking keys fetched from the operating system at once. A system call for each frame would cost
-as much as framing it."""
+as much as framing it.
+
+Each key is used once and comes from a strong source of randomness, because it must not be
+predictable by the provider of the payload (RFC 6455 section 5.3). Otherwise a client could be made
+to send chosen bytes, which a proxy on the way might take for a request."""
 
 
 def apply_mask_in_python(data: bytes, key: bytes) -> bytes:
-    """Return `data` masked, or unmasked, with a key of four bytes (RFC 6455 section 5.3)."""
+    """Return `data` masked, or unmasked, with a key of four bytes (RFC 6455 section 5.3).
+
+    Short data is XORed as one large integer. Longer data is translated, with a table for each byte
+    of the key, which is faster for each byte but takes longer to start.
+    """
     size = len(data)
     if size <= INTEGER_MASKING_LIMIT:
         words = (size + 3) // 4
@@ -92,14 +115,18 @@ def best_mask() -> Callable[[bytes, bytes], bytes]:
 
 
 class FrameWriter:
-    """Frames whole messages, masked for a client."""
+    """Frames whole messages, masked for a client.
+
+    Every message becomes one final frame. Nothing obliges an endpoint to fragment (RFC 6455 section
+    5.4), and chunks of audio are small.
+    """
 
     __slots__ = ("_first_byte", "_header", "_keys", "_mask", "_size")
 
     def __init__(self, *, masked: bool) -> None:
         self._mask = best_mask() if masked else None
         self._keys: Iterator[tuple[bytes]] = iter(())
-        # The most recent header is kept, because chunks of audio usually have one size.
+        # The latest header is kept, because chunks of audio usually have the same size.
         self._first_byte = self._size = -1
         self._header = b""
 
@@ -111,6 +138,7 @@ class FrameWriter:
         mask = self._mask
         if mask is None:
             return self._header + payload
+        # This loop runs once if there is a key left, and otherwise not at all.
         for (key,) in self._keys:
             return b"".join((self._header, key, mask(payload, key)))
         self._draw_keys()
@@ -144,9 +172,16 @@ class FrameWriter:
 class FrameReader:
     """Splits what a peer sends into whole messages and the frames that wsproto has to parse.
 
+    It never changes its mind about a frame: whether a frame is read here or passed on is decided
+    when its header is complete. A frame that is passed on goes to wsproto from its first byte to
+    its last, and nothing else does, so wsproto sees a valid stream with some frames left out. Only
+    between the fragments of a message must no data frame be left out, since it would be an error
+    there that wsproto has to see.
+
     Args:
         masked: Whether the peer must mask its frames, because it is a client.
-        max_message_size: Bytes of the largest message read directly.
+        max_message_size: Size of the largest message read directly, in bytes. A larger one is
+            passed on, and refused on the other way.
     """
 
     __slots__ = (
@@ -176,7 +211,9 @@ class FrameReader:
         self._data: bytes = b""
         self._position = 0
         self.stopped = False
+        """Whether `read` stopped at a frame that somebody else has to take."""
         self.invalid_text = False
+        """Whether reading is over, because text is not UTF-8."""
         # Within a frame that is read directly: bytes still to come, and those received so far.
         self._left = 0
         self._parts = bytearray()
@@ -210,6 +247,7 @@ class FrameReader:
                 message = self._continue(data[:position])
                 if message is not None:
                     messages.append(message)
+            # Without a call for each frame, since this runs for every message.
             while end - position >= 2 and not self._delegated:
                 first, size = data[position], data[position + 1]
                 if first not in direct or self._fragmented:
@@ -225,6 +263,8 @@ class FrameReader:
                     break
                 stop = start + size
                 if stop > end:
+                    # Collected in a buffer of its own. Keeping it in `data` would copy it again
+                    # with every further read.
                     self._begin(first, data[start:end], stop - end, data[start - 4 : start])
                     position = end
                     break
@@ -246,7 +286,7 @@ class FrameReader:
     def read_control(self) -> tuple[int, bytes] | None:
         """Return the ping or pong at which `read` stopped, as its first byte and payload.
 
-        Return None if it is something else or not complete; then call `read_delegated`.
+        Return None if it is something else or is not complete; then call `read_delegated`.
         """
         data, start = self._data, self._position
         if self._delegated_left or self._delegated_header or len(data) - start < 2:
@@ -267,7 +307,7 @@ class FrameReader:
         return first, payload
 
     def read_delegated(self) -> memoryview:
-        """Return the bytes for wsproto at which `read` stopped: a frame, or what there is of it."""
+        """Return the bytes for wsproto at which `read` stopped: a frame, or as much as arrived."""
         start = self._position
         self._position = self._delegated_stop(self._data, start, len(self._data))
         return memoryview(self._data)[start : self._position]
@@ -318,7 +358,11 @@ class FrameReader:
         return payload if self._decoder is None else payload.decode()
 
     def _delegated_stop(self, data: bytes, position: int, end: int) -> int:
-        """Return where the current frame for wsproto ends in `data`."""
+        """Return where the current frame for wsproto ends in `data`.
+
+        Only the header has to be understood for that. It is collected byte by byte, because it may
+        arrive in pieces that have been passed on already.
+        """
         header = self._delegated_header
         while not self._delegated_left and position < end:
             header.append(data[position])
@@ -332,6 +376,8 @@ class FrameReader:
             if width:
                 size = int.from_bytes(header[2:], "big")
             self._delegated_left = size + (4 if header[1] & _MASKED else 0)
+            # Control frames may stand between fragments and change nothing about them (RFC 6455
+            # section 5.4).
             if header[0] & _OPCODE < _FIRST_CONTROL_OPCODE:
                 self._fragmented = not header[0] & _FINAL
             header.clear()

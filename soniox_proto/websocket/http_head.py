@@ -1,4 +1,8 @@
-"""Finds where the head of an HTTP message ends, because WebSocket frames may follow it directly."""
+"""Finds where the head of an HTTP message ends, because WebSocket frames may follow it directly.
+
+The handshake itself is parsed by h11, inside wsproto. It is given the head alone, so that frames
+after it can be read directly, and so that its size limit does not depend on where reads end.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
 
 
 def is_interim_answer(head: bytes) -> bool:
-    """Return whether a head announces that the answer itself is still to come.
+    """Return whether a head is that of an interim answer, which another one follows.
 
-    That is any status 1xx but 101, for example 100 or 103. RFC 9110 section 15.2: a client must
-    be able to parse them and may ignore those that it does not expect.
+    That is any status 1xx except 101, for example 100 or 103. A client must be able to parse them,
+    and may ignore those that it does not expect (RFC 9110 section 15.2).
     """
     return _INTERIM.match(head) is not None
 
@@ -39,7 +43,7 @@ class HeadScanner:
         """Whether the head is larger than `MAX_HEAD_SIZE`."""
 
     def scan(self, data: bytes) -> int:
-        """Return how many bytes of `data` belong to the head. The next head begins behind it."""
+        """Return how many bytes of `data` belong to the head. Scan the next head from there on."""
         tail = self._tail
         found = _END.search(tail + data)
         self.complete = found is not None

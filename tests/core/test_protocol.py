@@ -106,7 +106,7 @@ class TestAudio:
         protocol = RealtimeSTTProtocol(CONFIG, max_pending_audio=10)
         protocol.connect(0.0)
         protocol.send_audio(b"123456", 0.0)
-        with pytest.raises(SonioxStateError, match="6 bytes of audio wait"):
+        with pytest.raises(SonioxStateError, match="6 bytes of audio are already waiting"):
             protocol.send_audio(b"12345", 0.0)
         protocol.send_audio(b"1234", 0.0)
         with pytest.raises(SonioxStateError, match=r"max_pending_audio \(10\)"):
