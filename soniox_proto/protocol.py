@@ -320,7 +320,7 @@ class RealtimeSTTProtocol:
     @property
     def connect_by(self) -> float | None:
         """When `start` must have been called; None for no limit, and after it was called."""
-        return self._timers.deadline(Timer.CONNECT)
+        return self._timers.deadlines.get(Timer.CONNECT)
 
     # Output and time
 
@@ -381,8 +381,9 @@ class RealtimeSTTProtocol:
         self._restart_keepalive(now)
         # A finalize that was held is on its way from now on, so its deadline and its round trip
         # count from now.
+        rested = self._timers.time_at_rest(now)
         self._pending_finalizes = [
-            asked._replace(asked_at=now) for asked in self._pending_finalizes
+            asked._replace(asked_at=now, rested=rested) for asked in self._pending_finalizes
         ]
         self._arm_finalize_timer()
         if self._end_of_audio:

@@ -20,8 +20,9 @@ There are two kinds, which differ while the driver does not read:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final
 
 __all__ = ["Timer", "TimerTable"]
@@ -138,9 +139,10 @@ class TimerTable:
             return self._rested
         return self._rested + now - self._resting_since
 
-    def deadline(self, timer: Timer) -> float | None:
-        """Return when `timer` expires, or None if it is not armed or is resting."""
-        return self._deadlines.get(timer)
+    @property
+    def deadlines(self) -> Mapping[Timer, float]:
+        """Return when each armed timer expires; those that rest are not among them."""
+        return MappingProxyType(self._deadlines)
 
     def next_timeout(self) -> float | None:
         """Return the earliest deadline, or None when no timer is running."""

@@ -311,6 +311,18 @@ def all_of(protocol: RealtimeSTTProtocol) -> object:
     )
 
 
+def test_a_held_finalize_owes_nothing_to_a_rest_before_the_start() -> None:
+    protocol = RealtimeSTTProtocol(CONFIG, finalize_timeout=5.0, keepalive_interval=None)
+    protocol.connect(0.0)
+    protocol.finalize(0.0)
+    protocol.pause_reading(1.0)
+    protocol.start(3.0)
+    protocol.resume_reading(3.0)
+    assert protocol.next_timeout() == 8.0
+    protocol.finalize(3.0)
+    assert protocol.next_timeout() == 8.0
+
+
 class TestSeveralMessages:
     @pytest.mark.parametrize("before", ["", "finalize", "abort", "finish", "close"])
     @given(answers=st.lists(ANSWERS, max_size=6), cut=st.integers(0, 6))

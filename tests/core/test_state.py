@@ -19,6 +19,7 @@ from soniox_proto import (
     SessionState,
     SonioxStateError,
 )
+from soniox_proto.timers import TimerTable
 from tests.support.attributes import attributes
 from tests.support.core import frames
 from tests.support.core.client import Client
@@ -42,8 +43,8 @@ def unchanging(machine: object) -> dict[str, str]:
     """Return all that a machine knows, except what time it is."""
     known: dict[str, str] = {}
     for name, value in attributes(machine).items():
-        if name == "_timers":
-            known[name] = repr(attributes(value)["_deadlines"])
+        if isinstance(value, TimerTable):
+            known[name] = repr(dict(value.deadlines))
         elif name != "_now":
             known[name] = repr(value)
     return known
