@@ -46,7 +46,7 @@ class Listener(Protocol):
         ...
 
     def stopping(self) -> None:
-        """Handle Ctrl-C: the audio has ended, and the rest of the text is to come."""
+        """Handle Ctrl-C: the audio has ended, and the rest of the text is still to come."""
         ...
 
 

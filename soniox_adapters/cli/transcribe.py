@@ -60,7 +60,7 @@ class TranscribeRequest:
     url: str
     """URL of the service."""
     api_key: str | None
-    """API key, if one is to be sent."""
+    """API key; None sends none."""
     config: RealtimeSTTConfig
     """Configuration of the stream."""
     pace: Pace
