@@ -1,8 +1,8 @@
 """How an async session moves its bytes: its tasks, its transports and its timer.
 
 Whatever happens to a session, a call by its user, bytes from the server, a deadline, the same steps
-follow: call the core, open the links that it wants, write its output, deliver its events to the
-inbox, set the timer, wake the tasks that wait (`_process`; `_call` for the user's controls).
+follow: call the core, deliver its events to the inbox, open the links that it wants, write its
+output, set the timer, wake the tasks that wait (`_process`; `_call` for the user's controls).
 
 **No lock.** Everything runs in one event loop, and these steps contain no await. So bytes leave in
 the order in which the core made them, and a task that is cancelled while it waits cannot leave the
