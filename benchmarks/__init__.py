@@ -1,5 +1,5 @@
-"""What the library costs, beside the official client and other WebSocket libraries.
+"""What the library costs, compared with the official client and other WebSocket libraries.
 
 `python -m benchmarks` answers every question, `python -m benchmarks NAME` one of them. Each module
-that has a `measure` answers one question; the module's first line is the question.
+with a function `measure` answers one question, which is the first line of its docstring.
 """

@@ -35,13 +35,13 @@ QUESTIONS: Final = (
     "age",
     "scale",
 )
-"""Modules that each answer one question, in the order of the tables."""
+"""Modules that answer one question each, in the order of the tables."""
 
 _RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; return the exit status: 1 if a benchmark failed, whatever the figures say."""
+    """Run the benchmarks; return 1 if one failed to run, else 0, even if a target is missed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure what the library costs, beside the official client and others.",
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _summary(figures: list[Figure], notes: list[str]) -> str:
-    """Return the tables, and what there is to know about them."""
+    """Return the tables, with the notes that explain them."""
     judged = [figure for figure in figures if figure.target is not None]
     others = [figure for figure in figures if figure.target is None and figure.ratio is not None]
     legend = (
@@ -137,7 +137,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _question(name: str) -> str:
-    """Return the question that a module answers: its first line."""
+    """Return the question that a module answers: the first line of its docstring."""
     return (_module(name).__doc__ or name).splitlines()[0]
 
 

@@ -26,7 +26,7 @@ from soniox_proto import Result
 __all__ = ["measure"]
 
 _STREAM_SECONDS: Final = 300 * 60.0
-"""The longest stream that the service allows, on a virtual clock."""
+"""The longest stream that the service allows. It passes on a virtual clock."""
 
 _EVENTS: Final = 1_000_000
 _EVENTS_OF_ONE_MEASUREMENT: Final = 10_000
@@ -36,7 +36,7 @@ _TEXT: Final = 1
 
 
 class _Stream:
-    """A core that lives through a stream: a chunk goes out and an event comes in, step by step."""
+    """A core in a stream that, with every step of its clock, sends a chunk and gets an event."""
 
     def __init__(self, seconds_of_a_step: float) -> None:
         self._now = 0.0
@@ -46,7 +46,7 @@ class _Stream:
         self._event = frame(_TEXT, event_json(1))
 
     def live(self, events: int) -> None:
-        """Live through so many events, with every timer that is due meanwhile."""
+        """Live through `events` events, and every timer that becomes due meanwhile."""
         client, chunk, event, step, now = (
             self._client,
             self._chunk,
@@ -64,7 +64,7 @@ class _Stream:
             deadline = client.next_timeout()
             if deadline is not None and deadline <= now:
                 client.handle_timeout(now)
-                # Pings have to be answered.
+                # The server has to answer pings, or the session would be lost.
                 self._server.receive_data(client.data_to_send(), now)
                 client.receive_data(self._server.data_to_send(), now)
         self._now = now
@@ -72,7 +72,7 @@ class _Stream:
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Live through 300 minutes, then compare with a session that has just begun."""
+    """Live through 300 minutes, then compare that session with a new one."""
     events = effort.operations(_EVENTS)
     step = _STREAM_SECONDS / events
     old = _Stream(step)

@@ -1,4 +1,4 @@
-"""The async clients, each behind the same four methods; see `benchmarks.blocking_contenders`."""
+"""The async clients, all with the same four methods; see `benchmarks.blocking_contenders`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class AsyncContender:
 def run_on_asyncio(
     main: Callable[[], Awaitable[_T]], new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> _T:
-    """Run `main` on an event loop of its own, and leave no task behind."""
+    """Run `main` on a new event loop, and cancel the tasks that it leaves behind."""
 
     async def call() -> _T:
         result = await main()
@@ -158,7 +158,7 @@ async def _open_picows(url: str) -> AsyncClient:
     parse = RealtimeEvent.validate_event
     loop = asyncio.get_running_loop()
 
-    # What an adapter on picows needs: a queue for whoever receives, backpressure for whoever sends.
+    # What any adapter on picows would need: a queue for receivers, and backpressure for senders.
     class Listener(WSListener):
         def __init__(self) -> None:
             super().__init__()
@@ -228,7 +228,7 @@ class _Bare(asyncio.BufferedProtocol):
             self._arrived.set_result(None)
 
     async def take(self, size: int) -> None:
-        """Wait for so many bytes; any number for 0."""
+        """Wait for `size` bytes, or for any number of bytes if that is 0."""
         while self._received < max(size, 1):
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
@@ -296,7 +296,7 @@ ASYNCIO_CONTENDERS: Final = (
     AsyncContender("picows", "picows", _open_picows),
     AsyncContender(BARE_SOCKET, "asyncio", _open_bare),
 )
-"""All asyncio clients, the two that matter most side by side."""
+"""All asyncio clients. The two that matter most are next to each other, so their runs are too."""
 
 TRIO_CONTENDERS: Final = (
     AsyncContender("trio-websocket", "trio_websocket", _open_trio_websocket),

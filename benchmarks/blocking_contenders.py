@@ -1,7 +1,7 @@
-"""The blocking clients, each behind the same four methods.
+"""The blocking clients, all with the same four methods.
 
-The methods are the libraries' own wherever that is possible, so that nothing is measured but them.
-Clients that know only WebSocket parse with our models, as an adapter on top of them would.
+Where possible these are the library's own methods, so that nothing else is measured. Libraries that
+only do WebSocket parse with our models, as an adapter built on them would.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BlockingContender:
     open: Callable[[str], BlockingClient]
     """Open a stream to a URL."""
     share: float = 1.0
-    """Share of an exercise's operations that is enough for it: the slowest would take too long."""
+    """Share of an exercise's operations to do, because the slowest client would take too long."""
 
 
 def _enter(client: Any, config: Any) -> BlockingClient:
@@ -87,7 +87,7 @@ def _open_ours(url: str) -> BlockingClient:
 def _soniox_client(url: str) -> Any:
     from soniox import SonioxClient
 
-    # Programs have one for all their sessions: it takes 30 ms to make.
+    # Cached, because programs have one for all their sessions: it takes 30 ms to make.
     return SonioxClient(api_key=API_KEY, websocket_base_url=url)
 
 
@@ -132,7 +132,7 @@ def _open_websocket_client(url: str) -> BlockingClient:
 
 
 def bare_frame(first_byte: int, payload: bytes) -> bytes:
-    """Return a masked frame; its mask is zero, for nobody looks at what it holds."""
+    """Return a masked frame. The mask is zero, because nobody looks at the payload."""
     size = len(payload)
     if size < 126:
         header = bytes((first_byte, 0x80 | size))
@@ -144,7 +144,7 @@ def bare_frame(first_byte: int, payload: bytes) -> bytes:
 
 
 def bare_upgrade(url: str) -> bytes:
-    """Return an upgrade request, made without looking at anything."""
+    """Return an upgrade request, without any checks."""
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     return (
@@ -155,7 +155,7 @@ def bare_upgrade(url: str) -> bytes:
 
 
 def bare_event_size(url: str) -> int:
-    """Return the size of an event's frame: `tokens` in the path tells."""
+    """Return the size of an event's frame, given `tokens` in the URL."""
     tokens = parse_qs(urlsplit(url).query).get("tokens", ["0"])[0]
     payload = len(event_json(int(tokens)))
     return payload + (2 if payload < 126 else 4)
@@ -166,7 +166,7 @@ def _open_bare_socket(url: str) -> BlockingClient:
     connection = socket.create_connection((parts.hostname, parts.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(bare_upgrade(url))
-    # Answered before the start message: what is read later is events only.
+    # Read the response before sending the start message, so that only events follow.
     assert connection.recv(_READ_BYTES).endswith(b"\r\n\r\n")
     connection.sendall(bare_frame(0x81, START_MESSAGE.encode()))
     frames: dict[int, bytes] = {}
@@ -200,4 +200,4 @@ BLOCKING_CONTENDERS: Final = (
     BlockingContender("websocket-client", "websocket", _open_websocket_client, share=0.1),
     BlockingContender(BARE_SOCKET, "socket", _open_bare_socket),
 )
-"""All blocking clients, the two that matter most side by side."""
+"""All blocking clients. The two that matter most are next to each other, so their runs are too."""

@@ -1,4 +1,4 @@
-"""Who is compared: names, packages, versions, and who is installed."""
+"""The libraries to compare: names, packages, versions, and which are installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = [
 ]
 
 BARE_SOCKET: Final = "bare socket"
-"""One system call with frames made before, nothing parsed: what no client can go below."""
+"""One system call per operation, with frames made in advance and nothing parsed: the lower limit
+for any client."""
 
 PACKAGES: Final = {
     OURS: "soniox-proto",
@@ -31,7 +32,7 @@ PACKAGES: Final = {
     "trio-websocket": "trio-websocket",
     "uvloop": "uvloop",
 }
-"""Packages that the benchmarks use, by the name under which they are compared."""
+"""The package of each library, by its name in the tables."""
 
 
 class Contender(Protocol):
@@ -44,7 +45,7 @@ class Contender(Protocol):
 
     @property
     def module(self) -> str:
-        """Module to import; it is missing where the library is not installed."""
+        """Module that exists only if the library is installed."""
         ...
 
 
@@ -65,12 +66,12 @@ def installed_version(name: str) -> str | None:
 
 
 def missing_packages() -> list[str]:
-    """Return the packages that are not installed, so that their contenders are left out."""
+    """Return the packages that are not installed; their contenders are left out."""
     return [package for name, package in PACKAGES.items() if installed_version(name) is None]
 
 
 def label(name: str) -> str:
-    """Return a contender's name with its version, for a table's head."""
+    """Return a contender's name with its version, for the head of a table."""
     if name == OURS or name not in PACKAGES:
         return name
     return f"{name} {installed_version(name) or '(not installed)'}"

@@ -31,16 +31,16 @@ _TEXT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class _Core:
-    """A core, joined to nothing."""
+    """A core without any I/O."""
 
     send: Callable[[bytes], object]
-    """Take a chunk and return the bytes to write."""
+    """Send a chunk; return the bytes to write."""
     receive: Callable[[bytes], object]
-    """Take bytes that were read, and look at the events in them."""
+    """Feed bytes as if read, and look at the events in them."""
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Feed cores with bytes, and take the bytes that they give."""
+    """Send chunks and receive events with each core."""
     openers: dict[str, Callable[[], _Core]] = {
         _BASELINE: partial(_ours, direct_framing=False),
         OURS: partial(_ours, direct_framing=True),
@@ -71,7 +71,7 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def open_connection(now: float = 0.0) -> tuple[RealtimeSTTConnection, RealtimeSTTServerConnection]:
-    """Return an open connection and the server's end of it, joined in memory at time `now`."""
+    """Return an open connection and its server's core, connected in memory at time `now`."""
     client = RealtimeSTTConnection(
         "ws://benchmark", RealtimeSTTConfig(**CONFIG_FIELDS), api_key=API_KEY
     )

@@ -1,17 +1,18 @@
 """The far end of the benchmarks: a WebSocket server on raw sockets that does next to nothing.
 
-Runs in a process of its own, on a core of its own, in one thread around one selector. It checks
-nothing, reads headers only, and sends frames that were made before. The path of the upgrade
-request says what a connection is for:
+A full server would be the bottleneck, and its cost would hide that of the clients. This one runs in
+its own process on its own core, with one thread and one selector. It checks nothing, reads only
+headers, and sends frames made in advance. The path of the upgrade request says what a connection
+does:
 
 - `/discard`: read, and send nothing.
-- `/flood?tokens=5&count=1000`: from the first audio on, `count` results as fast as they go.
-- `/answer?tokens=5`: one result for every chunk of audio.
-- `/steady?tokens=5&rate=10`: from the first audio on, `rate` results a second, with the time they
-  were sent.
+- `/flood?tokens=5&count=1000`: from the first audio on, send `count` results as fast as possible.
+- `/answer?tokens=5`: send one result for every chunk of audio.
+- `/steady?tokens=5&rate=10`: from the first audio on, send `rate` results per second, each with the
+  time at which it was sent.
 
 It prints its port. Then, for every line on its standard input, it prints the CPU seconds that it
-has used; it ends with its input.
+has used so far; it exits when its standard input ends.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def unmask(payload: bytes, key: bytes) -> bytes:
-    """Return a short payload without its mask."""
+    """Return a short payload unmasked."""
     return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
@@ -72,7 +73,7 @@ class FarEnd:
         self._steady_index = 0
 
     def run(self) -> None:
-        """Serve until the standard input ends."""
+        """Serve until standard input ends."""
         self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self.selector.register(sys.stdin, selectors.EVENT_READ, self._tell_cpu_time)
         while True:
@@ -82,7 +83,7 @@ class FarEnd:
                 handler(mask)
 
     def add_steady(self, connection: Connection, rate: float) -> None:
-        """Have `connection` send `rate` results a second; the rate of the last one counts."""
+        """Send `rate` results per second to `connection`; the last rate given counts for all."""
         if connection in self._steady_members:
             return
         self._steady.append(connection)
@@ -92,13 +93,13 @@ class FarEnd:
             self._steady_next = time.monotonic()
 
     def remove_steady(self, connection: Connection) -> None:
-        """Forget a connection that is over."""
+        """Drop a connection that has ended."""
         if connection in self._steady_members:
             self._steady.remove(connection)
             self._steady_members.remove(connection)
 
     def _send_steadily(self) -> float:
-        """Send what is due; return the seconds until the next is."""
+        """Send the results that are due; return the seconds until the next one is."""
         now = time.monotonic()
         while self._steady_next <= now:
             self._steady_next += 1 / (self._steady_rate * len(self._steady))
@@ -126,7 +127,7 @@ class FarEnd:
         self.selector.register(connected, selectors.EVENT_READ, connection.handle)
 
     def _tell_cpu_time(self, _mask: int) -> None:
-        # Straight from the descriptor: a buffered reader would hide further lines.
+        # Read from the descriptor, because a buffered reader would hide further lines from select.
         if not os.read(sys.stdin.fileno(), 4096):
             os._exit(0)
         print(time.process_time(), flush=True)
@@ -142,7 +143,7 @@ class Connection:
         self._upgraded = False
         self._started = False
         self._over = False
-        # At a frame boundary: the beginning of a frame. Inside a payload: what is left of it.
+        # The incomplete frame at the end of the last read, and the rest of a payload to skip.
         self._held = b""
         self._skip = 0
         self._output = bytearray()
@@ -153,7 +154,7 @@ class Connection:
         self._flood_left = 0
 
     def handle(self, mask: int) -> None:
-        """Do what the socket is ready for."""
+        """Read or write, whatever the socket is ready for."""
         try:
             if mask & selectors.EVENT_WRITE:
                 self._write()
@@ -165,7 +166,7 @@ class Connection:
             self._close()
 
     def send_stamped(self) -> None:
-        """Send a result with the present time."""
+        """Send a result that carries the current time."""
         before, behind = self._stamped_parts
         try:
             self._send(before + stamp(time.monotonic_ns()) + behind)
@@ -193,7 +194,7 @@ class Connection:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
 
     def _count_chunks(self, data: memoryview | bytes) -> int:
-        """Walk over the frames; return how many chunks of audio began."""
+        """Go through the frames; return in how many of them audio began."""
         if self._held:
             data, self._held = self._held + bytes(data), b""
         size, position, chunks = len(data), self._skip, 0
@@ -227,7 +228,7 @@ class Connection:
         return chunks
 
     def _take(self, opcode: int, payload: bytes) -> None:
-        """Take what is not audio."""
+        """Handle a frame that is not audio."""
         if opcode == _TEXT and not self._started:
             self._started = True
         elif opcode == _TEXT and not payload:
@@ -261,7 +262,7 @@ class Connection:
             self._on_audio(chunks)
 
     def _choose(self, target: str) -> None:
-        """Be what the path asks for."""
+        """Set up what the path asks for."""
         parts = urlsplit(target)
         options = {name: float(values[0]) for name, values in parse_qs(parts.query).items()}
         payload = event_json(int(options.get("tokens", 0)))
@@ -330,7 +331,7 @@ class Connection:
 
 
 def main() -> None:
-    """Serve; see the module."""
+    """Serve, as the module's docstring describes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--certificate", help="PEM file with key and certificates: serve TLS")
     arguments = parser.parse_args()

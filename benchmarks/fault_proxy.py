@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do: delays, drips, stalls, cuts, resets."""
+"""A TCP proxy that treats connections as networks do: delays, drips, stalls, cuts, resets."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class FaultKind(enum.Enum):
 
     NONE = "none"
     DELAY = "delay"
-    """Every piece is late."""
+    """All data is late."""
     DRIP = "drip"
     """Some bytes arrive one by one."""
     STALL = "stall"
     """Nothing moves in one direction for a while."""
     CUT = "cut"
-    """Both ends are told that the other has hung up."""
+    """Both ends see the other hang up."""
     RESET = "reset"
     """Both ends get a TCP reset."""
     SWALLOW = "swallow"
-    """Both ends can go on sending, and nothing arrives any more."""
+    """Both ends can go on sending, but nothing arrives any more."""
     FREEZE = "freeze"
-    """Nothing is taken from either end any more, until its buffers are full."""
+    """Nothing is read from either end any more, so that its buffers fill up."""
 
     @property
     def fatal(self) -> bool:
@@ -55,20 +55,20 @@ class Fault:
 
     kind: FaultKind
     direction: Direction = "up"
-    """Where it happens: to what the client sends, or to what the server sends."""
+    """Whether it happens to what the client sends (up) or to what the server sends (down)."""
     after: int = 0
-    """Bytes that pass in that direction before."""
+    """Bytes that pass in that direction before it happens."""
     length: int = 0
     """Bytes that drip."""
     seconds: float = 0.0
-    """How late each piece is, how long a stall takes, and dripping at most."""
+    """The delay of all data, the length of a stall, or the maximum length of dripping."""
 
 
 def random_fault(generator: random.Random) -> Fault:
-    """Return any fault at any moment of a session of some seconds."""
+    """Return a random fault at a random moment of a session that takes some seconds."""
     kind = generator.choice(list(FaultKind))
     direction: Direction = generator.choice(("up", "down"))
-    # Half of them in the handshake and shortly after it, where the states change fastest.
+    # Half of them during the handshake or shortly after it, when states change fastest.
     longest = 400 if generator.random() < 0.5 else 100_000 if direction == "up" else 4_000
     return Fault(
         kind,
@@ -97,10 +97,10 @@ class _EndedError(Exception):
 
 
 class FaultProxy:
-    """The proxy, in a thread with an event loop of its own, for the length of a `with` block.
+    """The proxy. It runs during a `with` block, in a thread with its own event loop.
 
-    A session connects with `?session=NUMBER` in its URL, after `expect` told what is to happen to
-    that number; after the session, `release` frees what its connection still holds.
+    Call `expect` to say what will happen to a session, then have it connect with `?session=NUMBER`
+    in its URL. After the session, `release` ends what is left of its connection.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -115,13 +115,13 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
 
     def expect(self, number: int, fault: Fault) -> Passage:
-        """Say what is to happen to session `number`; return the account of its connection."""
+        """Set what will happen to session `number`; return the record of its connection."""
         passage = Passage(fault)
         self._passages[number] = passage
         return passage
 
     def release(self, number: int) -> None:
-        """Forget session `number`, which is over."""
+        """Drop session `number`, which has ended."""
         self._passages.pop(number, None)
         self._loop.call_soon_threadsafe(self._cancel, number)
 
@@ -184,7 +184,7 @@ class FaultProxy:
             self._tasks[number] = task
             await self._forward(client, server, passage, request)
         except (OSError, asyncio.TimeoutError):
-            # An end that vanished takes the other one with it.
+            # If one end vanishes, close the other one too.
             pass
         finally:
             self._tasks.pop(number, None)
@@ -192,7 +192,7 @@ class FaultProxy:
             server.close()
 
     async def _meet(self, client: socket.socket, server: socket.socket) -> bytes:
-        """Connect to the server; return what the client has sent, its first line at least."""
+        """Connect to the server; return what the client has sent, at least its first line."""
         request = b""
         while b"\r\n" not in request:
             more = await self._loop.sock_recv(client, _READ_BYTES)
@@ -270,7 +270,7 @@ class FaultProxy:
             passage.down += len(piece)
 
     async def _end(self, client: socket.socket, server: socket.socket, kind: FaultKind) -> None:
-        """Do what a fatal fault does, until both ends are gone or the session is released."""
+        """Apply a fatal fault until both ends are gone or the session is released."""
         match kind:
             case FaultKind.RESET:
                 for end in (client, server):
@@ -278,7 +278,7 @@ class FaultProxy:
             case FaultKind.CUT:
                 for end in (client, server):
                     end.shutdown(socket.SHUT_WR)
-                # Closed with bytes unread, they would be reset instead.
+                # Closing a socket with unread bytes would reset the connection instead.
                 await asyncio.gather(self._drain(client), self._drain(server))
             case FaultKind.SWALLOW:
                 await asyncio.gather(self._drain(client), self._drain(server))

@@ -1,7 +1,7 @@
 """How the benchmarks measure: samples, interleaved rounds, medians and spread, targets.
 
-Absolute figures depend on the machine and on what else it does; ratios much less. So everybody who
-is compared runs in turn, A B A B, within one run of a benchmark, and the ratio is that of
+Absolute figures depend on the machine and on what else it is doing; ratios depend on that much
+less. So all contenders of one benchmark take turns, A B A B, and each ratio is that of two
 neighbouring runs.
 """
 
@@ -48,22 +48,22 @@ class Effort:
     """How much to measure."""
 
     quick: bool = False
-    """Whether only to see that everything runs."""
+    """Whether to check only that everything runs."""
 
     def rounds(self, usual: int) -> int:
-        """Return how often to measure each contender."""
+        """Return how many times to measure each contender."""
         return 1 if self.quick else usual
 
     def operations(self, usual: int) -> int:
-        """Return how many operations one measurement has."""
+        """Return how many operations to do in one measurement."""
         return max(1, usual // 10) if self.quick else usual
 
     def sessions(self, usual: int) -> int:
-        """Return how many sessions to open at once."""
+        """Return how many concurrent sessions to open."""
         return max(1, usual // 10) if self.quick else usual
 
     def seconds(self, usual: float) -> float:
-        """Return how long to watch something that goes on."""
+        """Return how many seconds to measure a steady load."""
         return min(usual, 0.7) if self.quick else usual
 
 
@@ -72,22 +72,22 @@ class Sample:
     """One measurement."""
 
     cpu: float
-    """CPU time of the client's process for one operation, in µs."""
+    """CPU time of the client's process per operation, in µs."""
     wall: float
-    """Time on the clock for one operation, in µs."""
+    """Wall-clock time per operation, in µs."""
     far_end: float | None = None
-    """Share of its core that the far end was busy, 0.0 to 1.0."""
+    """Share of time that the far end kept its core busy, 0.0 to 1.0."""
 
 
 class Stopwatch:
-    """Measures a `with` block: the clock, this process's CPU time and the far end's."""
+    """Measures a `with` block: wall-clock time, and CPU time of this process and of the far end."""
 
     def __init__(self, far_end: FarEnd | None = None) -> None:
         self._far_end = far_end
         self.cpu = 0.0
-        """CPU time of this process, all its threads, in seconds."""
+        """CPU time of all threads of this process, in seconds."""
         self.wall = 0.0
-        """Time on the clock, in seconds."""
+        """Wall-clock time in seconds."""
         self.far_end_cpu: float | None = None
         """CPU time of the far end, in seconds."""
 
@@ -109,13 +109,13 @@ class Stopwatch:
             self.far_end_cpu = self._far_end.cpu_seconds() - self._far_end_begin
 
     def per(self, operations: int) -> Sample:
-        """Return what one of so many operations took."""
+        """Return what one operation took, given their number."""
         far_end = None if self.far_end_cpu is None else self.far_end_cpu / self.wall
         return Sample(self.cpu / operations * 1e6, self.wall / operations * 1e6, far_end)
 
 
 def share_of_core(seconds: float = 0.2) -> float:
-    """Return how much of its core this process gets if it asks for all of it, 0.0 to 1.0."""
+    """Return the share of its core that this process gets if it wants all of it, 0.0 to 1.0."""
     with Stopwatch() as watch:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -126,11 +126,11 @@ def share_of_core(seconds: float = 0.2) -> float:
 def interleave(
     contenders: Mapping[str, Callable[[], Sample]], rounds: int
 ) -> dict[str, list[Sample]]:
-    """Run all contenders in turn, round by round, after a round that does not count."""
+    """Run all contenders in turn, round by round, after a warm-up round that does not count."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
-            # Nobody pays for the garbage of the one before.
+            # So that no contender pays for the garbage of the previous one.
             gc.collect()
             sample = run()
             if number:
@@ -145,32 +145,32 @@ class Series:
     values: list[float]
     """The figure itself."""
     wall: list[float] = field(default_factory=list)
-    """Time on the clock for one operation, in µs, where it is of interest."""
+    """Wall-clock time per operation in µs, if it is of interest."""
     far_end: list[float] = field(default_factory=list)
-    """How busy the far end was, 0.0 to 1.0."""
+    """Share of time that the far end was busy, 0.0 to 1.0."""
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The values that half of all lie between."""
+        """The quartiles of the values."""
         return _quartiles(self.values)
 
     def scaled(self, factor: float) -> Series:
-        """Return the same measurements, the figure in another unit."""
+        """Return the same measurements with the figure in another unit."""
         return Series([value * factor for value in self.values], self.wall, self.far_end)
 
     @property
     def on_the_clock(self) -> Series:
-        """The same measurements, with the time on the clock as the figure."""
+        """The same measurements, with the wall-clock time as the figure."""
         return Series(self.wall, far_end=self.far_end)
 
 
 def series_of(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Series]:
-    """Return the samples of each contender as a series of CPU time, with the clock beside it."""
+    """Return the samples of each contender as a series of CPU times, with wall-clock times."""
     return {
         name: Series(
             values=[sample.cpu for sample in measured],
@@ -183,7 +183,7 @@ def series_of(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Series]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure should be."""
+    """The value that a figure should reach."""
 
     kind: Literal["ratio at most", "at most", "at least"]
     limit: float
@@ -196,23 +196,23 @@ class Target:
 
 
 def ratio_at_most(limit: float) -> Target:
-    """Return the target that ours costs at most `limit` times what the baseline costs."""
+    """Return the target of costing at most `limit` times as much as the baseline."""
     return Target("ratio at most", limit)
 
 
 def at_most(limit: float) -> Target:
-    """Return the target that our figure itself is at most `limit`."""
+    """Return the target of a figure of at most `limit`."""
     return Target("at most", limit)
 
 
 def at_least(limit: float) -> Target:
-    """Return the target that our figure itself is at least `limit`."""
+    """Return the target of a figure of at least `limit`."""
     return Target("at least", limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of each contender."""
+    """One row of the tables: what is measured, and each contender's result."""
 
     name: str
     unit: str
@@ -220,13 +220,13 @@ class Figure:
     """What each contender measured, in the order of the table."""
     target: Target | None = None
     baseline: str = SONIOX
-    """The contender that ours is compared with."""
+    """The contender to compare ours with."""
     contender: str = OURS
-    """The contender that is meant by ours."""
+    """The contender that counts as ours."""
 
     @property
     def ratios(self) -> list[float]:
-        """Ours through the baseline, of neighbouring runs; empty where there is no baseline."""
+        """Ours divided by the baseline for each pair of neighbouring runs; empty without one."""
         ours, baseline = self.series.get(self.contender), self.series.get(self.baseline)
         if ours is None or baseline is None or ours is baseline:
             return []
@@ -235,19 +235,19 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """The middle ratio."""
+        """The median ratio."""
         ratios = self.ratios
         return statistics.median(ratios) if ratios else None
 
     @property
     def ratio_quartiles(self) -> tuple[float, float] | None:
-        """The ratios that half of all lie between."""
+        """The quartiles of the ratios."""
         ratios = self.ratios
         return _quartiles(ratios) if ratios else None
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none, or nothing to judge it by."""
+        """Whether the target is met; None if there is no target, or nothing to compare with."""
         target, ours = self.target, self.series.get(self.contender)
         if target is None or ours is None:
             return None

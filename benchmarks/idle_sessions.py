@@ -1,4 +1,4 @@
-"""How much memory and how many threads does a session take that does nothing?"""
+"""How much memory and how many threads does an idle session take?"""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["measure", "open_and_count"]
 
 _SESSIONS: Final = 200
 _FIRST_SESSIONS: Final = 30
-"""Opened before anything is counted: they load and allocate what is needed once."""
+"""Opened before anything is counted, to load and allocate what is needed only once."""
 _ROUNDS: Final = 3
 _SETTLE_SECONDS: Final = 0.3
 _CONTENDERS: Final = (SONIOX, OURS)
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Open sessions in a fresh process and see what it grew by."""
+    """Open sessions in a fresh process, and measure by how much it grows."""
     if find_spec("psutil") is None:
         print("  left out: psutil is not installed")
         return []
@@ -43,7 +43,7 @@ def measure(effort: Effort) -> list[Figure]:
                 resident[name].append(counted["resident"])
                 threads[name].append(counted["threads"])
                 if number == 0:
-                    # Counted to the byte: once is enough.
+                    # Once is enough, because this counts to the byte.
                     counted = in_fresh_process(open_and_count, name, kind, sessions, True)
                     traced[name].append(counted["traced"])
         name = f"an idle session, {kind}"
@@ -57,10 +57,10 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def open_and_count(name: str, kind: str, sessions: int, trace: bool) -> dict[str, float]:
-    """Open sessions; return what one takes.
+    """Open sessions; return what one of them takes.
 
-    `resident` and `traced` are KB (1000 bytes), `threads` a number. `resident` is what the process
-    grew by, thread stacks and all; `traced` is what Python allocated, and only counted with
+    `resident` and `traced` are in KB (1000 bytes), `threads` is a number. `resident` is the growth
+    of the process, thread stacks included; `traced` is what Python allocated, counted only with
     `trace`, which itself takes memory.
     """
     if kind == "blocking":

@@ -49,7 +49,7 @@ _FIRST_SESSIONS: Final = {
         _FIRST_SESSION.format(sessions="soniox_adapters", models="soniox_adapters"),
     ),
 }
-"""The same, and the first session, with which ours loads what it needs for that."""
+"""The same plus a first session, because our library imports some modules only then."""
 
 _PROGRAM: Final = """
 import time
@@ -60,7 +60,7 @@ print((time.process_time() - cpu) * 1000, (time.perf_counter() - wall) * 1000)
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Import in a new Python, which has read the files before."""
+    """Import in new Python processes, with the files in the system's cache."""
     return [
         *_compare("import of the session classes", _IMPORTS, effort, ratio_at_most(0.60)),
         *_compare("import, and a first session made", _FIRST_SESSIONS, effort),
@@ -88,7 +88,7 @@ def _compare(
 
 
 def _run(program: str) -> Sample:
-    """Run a program that prints the ms it took: CPU, and on the clock."""
+    """Run a program that prints the ms that it took: CPU time and wall-clock time."""
     completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""How much memory does an event take that is kept?"""
+"""How much memory does an event take while it is kept?"""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def _bytes_kept(parse: Callable[[str], Any], tokens: int, events: int) -> float:
-    """Return the bytes that one of so many events takes."""
+    """Return the bytes per event when `events` of them are kept."""
     messages = [event_json(tokens, first=tokens * number).decode() for number in range(events)]
     gc.collect()
     tracemalloc.start()

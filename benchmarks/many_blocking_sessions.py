@@ -1,8 +1,8 @@
 """Can one process serve a thousand blocking sessions at the full rate?
 
-Four threads send for all sessions, each for a quarter of them, for every contender alike. soniox
-needs a thread for each session that receives; ours is measured with such threads as well, and with
-one thread that waits for all sessions with a selector on `fileno()`.
+For every contender, four threads send for a quarter of the sessions each. To receive, soniox needs
+a thread per session. Ours is measured with such threads too, and also with one thread that waits
+for all sessions, using a selector on `fileno()`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WITH_SELECTOR: Final = "ours, one selector"
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Let every session send at its pace, and receive what comes."""
+    """Let every session send chunks at a steady pace, and receive events."""
     sessions, seconds = effort.sessions(_SESSIONS), effort.seconds(_SECONDS)
     contenders = [OURS, _WITH_SELECTOR]
     if find_spec("soniox") is not None:
@@ -56,11 +56,11 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def serve(name: str, sessions: int, seconds: float) -> dict[str, float]:
-    """Serve so many sessions for a while; return what `benchmarks.many_sessions.serve` does."""
+    """Serve the sessions for a while; return the same as `benchmarks.many_sessions.serve`."""
     load = _Load()
     base = OURS if name == _WITH_SELECTOR else name
     (contender,) = [one for one in BLOCKING_CONTENDERS if one.name == base]
-    # Not closed: it ends with this process, whose threads would all have to be told.
+    # Not closed, because all threads would have to be stopped first. It ends with this process.
     far_end = FarEnd()
     url = far_end.url(f"/steady?tokens={_TOKENS}&rate={_EVENTS_PER_SECOND:g}")
     clients = [contender.open(url) for _ in range(sessions)]
@@ -90,7 +90,7 @@ def serve(name: str, sessions: int, seconds: float) -> dict[str, float]:
 
 
 class _Load:
-    """What the threads do; they end with the process."""
+    """The work of the threads, which go on until the process exits."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []

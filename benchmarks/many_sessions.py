@@ -1,7 +1,7 @@
 """What does it cost to serve many asyncio sessions at once, and how late do events arrive?
 
-Each session has two tasks, as it has where each comes from a caller: one sends chunks at its pace,
-the other receives. What the event loop takes to wake them is part of the figure.
+Each session has two tasks, as in a program with one session per caller: one sends chunks at a
+steady pace, the other receives. The cost of waking them is part of the figure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ON_UVLOOP: Final = " on uvloop"
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Let each session send chunks at its pace, and receive events."""
+    """Let each session send chunks at a steady pace, and receive events."""
     known = {one.name for one in installed(ASYNCIO_CONTENDERS)}
     if find_spec("uvloop") is not None:
         known |= {OURS + _ON_UVLOOP, SONIOX + _ON_UVLOOP}
@@ -89,7 +89,7 @@ def _compare(
     cpu, *others = concurrent_figures(name, taken)
     figures = [dataclasses.replace(cpu, target=target), *others]
     if OURS + _ON_UVLOOP in contenders:
-        # Against the official client where it runs by default, and on the same event loop.
+        # Compared with the official client on its default event loop, and on the same one.
         for what, baseline, wanted in (
             ("ours on uvloop", SONIOX, target_on_uvloop),
             ("both on uvloop", SONIOX + _ON_UVLOOP, None),
@@ -116,7 +116,7 @@ def serve_in_turn(
 ) -> dict[str, list[dict[str, float]]]:
     """Return what `serve` returned for each contender, round by round, in fresh processes.
 
-    Whoever fails, or does not get it done in time, is left out.
+    A contender that fails or takes too long is left out.
     """
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -140,7 +140,7 @@ def _attempt(
 
 
 def concurrent_figures(name: str, taken: dict[str, list[dict[str, float]]]) -> list[Figure]:
-    """Return the figures of what `serve` returned, for each contender and round."""
+    """Turn what `serve` returned, for each contender and round, into figures."""
 
     def series(key: str) -> dict[str, Series]:
         return {
@@ -159,11 +159,11 @@ def concurrent_figures(name: str, taken: dict[str, list[dict[str, float]]]) -> l
 def serve(
     name: str, sessions: int, chunks_per_second: float, events_per_second: float, seconds: float
 ) -> dict[str, float]:
-    """Serve so many sessions for a while; return what it took.
+    """Serve the sessions for a while; return what it took.
 
-    `cpu` is the CPU time of this process in % of a core's; `rate` the chunks that were sent, in %
-    of those that were due by then; `p50` and `p99` the µs from the far end's send to the hands of
-    whoever receives; `far end` how busy the far end was, 0.0 to 1.0.
+    `cpu` is the CPU time of this process in % of one core; `rate` the chunks sent, in % of those
+    that were due; `p50` and `p99` the µs from the far end's send until the receiver has the event;
+    `far end` the share of time that the far end was busy, 0.0 to 1.0.
     """
     base = name.removesuffix(_ON_UVLOOP)
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
@@ -236,6 +236,6 @@ class _Load:
 
 
 def percentiles(values: list[float]) -> tuple[float, float]:
-    """Return the value that half of all are below, and the one that 99 % are below."""
+    """Return the median and the 99th percentile."""
     ordered = sorted(values) or [float("nan")]
     return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]

@@ -1,4 +1,4 @@
-"""What goes over the wire in the benchmarks: the start message, results, and their time stamps."""
+"""The messages of the benchmarks: the start message, results, and their time stamps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 API_KEY: Final = "benchmark"
-"""The key that every client sends; the far end asks for none."""
+"""The key that every client sends. The far end does not check it."""
 
 CONFIG_FIELDS: Final[dict[str, Any]] = {
     "model": "stt-rt-v5",
@@ -28,23 +28,23 @@ CONFIG_FIELDS: Final[dict[str, Any]] = {
     "sample_rate": 16_000,
     "num_channels": 1,
 }
-"""Fields of the stream's configuration: 16 kHz speech."""
+"""Fields of the stream's configuration, for 16 kHz speech."""
 
 START_MESSAGE: Final = json.dumps(CONFIG_FIELDS)
-"""The first message of clients that know only WebSocket."""
+"""The start message of clients that only do WebSocket."""
 
 _STAMP_BASE: Final = 10**15
 """Added to a stamp, so that it always has the same number of digits."""
 
 STAMP_PLACEHOLDER: Final = _STAMP_BASE
-"""What stands in `total_audio_proc_ms` where the far end puts a stamp."""
+"""The value of `total_audio_proc_ms` that the far end replaces by a stamp."""
 
 STAMP_LENGTH: Final = len(str(STAMP_PLACEHOLDER))
-"""Digits of a stamp."""
+"""Number of digits of a stamp."""
 
 
 class Token(Protocol):
-    """What every client's token has."""
+    """What the tokens of all clients have in common."""
 
     @property
     def text(self) -> str:
@@ -58,7 +58,7 @@ class Token(Protocol):
 
 
 class Event(Protocol):
-    """What every client's event has."""
+    """What the events of all clients have in common."""
 
     @property
     def tokens(self) -> Sequence[Token]:
@@ -67,12 +67,12 @@ class Event(Protocol):
 
     @property
     def total_audio_proc_ms(self) -> int | None:
-        """Where the far end puts its stamp."""
+        """The field in which the far end puts its stamp."""
         ...
 
 
 def event_json(tokens: int, *, first: int = 0) -> bytes:
-    """Return a result with so many tokens, as the service sends them: about 95 bytes each.
+    """Return a result like those of the service, with about 95 bytes per token.
 
     Args:
         tokens: How many tokens.
@@ -98,10 +98,10 @@ def event_json(tokens: int, *, first: int = 0) -> bytes:
 
 
 def look_at(event: Event | None) -> int:
-    """Look at every token's text and whether it is final, as whoever shows a transcript does.
+    """Look at the text and finality of every token, as a program that shows a transcript does.
 
-    Returns a number that depends on all of them. Raises `RuntimeError` at the end of the stream,
-    where the benchmark still expects an event.
+    Returns a number that depends on all of them. Raises `RuntimeError` for None, because the stream
+    has then ended before the benchmark.
     """
     if event is None:
         raise RuntimeError("the stream ended before the benchmark did")
@@ -113,7 +113,7 @@ def look_at(event: Event | None) -> int:
 
 
 def stamp(clock_ns: int) -> bytes:
-    """Return a time of `time.monotonic_ns` as digits that fit the placeholder."""
+    """Return a time of `time.monotonic_ns` as digits that fit in place of the placeholder."""
     return b"%d" % (_STAMP_BASE + clock_ns)
 
 

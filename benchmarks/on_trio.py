@@ -1,4 +1,4 @@
-"""What do sends and receives cost on trio, beside trio-websocket with the same models?"""
+"""What do sends and receives cost on trio, compared with trio-websocket and the same models?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BASELINE: Final = "trio-websocket"
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Do on trio what the other benchmarks do on threads and asyncio."""
+    """Run on trio what other benchmarks run with threads and on asyncio."""
     count = effort.operations
     exercises: dict[str, Exercise] = {
         "send a 640 B chunk, trio": sending(640, count(5_000)),

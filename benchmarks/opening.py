@@ -29,7 +29,7 @@ _ROUNDS: Final = 7
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Open sessions one after the other, from the client object to the start message sent."""
+    """Open sessions one after another, from the client object until the start message is sent."""
     with FarEnd() as far_end:
         return compare_opening(
             "open a session",
@@ -52,7 +52,7 @@ def compare_opening(
     rounds: int,
     target: Target | None = None,
 ) -> list[Figure]:
-    """Have each client open so many sessions, which are closed off the clock."""
+    """Open sessions with each client; closing them is not measured."""
     url = far_end.url("/discard")
 
     def open_blocking(contender: BlockingContender) -> Sample:

@@ -16,7 +16,7 @@ __all__ = ["measure"]
 
 _ROUNDS: Final = 5
 
-# aiohttp reads the trust store when it is imported, before the far end's certificate is in it.
+# aiohttp reads the trust store when it is imported, before the far end's certificate is added.
 _LEFT_OUT: Final = {BARE_SOCKET, "aiohttp"}
 _BLOCKING: Final = [one for one in BLOCKING_CONTENDERS if one.name not in _LEFT_OUT]
 _ASYNCIO: Final = [one for one in ASYNCIO_CONTENDERS if one.name not in _LEFT_OUT]

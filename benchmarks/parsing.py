@@ -34,7 +34,7 @@ _WITHOUT_MSGSPEC: Final = "ours without msgspec"
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Parse events of different texts from `str`, which is what a text frame gives."""
+    """Parse events with different texts from `str`, because text frames arrive as that."""
     parsers: dict[str, Callable[[str], Any]] = {}
     if find_spec("soniox") is not None:
         from soniox.types import RealtimeEvent as SonioxEvent
@@ -64,7 +64,7 @@ def measure(effort: Effort) -> list[Figure]:
 def _parser_without_msgspec() -> Callable[[str], RealtimeEvent]:
     validator = messages._known_fields_validator
     validator.cache_clear()
-    # Importing it fails, as it does where it is not installed.
+    # Makes importing it fail, as if it were not installed.
     with patch.dict(sys.modules, {"msgspec": None}):
         parse = messages.EventParser().parse
     validator.cache_clear()

@@ -1,4 +1,4 @@
-"""The results as pictures: SVG, without a library, so that a plot is a small text file."""
+"""Drawing the results as SVG, without a plotting library, so that a plot is a small text file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BAR_WIDTH: Final = _WIDTH - _LABEL_WIDTH - _NUMBER_WIDTH
 
 _GOOD, _BAD, _NEUTRAL = "#2a7f62", "#b8473d", "#6c7a89"
 _LONGEST_RATIO: Final = 2.0
-"""Ratios beyond are cut off at the edge; the number beside the bar tells."""
+"""Bars of larger ratios are cut off at the edge; the number next to the bar shows their value."""
 
 
 def plot_ratios(figures: Sequence[Figure]) -> str:
-    """Return a chart of ours through the baseline: shorter is better, the black tick the target."""
+    """Return a chart of ours divided by the baseline. Shorter is better; the tick is the target."""
     chosen = [figure for figure in figures if figure.ratio is not None]
     picture = _Picture(
         len(chosen),
@@ -44,7 +44,7 @@ def plot_ratios(figures: Sequence[Figure]) -> str:
 
 
 def plot_contenders(title: str, figures: Sequence[Figure]) -> str:
-    """Return a chart of everybody, each figure on a scale of its own."""
+    """Return a chart of all contenders, each figure on its own scale."""
     rows = sum(len(figure.series) + 1 for figure in figures)
     picture = _Picture(rows, title, "bar: median; line: half of all runs; shorter is less")
     row = 0
@@ -77,15 +77,15 @@ class _Picture:
         self._text(12, 40, legend, colour=_NEUTRAL)
 
     def x(self, share: float) -> float:
-        """Return where a share of the longest bar ends, cut off at the edge."""
+        """Return the x coordinate for a share of the longest bar, cut off at the edge."""
         return _LABEL_WIDTH + min(max(share, 0.0), 1.0) * _BAR_WIDTH
 
     def y(self, row: int) -> float:
-        """Return where a row begins."""
+        """Return the y coordinate of the top of a row."""
         return _TOP + row * _ROW
 
     def heading(self, row: int, text: str) -> None:
-        """Name a group of rows."""
+        """Write the heading of a group of rows."""
         self._text(12, self.y(row) + 15, text, weight="bold")
 
     def bar(
@@ -97,7 +97,7 @@ class _Picture:
         number: str,
         colour: str,
     ) -> None:
-        """Draw a row."""
+        """Draw a bar with its name and number."""
         top, end = self.y(row), self.x(share)
         self._text(_LABEL_WIDTH - 8, top + 15, name, anchor="end")
         self._parts.append(

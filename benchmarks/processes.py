@@ -1,4 +1,4 @@
-"""Processes of a benchmark: the far end on a core of its own, and fresh processes to measure in."""
+"""The processes of a benchmark: the far end on its own core, and fresh ones to measure in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 _HOST: Final = "127.0.0.1"
 
 _PATIENCE_SECONDS: Final = 60.0
-"""After which a fresh process is given up."""
+"""Seconds after which a fresh process is given up."""
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ _DESCRIPTORS_NEEDED: Final = 4096
 
 
 _CORES_VARIABLE: Final = "BENCHMARK_CORES"
-"""Environment variable that tells fresh processes, which are pinned already, of both cores."""
+"""Environment variable that names both cores to fresh processes, which are pinned already."""
 
 
 @functools.cache
@@ -51,10 +51,10 @@ def _cores() -> tuple[int, int] | None:
 
 
 def prepare_client_process(*, pinned: bool = True) -> bool:
-    """Get this process, and those it starts, ready to measure; return whether cores are separate.
+    """Prepare this process, and those that it starts; return whether the cores are separate.
 
-    It may open as many files as the benchmarks need (as far as the system lets us), uses no proxy
-    for this machine, and stays on the client's core if it is to be `pinned`.
+    Raises the limit of open files as far as the system permits, bypasses proxies for this machine,
+    and, if `pinned`, keeps the process on the client's core.
     """
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = _HOST
     _raise_descriptor_limit()
@@ -79,10 +79,10 @@ def _raise_descriptor_limit() -> None:
 
 
 class FarEnd:
-    """The process of `benchmarks.far_end`, for the length of a `with` block.
+    """The process of `benchmarks.far_end`. It runs until the end of a `with` block.
 
     Args:
-        secure: Serve TLS, with a certificate that this process then trusts.
+        secure: Whether to serve TLS, with a certificate that this process is made to trust.
     """
 
     def __init__(self, *, secure: bool = False) -> None:
@@ -104,7 +104,7 @@ class FarEnd:
         self._port = int(self._answer())
 
     def url(self, path: str) -> str:
-        """Return the URL of a path; `benchmarks.far_end` tells what there is."""
+        """Return the URL of a path; `benchmarks.far_end` lists the paths."""
         return f"{self._scheme}://{_HOST}:{self._port}{path}"
 
     @property
@@ -147,7 +147,7 @@ class FarEnd:
 
 @functools.cache
 def _trusted_certificate() -> str:
-    """Return a file with a certificate for this machine, and trust it beside the system's."""
+    """Return a file with a certificate for this machine, and make this process trust it."""
     import trustme
 
     directory = Path(tempfile.mkdtemp(prefix="soniox-benchmark-"))
@@ -158,7 +158,7 @@ def _trusted_certificate() -> str:
         certificate.private_key_pem.bytes()
         + b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     )
-    # A trust store of the usual size: loading it is part of what TLS costs.
+    # Added to the system's trust store, because loading one of that size is part of TLS's cost.
     system_file = ssl.get_default_verify_paths().cafile
     system = Path(system_file).read_bytes() if system_file else b""
     trust_file = directory / "trusted.pem"
@@ -171,9 +171,9 @@ def in_fresh_process(
     function: Callable[..., dict[str, float]],
     *arguments: str | float,
 ) -> dict[str, float]:
-    """Call a module's function in a new Python process and return what it returns.
+    """Call a module's function in a new Python process, and return what it returns.
 
-    Raises `RuntimeError`, with what the process said, if it fails or takes too long.
+    Raises `RuntimeError`, with the output of the process, if it fails or takes too long.
     """
     name = f"{function.__module__}:{function.__qualname__}"
     try:
@@ -198,7 +198,7 @@ def _main() -> None:
     _raise_descriptor_limit()
     answer: Any = getattr(import_module(module), function)(*json.loads(arguments))
     print(json.dumps(answer), flush=True)
-    # At once: to end a thousand threads one by one takes longer than what they were there for.
+    # Exits at once, because ending a thousand threads would take longer than the benchmark.
     os._exit(0)
 
 

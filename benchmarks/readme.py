@@ -27,14 +27,14 @@ _FIGURES: Final = (
     "memory of an idle session, asyncio: resident, KB",
     "import of the session classes, ms",
 )
-"""What matters most to a reader, whether we win or not; the results hold the rest."""
+"""What matters most to a reader, whether we win or not; the results have the rest."""
 
 _COLUMNS: Final = 4
-"""The figure, the other client's, ours, and the ratio; not the target."""
+"""The name, the other client's figure, ours, and the ratio, but not the target."""
 
 
 def measured() -> str:
-    """Return what the latest results say: on what machine, and the figures of the README."""
+    """Return the machine of the latest results, and the figures from them for the README."""
     latest = _LATEST.read_text(encoding="utf-8")
     machine = latest.partition("# What it costs\n\n")[2].partition(";")[0]
     table = next(part for part in latest.split("\n\n") if part.startswith("| figure"))
@@ -46,13 +46,13 @@ def measured() -> str:
 
 
 def written() -> str:
-    """Return what the README says."""
+    """Return the figures that are in the README now."""
     text = _README.read_text(encoding="utf-8")
     return text.partition(_BEGIN)[2].partition(_END)[0].strip("\n") + "\n"
 
 
 def update() -> None:
-    """Write into the README what the latest results say."""
+    """Copy the figures of the latest results into the README."""
     text = _README.read_text(encoding="utf-8")
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]

@@ -17,13 +17,13 @@ _EVENTS: Final[tuple[tuple[int, int, Target], ...]] = (
     (20, 1_500, ratio_at_most(0.50)),
     (60, 500, ratio_at_most(0.50)),
 )
-"""Tokens of an event, events of one measurement, and the target."""
+"""Tokens per event, events per measurement, and the target."""
 
 _ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Receive events as fast as they come, over one stream."""
+    """Receive events over one stream as fast as possible."""
     figures: list[Figure] = []
     with FarEnd() as far_end:
         for tokens, events, target in _EVENTS:

@@ -28,11 +28,11 @@ __all__ = [
 _NOTHING: Final = "-"
 
 _QUIET: Final = 0.97
-"""Share of a core that a process gets on a machine that does nothing else."""
+"""The least share of a core that a process gets on a machine that is otherwise idle."""
 
 
 def environment(*, separate_cores: bool) -> str:
-    """Return what the figures were measured on, and with."""
+    """Return the machine and the versions with which the figures were measured."""
     system = "uname"
     if hasattr(os, "uname"):
         system = f"{os.uname().sysname} {os.uname().release}"
@@ -63,7 +63,7 @@ def environment(*, separate_cores: bool) -> str:
 
 
 def summary_table(figures: Iterable[Figure]) -> str:
-    """Return a table of ours beside the client that it is compared with."""
+    """Return a table of ours next to the client that it is compared with."""
     rows = [["figure", label(SONIOX), "ours", "ratio", "target", "met"]]
     for figure in figures:
         baseline, ours = figure.series.get(figure.baseline), figure.series.get(figure.contender)
@@ -86,7 +86,7 @@ def summary_table(figures: Iterable[Figure]) -> str:
 
 
 def others_table(figures: Iterable[Figure]) -> str:
-    """Return the table of ours beside everybody else, medians; `""` if there is nobody."""
+    """Return a table of the medians of ours and all other clients; `""` if there are no others."""
     chosen = [figure for figure in figures if OURS in figure.series]
     known = [name for name in (*PACKAGES, BARE_SOCKET) if name not in {OURS, SONIOX}]
     names = [name for name in known if any(name in figure.series for figure in chosen)]
@@ -100,7 +100,7 @@ def others_table(figures: Iterable[Figure]) -> str:
 
 
 def detail_table(figures: Iterable[Figure]) -> str:
-    """Return a table with a row for each contender of each figure, and the spread."""
+    """Return a table with a row for each contender of each figure, with the quartiles."""
     rows = [["figure", "contender", "median", "quartiles", "on the clock", "far end busy"]]
     for figure in figures:
         name = figure.name + (f", {figure.unit}" if figure.unit else "")
@@ -126,7 +126,7 @@ def detail_table(figures: Iterable[Figure]) -> str:
 
 
 def far_end_note(figures: Iterable[Figure]) -> str:
-    """Return how busy the far end was: as long as it has time to spare, it slows nobody down."""
+    """Return how busy the far end was. With time to spare, it does not slow the clients down."""
     busiest = max(
         (
             (statistics.median(series.far_end), figure.name, contender)
@@ -146,7 +146,7 @@ def far_end_note(figures: Iterable[Figure]) -> str:
 
 
 def quietness_note(shares: Sequence[float]) -> str:
-    """Return how much of its core the client got when it asked for all of it, now and then."""
+    """Return the share of its core that the client got in the samples taken between benchmarks."""
     share = statistics.median(shares)
     note = f"When the client asked for all of its core, it got {share:.0%} of it (median)."
     if share < _QUIET:
@@ -158,7 +158,7 @@ def quietness_note(shares: Sequence[float]) -> str:
 
 
 def to_json(sections: dict[str, list[Figure]], surroundings: str) -> dict[str, Any]:
-    """Return everything that was measured, round by round."""
+    """Return all measurements, round by round."""
     return {
         "measured on": surroundings.splitlines(),
         "questions": {
@@ -191,7 +191,7 @@ def _median(series: Series | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Return a number with three significant digits."""
     if math.isnan(value):
         return _NOTHING
     size = abs(value)
@@ -199,7 +199,7 @@ def _number(value: float) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a Markdown table with aligned columns; the first row is its head."""
+    """Return rows as a Markdown table with aligned columns; the first row is the header."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:

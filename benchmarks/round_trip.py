@@ -19,7 +19,7 @@ _ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Send a chunk, wait for the event, send the next."""
+    """Send a chunk and wait for its event, again and again."""
     exercise = round_trips(_CHUNK_BYTES, _TOKENS, effort.operations(_ROUND_TRIPS))
     rounds = effort.rounds(_ROUNDS)
     with FarEnd() as far_end:

@@ -26,10 +26,10 @@ _COMPARED: Final = (SONIOX, OURS, BARE_SOCKET)
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Do one round trip at a time, with one session after the other.
+    """Do one round trip at a time, with one session after another.
 
-    So nothing is handled in batches, however few or many there are. Caches hold less of each
-    session, the more there are: the bare sockets show how much that is.
+    So nothing is handled in batches, whatever the number of sessions. The more sessions there are,
+    the less of each is in the CPU's caches; bare sockets show how much of the cost that is.
     """
     sizes = [effort.sessions(size) if size > 1 else 1 for size in _SESSIONS]
     round_trips = effort.operations(_ROUND_TRIPS)
@@ -62,7 +62,7 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def rotate(name: str, kind: str, round_trips: int, *sizes: int) -> dict[str, float]:
-    """Return the CPU µs of a round trip, by how many sessions are open."""
+    """Return the CPU µs of a round trip for each number of open sessions."""
     if kind == "blocking":
         (blocking,) = [one for one in BLOCKING_CONTENDERS if one.name == name]
         return _rotate_blocking(blocking, round_trips, sizes)

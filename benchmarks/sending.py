@@ -17,13 +17,13 @@ _SIZES: Final[tuple[tuple[int, str, int, Target | None], ...]] = (
     (3840, "3840 B", 8_000, ratio_at_most(0.75)),
     (32 * 1024, "32 KiB", 2_500, None),
 )
-"""Bytes of a chunk, how to call it, chunks of one measurement, and the target."""
+"""Bytes per chunk, its name, chunks per measurement, and the target."""
 
 _ROUNDS: Final = 13
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Send chunks as fast as they go, over one stream."""
+    """Send chunks over one stream as fast as possible."""
     figures: list[Figure] = []
     with FarEnd() as far_end:
         for size, name, chunks, target in _SIZES:

@@ -1,9 +1,9 @@
 """Does every session's account add up, whatever the network does to it?
 
 `python -m benchmarks.soak` keeps 200 sessions going, blocking ones in threads, others on asyncio
-and on trio, against the local server and through a proxy that does to each connection what a seed
-says. In the end every session has to be explained: by what was planned for it, and by what was done
-to it. Exits with 1 if one is not, or if a thread, a socket or a task is left.
+and on trio. They connect to the local server through a proxy that injects faults chosen by a seed.
+In the end, the plan of each session and its fault have to explain everything that happened to it.
+Exits with 1 if they do not, or if a thread, a socket or a task is left.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from soniox_adapters.server import LocalServer, run_in_thread
 _SESSIONS: Final = 200
 _KINDS: Final[tuple[Kind, ...]] = ("blocking", "asyncio", "trio")
 _LAST_SESSIONS_SECONDS: Final = 60.0
-"""How long the last sessions may take to end: several times the sum of their deadlines."""
+"""Seconds that the last sessions may take to end: several times the sum of their deadlines."""
 _SETTLE_SECONDS: Final = 10.0
-"""How long threads and sockets may take to go after the last session."""
+"""Seconds that threads and sockets may take to go away after the last session."""
 _MOST_PROBLEMS: Final = 40
-"""Lines of problems to print."""
+"""Maximum number of problems to print."""
 
 
 class Soak:
-    """All sessions of one run, their books, and everything that goes wrong beside them."""
+    """All sessions of one run, their accounts, and everything that goes wrong outside of them."""
 
     def __init__(self, *, seed: int, seconds: float, sessions: int) -> None:
         self._seed = seed
         self._end = time.monotonic() + seconds
         self._sessions = sessions
-        # Each kind of session has numbers of its own, so that a number always has the same plan.
+        # Each kind of session has its own numbers, so that a number always has the same plan.
         self._numbers = {
             kind: itertools.count(first, len(_KINDS)) for first, kind in enumerate(_KINDS)
         }
@@ -111,7 +111,7 @@ class Soak:
             async with anyio.create_task_group() as group:
                 for _ in range(count):
                     group.start_soon(worker)
-            # What has been cancelled needs a turn to end.
+            # Gives cancelled tasks time to end.
             await anyio.sleep(0.5)
             left = _living_tasks(backend) - tasks_before
             if left:
@@ -156,7 +156,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak; return the exit status."""
+    """Run the soak; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long; 60 by default")
     parser.add_argument("--sessions", type=int, default=_SESSIONS, help="at once; 200 by default")
@@ -190,21 +190,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Watch:
-    """Notes what exists before, and what is raised where nobody can catch it."""
+    """Finds leaks, and collects exceptions that are raised where nobody can catch them."""
 
     def __init__(self) -> None:
         warnings.simplefilter("error", ResourceWarning)
         self._raised: list[str] = []
         sys.unraisablehook = self._note_unraisable
         threading.excepthook = self._note_in_thread
-        # Whatever is loaded or started once is not a leak.
+        # Run both libraries once first, because what they load or start only once is not a leak.
         for backend in ("asyncio", "trio"):
             anyio.run(anyio.sleep, 0, backend=backend)
         self._threads = set(threading.enumerate())
         self._descriptors = _open_descriptors()
 
     def what_is_left(self) -> list[str]:
-        """Return what is there now and was not before, once it had time to go."""
+        """Return what exists now but not before, after giving it time to go away."""
         end = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < end and (self._new_threads() or self._new_descriptors() > 0):
             gc.collect()

@@ -1,4 +1,4 @@
-"""The books of the soak: what was planned, what happened, and whether that explains it."""
+"""The accounts of the soak: what was planned, what happened, and whether the plan explains it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 Kind = Literal["blocking", "asyncio", "trio"]
 
 SCRIPTED_WORDS: Final = 25
-"""Words that the server says in every session that is finished."""
+"""Number of words in the transcript of every finished session."""
 
 _MS_PER_WORD: Final = 200
 _CHUNK_BYTES: Final = 6_400
@@ -48,18 +48,18 @@ class Ending(enum.Enum):
     """How a session is ended by its user."""
 
     FINISH = "finish"
-    """End-of-audio, then everything is received."""
+    """Send end-of-audio, then receive everything."""
     CLOSE = "close"
-    """`close()` in the middle, while another thread or task receives."""
+    """Call `close()` in the middle, while another thread or task receives."""
     ABORT = "abort"
-    """`abort()` in the middle."""
+    """Call `abort()` in the middle."""
     LEAVE = "leave"
-    """The context is left in the middle by an exception, or by a cancellation."""
+    """Leave the context in the middle, by an exception or a cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a session is to do, and what is done to it."""
+    """What a session does, and which fault happens to it."""
 
     number: int
     kind: Kind
@@ -70,15 +70,15 @@ class Plan:
     interval: float
     """Seconds between chunks."""
     pause_at: int
-    """Chunk before which the session is paused, -1 for none; two chunks later it resumes."""
+    """Index of the chunk before which the session pauses, for two chunks; -1 for none."""
     finalize_at: int
-    """Chunk before which a finalize is sent, -1 for none."""
+    """Index of the chunk before which a finalize is sent; -1 for none."""
     end_after: int
-    """Chunk after which the session is ended, unless it is finished."""
+    """Number of chunks after which the session is ended, unless its ending is FINISH."""
 
 
 def random_plan(seed: int, number: int, kind: Kind) -> Plan:
-    """Return the plan of session `number`: the same one for the same seed."""
+    """Return the plan of session `number`, always the same one for the same seed."""
     generator = random.Random(f"{seed} {number}")
     count = generator.randrange(5, 25)
     burst = generator.random() < 0.2
@@ -100,14 +100,14 @@ def random_plan(seed: int, number: int, kind: Kind) -> Plan:
 
 @dataclass(slots=True)
 class ServerAccount:
-    """What the server's end of one session saw."""
+    """What the server saw of one session."""
 
     audio_bytes: int = 0
     finished: bool = False
 
 
 class ServerBooks:
-    """Makes the server's recognizers, and counts what they are given."""
+    """Makes the server's recognizers, and counts the audio that they get."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, ServerAccount] = {}
@@ -123,7 +123,7 @@ class ServerBooks:
         )
 
     def __call__(self, config: RealtimeSTTConfig) -> Recognizer:
-        """Return the recognizer of a new stream: the factory that the server asks for."""
+        """Return the recognizer of a new stream. This makes the object a `RecognizerFactory`."""
         account = self.account(config.client_reference_id or "")
         return _CountingRecognizer(self._script(config), account)
 
@@ -134,7 +134,7 @@ class ServerBooks:
 
 
 class _CountingRecognizer:
-    """A recognizer that counts what another one is given."""
+    """A recognizer that passes everything on to another one, and counts it."""
 
     def __init__(self, recognizer: Recognizer, account: ServerAccount) -> None:
         self._recognizer = recognizer
@@ -176,21 +176,21 @@ class Account:
     events: int = 0
     """Events received."""
     given_bytes: int = 0
-    """Audio given to sends that returned."""
+    """Bytes of audio given to sends that returned."""
     sent_all: bool = False
     """Whether every send returned."""
     receiver_error: BaseException | None = None
-    """What the receiver was raised, or the opening of the session."""
+    """The exception that ended receiving, or opening the session."""
     receiver_ended: bool = False
-    """Whether the receiver came to the end of the stream without an error."""
+    """Whether the receiver reached the end of the stream without an error."""
     sender_error: BaseException | None = None
-    """What a sender was raised, or whoever closed."""
+    """The exception that ended sending, or closing."""
     outcome: Outcome | None = None
     stats: SessionStats = field(default_factory=SessionStats)
     server: ServerAccount = field(default_factory=ServerAccount)
 
     def take(self, event: RealtimeEvent) -> None:
-        """Enter an event that was received."""
+        """Record an event that was received."""
         self.events += 1
         for token in event.tokens:
             if token.text == TOKEN_TEXT_FIN:
@@ -199,7 +199,7 @@ class Account:
                 self.words.append(token.text.strip())
 
     def unexplained(self) -> list[str]:
-        """Return what nothing that was planned or done explains."""
+        """Return what neither the plan nor the fault explains."""
         return [*self._wrong_errors(), *self._wrong_outcome(), *self._wrong_contents()]
 
     def _wrong_errors(self) -> list[str]:
@@ -252,7 +252,7 @@ class Account:
                 f"{self.given_bytes} bytes were given, {sent} sent and "
                 f"{self.stats.dropped_while_paused_bytes} dropped while paused"
             )
-        # Whoever closes or leaves need not have received everything.
+        # A session that is closed or left early may not have received everything.
         if self.plan.ending is Ending.FINISH:
             if self.words != expected:
                 problems.append(f"finished with {len(self.words)} of {SCRIPTED_WORDS} words")

@@ -1,4 +1,4 @@
-"""The sessions of the soak: one plan carried out by a blocking session, or by an async one."""
+"""The sessions of the soak: carrying out a plan with a blocking session, or an async one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPTIONS: dict[str, Any] = {
     "ping_interval_sec": 1.0,
     "ping_timeout_sec": 8.0,
 }
-"""Shorter than usual, so that every deadline is reached within a minute; nothing is left out."""
+"""All deadlines, but shorter than usual, so that each is reached within a minute."""
 
 _PAUSED_CHUNKS = 2
 
@@ -41,7 +41,7 @@ def _config(plan: Plan) -> RealtimeSTTConfig:
 
 
 def carry_out_blocking(account: Account, url: str) -> None:
-    """Carry out the account's plan with a blocking session; enter what happens."""
+    """Carry out the account's plan with a blocking session, and record what happens."""
     plan = account.plan
     session = RealtimeSTTSession(url, _config(plan), API_KEY, **_OPTIONS)
     sender = threading.Thread(target=_send, args=(account, session), name="soak-sender")
@@ -104,7 +104,7 @@ def _send(account: Account, session: RealtimeSTTSession) -> None:
 
 
 async def carry_out_async(account: Account, url: str) -> None:
-    """Carry out the account's plan with an async session, on asyncio or trio."""
+    """Carry out the account's plan with an async session, on asyncio or trio, and record it."""
     plan = account.plan
     session = AsyncRealtimeSTTSession(url, _config(plan), API_KEY, **_OPTIONS)
     try:

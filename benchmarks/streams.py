@@ -1,4 +1,4 @@
-"""What one stream is measured with: many sends, many events, or one out and one back."""
+"""The exercises that are measured on one stream: sending, receiving, and round trips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 TRIGGER = bytes(640)
-"""The chunk that makes the far end begin to send."""
+"""A chunk that makes the far end start sending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Exercise:
     """What to do with an open stream."""
 
     path: str
-    """What the far end is asked for."""
+    """Path that selects what the far end does."""
     operations: int
-    """How often."""
+    """Number of operations in one measurement."""
     blocking: Callable[[BlockingClient, int], None]
-    """Do it with a blocking client, so often."""
+    """Do a number of operations with a blocking client."""
     asynchronous: Callable[[AsyncClient, int], Awaitable[None]]
-    """Do it with an async client, so often."""
+    """Do a number of operations with an async client."""
 
 
 def sending(size: int, operations: int) -> Exercise:
-    """Return the exercise of sending chunks of so many bytes."""
+    """Return the exercise of sending chunks of `size` bytes."""
     chunk = bytes(size)
 
     def blocking(client: BlockingClient, count: int) -> None:
@@ -60,7 +60,7 @@ def sending(size: int, operations: int) -> Exercise:
 
 
 def receiving(tokens: int, operations: int) -> Exercise:
-    """Return the exercise of receiving events of so many tokens, and looking at every token."""
+    """Return the exercise of receiving events with `tokens` tokens, and looking at each token."""
 
     def blocking(client: BlockingClient, count: int) -> None:
         client.send(TRIGGER)
@@ -106,7 +106,7 @@ def round_trips(size: int, tokens: int, operations: int) -> Exercise:
 def compare_blocking(
     contenders: Iterable[BlockingContender], exercise: Exercise, far_end: FarEnd, rounds: int
 ) -> dict[str, Series]:
-    """Have every installed blocking client do the exercise, in turn."""
+    """Measure the exercise with all installed blocking clients in turn."""
 
     def run(contender: BlockingContender) -> Sample:
         operations = max(1, int(exercise.operations * contender.share))
@@ -124,7 +124,7 @@ def compare_blocking(
 def compare_on_asyncio(
     contenders: Iterable[AsyncContender], exercise: Exercise, far_end: FarEnd, rounds: int
 ) -> dict[str, Series]:
-    """Have every installed asyncio client do the exercise, in turn."""
+    """Measure the exercise with all installed asyncio clients in turn."""
 
     def run(contender: AsyncContender) -> Sample:
         return run_on_asyncio(
@@ -139,7 +139,7 @@ def compare_on_asyncio(
 def compare_on_trio(
     contenders: Iterable[AsyncContender], exercise: Exercise, far_end: FarEnd, rounds: int
 ) -> dict[str, Series]:
-    """Have every installed trio client do the exercise, in turn."""
+    """Measure the exercise with all installed trio clients in turn."""
     import trio
 
     def run(contender: AsyncContender) -> Sample:

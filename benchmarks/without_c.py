@@ -1,4 +1,4 @@
-"""What does it cost to send where no masking in C is installed?"""
+"""What does it cost to send if no masking in C is installed?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.streams import Exercise, sending
 __all__ = ["measure", "send_without_c"]
 
 _SPEEDUPS: Final = "websockets.speedups"
-"""The only masking in C that either of the two uses."""
+"""The only package with masking in C that either of the two uses."""
 
 _CHUNKS: Final = 10_000
 _ROUNDS: Final = 13
@@ -26,7 +26,7 @@ _VARIANTS: Final = (
     ("soniox without C", SONIOX, True),
     ("ours with C", OURS, False),
 )
-"""Name in the table, contender, and whether it goes without C."""
+"""Name in the table, contender, and whether to measure without C."""
 
 
 def measure(effort: Effort) -> list[Figure]:
@@ -53,9 +53,9 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def send_without_c(name: str, without_c: bool, port: int, chunks: int) -> dict[str, float]:
-    """Return the CPU µs of a chunk, `blocking` and `asyncio`."""
+    """Return the CPU µs per chunk, for `blocking` and `asyncio`."""
     if without_c:
-        # Importing it fails from now on, as it does where it is not installed.
+        # Makes importing it fail, as if it were not installed.
         cast("dict[str, Any]", sys.modules)[_SPEEDUPS] = None
     exercise = sending(640, chunks)
     url = f"ws://127.0.0.1:{port}{exercise.path}"

@@ -1,8 +1,8 @@
 """How an async session moves its bytes: its tasks, its transports and its timer.
 
 Whatever happens to a session, a call by its user, bytes from the server, a deadline, the same steps
-follow: call the core, have the links opened that it wants, write its output, deliver its events to
-the inbox, set the timer, wake the tasks that wait (`_process`; `_call` for the user's controls).
+follow: call the core, deliver its events to the inbox, open the links that it wants, write its
+output, set the timer, wake the tasks that wait (`_process`; `_call` for the user's controls).
 
 **No lock.** Everything runs in one event loop, and these steps contain no await. So bytes leave in
 the order in which the core made them, and a task that is cancelled while it waits cannot leave the
@@ -24,7 +24,7 @@ the link stays in `_links` until its resources are really released, so that `clo
 that and leaves no socket behind. A transport that is still being opened is cancelled instead.
 
 **Waiting for the network.** A send normally waits for nothing: what the kernel does not take, the
-transport keeps. Once that is too much, senders wait until all of it is written. Meanwhile reading
+transport keeps. Once that is too much, senders wait until most of it is written. Meanwhile reading
 goes on, even if nobody receives (`flow_control.py` explains why). A send that does not wait does
 not let other tasks run either, so every few sends end with a checkpoint; one after every send would
 cost more than the send.
@@ -373,7 +373,7 @@ class AsyncRunLoop(SessionBase):
                 scope.cancel()
 
     def _bound_memory(self) -> None:
-        """Stop reading if enough messages are waiting; end the session if they are too much."""
+        """Stop reading if enough messages are waiting; end the session if they take too much."""
         if self._flow.too_much:
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))

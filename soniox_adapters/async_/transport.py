@@ -51,7 +51,7 @@ class TransportCallbacks(Protocol):
         ...
 
     def writing_resumed(self) -> None:
-        """Let senders go on: what was unwritten has been written, or never will be."""
+        """Let senders go on: enough output has been written, or none ever will be."""
         ...
 
     def transport_closed(self) -> None:

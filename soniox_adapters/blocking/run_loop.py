@@ -15,8 +15,8 @@ each link at most once, a server that never stops sending cannot shut out the ot
 alternates between a step and a wait *without* the lock (`_wait_until`). Of all waiting threads one
 is the reader: it polls the sockets for input. The others sleep until the reader has delivered
 something or leaves with what it came for; then the first of them to take a step becomes the
-reader. Only a thread with unwritten output polls beside the reader, for input too: a server may
-take no more bytes until its own have been read, and the reader may leave at any time.
+reader. Only a thread with unwritten output polls as well, and for input too: a server may take no
+more bytes until its own have been read, and the reader may leave at any time.
 
 **One round of a waiting thread** (`_progress`):
 
@@ -390,7 +390,7 @@ class SocketSession(SteppedSession):
             # Polling again would return at once.
             wait.plan_to_sleep(now, now + RETRY_DELAY)
         else:
-            # A writer polls for input even beside a reader, which may leave at any time.
+            # A writer polls for input even if there is a reader, which may leave at any time.
             wait.plan_to_watch(
                 now, until, [(link.stream, may_read, bool(link.output)) for link in links]
             )

@@ -35,7 +35,7 @@ _COMMANDS: Final = {"demo", "transcribe", "serve"}
 _SLOWEST: Final = 0.01
 _FASTEST: Final = 1000.0
 
-# Without typer's own tracebacks, which show the values of variables: one of them is the key.
+# Without typer's own tracebacks, which show the values of variables, the API key among them.
 app = typer.Typer(
     name=PROGRAM,
     add_completion=False,
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         status = _run(arguments)
         written = conclude_output()
     except OSError as error:
-        # Any other than that of writing the output has become a `SonioxError`.
+        # It can only come from writing the output, because all others become `SonioxError`.
         status, written = 1, conclude_output(error)
     return status if written else status or 1
 
@@ -63,10 +63,10 @@ def _run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except SystemExit as stop:
-        # typer ends the program so where the reader of its output has gone away.
+        # typer exits like this if the reader of its output has gone away.
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
-        # The class of usage errors has no name that all versions of typer share.
+        # A usage error has no class that can be imported from all versions of typer.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
@@ -123,7 +123,7 @@ def demo(
     """Watch speech become text: no API key, no network.
 
     Starts a local server, plays a short recording to it as a microphone would, and shows the text
-    as it comes: dim while it may still change, firm when it is final.
+    as it arrives: dim while it may still change, bright once it is final.
     """
     _check_speed(speed)
     with _errors_reported():
@@ -162,9 +162,9 @@ def transcribe(
 ) -> None:
     """Transcribe a recording, or audio from a pipe.
 
-    The Soniox realtime service does it. It needs an API key, in the environment variable
+    Uses the Soniox realtime service, which needs an API key in the environment variable
     SONIOX_API_KEY. Ctrl-C ends the audio and waits for the rest of the text; pressed again, it
-    ends at once.
+    stops at once.
 
     soniox-rt transcribe talk.wav
 
@@ -191,7 +191,7 @@ def transcribe(
             "audio_format": audio_format,
             "sample_rate": sample_rate,
             "num_channels": num_channels,
-            # typer gives an empty list where the option is not given.
+            # typer passes an empty list if the option is not given.
             "language_hints": language_hint or None,
             "language_hints_strict": language_hints_strict,
             "context": context if context_file is None else read_context(context_file),
@@ -237,7 +237,7 @@ def serve(
         typer.Option(
             "--recognizer",
             show_default=False,
-            help="pocketsphinx: real recognition of English, offline; the default where it is "
+            help="pocketsphinx: real recognition of English, offline; the default if it is "
             "installed. scripted: plays a text.",
         ),
     ] = None,
@@ -258,7 +258,7 @@ def serve(
             metavar="KEY",
             envvar="SONIOX_LOCAL_SERVER_KEY",
             show_default=False,
-            help="Key that clients must send; without it, everyone is let in.",
+            help="Key that clients must send; without it, all clients are accepted.",
         ),
     ] = None,
     max_streams: Annotated[
@@ -268,8 +268,8 @@ def serve(
             metavar="N",
             min=1,
             show_default=False,
-            help="Streams at once, others are refused; by default 4 with pocketsphinx, which needs "
-            "130 MB for each, else any number.",
+            help="Maximum number of concurrent streams; others are refused. By default 4 with "
+            "pocketsphinx, which needs 130 MB for each, else no limit.",
         ),
     ] = None,
 ) -> None:
@@ -304,7 +304,7 @@ def _exit(end: StreamEnd, *, advise: bool) -> None:
 
 @contextmanager
 def _errors_reported(*, advise: bool = False) -> Generator[None, None, None]:
-    """Report errors; `advise` adds what to do where the server is one that the user chose."""
+    """Report errors; with `advise`, add what to do, which makes sense for a remote server."""
     try:
         yield
     except SonioxError as error:

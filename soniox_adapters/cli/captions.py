@@ -1,4 +1,4 @@
-"""Utterances on the screen: firm when they are final, dim and changing before that."""
+"""Utterances on the screen: bright once they are final, dim while they may still change."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ _STOPPING: Final = "finishing; Ctrl-C again stops at once"
 
 
 def output_console() -> Console:
-    """Return a console on standard output: plain text unless that is a terminal."""
+    """Return a console on standard output, which writes plain text unless that is a terminal."""
     return _Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # Called in the handler of the exception. rich would end the program, which no task of an
-        # event loop should; where nobody reads, the exception ends the stream in good order.
+        # rich would exit the program here, which a task of an event loop must not do. This runs
+        # inside its exception handler: raised again, the exception ends the stream in good order.
         raise
 
 
 def announce_stop() -> None:
-    """Say, where no captions are shown, that the rest of the text is waited for."""
+    """Report on standard error that the program is waiting for the rest of the text."""
     say(_STOPPING)
 
 
 class Captions:
-    """The captions of one stream, a context manager for the time it runs.
+    """The captions of one stream, as a context manager around it.
 
-    On a terminal, the utterance under way and the progress are shown below those that are
-    complete; anywhere else there are complete utterances only, one a line.
+    On a terminal, the current utterance and the progress are shown below the complete utterances.
+    Anywhere else only complete utterances are written, one per line.
 
     Args:
         console: Where to show them.
-        transcript: What was said so far.
+        transcript: What has been said so far.
         recording: The audio, for the progress.
         times: Whether to show when each utterance was said.
-        lines: Whether complete utterances are to stay.
+        lines: Whether to write complete utterances.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Captions:
             )
 
     def show(self, utterances: Iterable[Utterance]) -> None:
-        """Show utterances that are complete."""
+        """Write complete utterances."""
         if not self._lines:
             return
         for utterance in utterances:
@@ -102,7 +102,7 @@ class Captions:
                 )
 
     def announce_stop(self) -> None:
-        """Show that the audio has ended and the rest of the text is waited for."""
+        """Show that the audio was stopped, and the program is waiting for the rest of the text."""
         if self._live is None:
             announce_stop()
         else:
@@ -123,7 +123,7 @@ class Captions:
             self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Show the utterance under way, the end of it if it is long, and the progress."""
+        """Show the current utterance, or the end of it if it is long, and the progress."""
         caption = self._caption()
         if caption is not None:
             rows = console.render_lines(caption, options, pad=False)

@@ -1,4 +1,4 @@
-"""The configuration of a stream, from options and files."""
+"""Building the configuration of a stream from options and files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from soniox_proto import (
 __all__ = ["AUDIO_FORMATS", "DEFAULT_MODEL", "build_config", "read_context"]
 
 DEFAULT_MODEL: Final = "stt-rt-v5"
-"""Model where none is chosen."""
+"""The model if none is chosen."""
 
 AUDIO_FORMATS: Final[tuple[str, ...]] = (
     "auto",
@@ -30,9 +30,9 @@ AUDIO_FORMATS: Final[tuple[str, ...]] = (
 def build_config(
     options: Mapping[str, object], *, config_file: Path | None = None
 ) -> RealtimeSTTConfig:
-    """Return the configuration of `config_file`, with the options that are not None put over it.
+    """Return the configuration in `config_file`, overridden by the options that are not None.
 
-    Raises `SonioxValidationError` if the file cannot be read or the result cannot be used.
+    Raises `SonioxValidationError` if the file cannot be read or the result is invalid.
     """
     values: dict[str, object] = {"model": DEFAULT_MODEL}
     if config_file is not None:
@@ -46,14 +46,14 @@ def build_config(
     try:
         return RealtimeSTTConfig.validate_config(values)
     except SonioxValidationError as error:
-        # Names of classes mean nothing here.
+        # A class name means nothing to the user of a command line.
         text = str(error).replace(RealtimeSTTConfig.__name__, "configuration")
         text = text.replace("Value error, ", "")
         raise SonioxValidationError(text) from error
 
 
 def read_context(path: Path) -> Any:
-    """Return the context in a file: JSON if it is called so, else text.
+    """Return the context in a file: parsed JSON if its name ends in .json, else text.
 
     Raises `SonioxValidationError` if the file cannot be read.
     """

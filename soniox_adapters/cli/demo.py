@@ -1,4 +1,7 @@
-"""`soniox-rt demo`: speech becomes text on this machine, through a real WebSocket."""
+"""`soniox-rt demo`: transcribe a sample on this machine, through a real WebSocket.
+
+It lets new users see the library work before they have an API key.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +38,10 @@ _SAMPLE_TEXT: Final = (
     "today we will talk about the weather in the city and the price of water"
 )
 _SAMPLE_MS_PER_WORD: Final = 400
-"""The script then takes as long as the sample."""
+"""Makes the script take as long as the sample."""
 
 _CHUNK_SECONDS: Final = 0.02
-"""Small, so that the lag of the text is its own."""
+"""Small, so that waiting for chunks adds little to the measured lag."""
 
 _NO_RECOGNIZER: Final = (
     "pocketsphinx is not installed, so a scripted recognizer shows the demo; "
@@ -47,11 +50,11 @@ _NO_RECOGNIZER: Final = (
 
 
 def run_demo(*, path: str | None = None, speed: float = 1.0, blocking: bool = False) -> StreamEnd:
-    """Show the demo.
+    """Run the demo, and return how its stream ended.
 
     Args:
         path: A recording to use instead of the sample.
-        speed: Seconds of audio to play in a second.
+        speed: Seconds of audio to play per second.
         blocking: Whether to use the blocking session.
 
     Raises:
@@ -115,7 +118,7 @@ class _Demo:
                 return stream_blocking(session, self._recording, self._pace, self)
 
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
-        """Show what it completes."""
+        """Show the utterances that the message completes."""
         at = self._recording.played
         completed = self.transcript.add(event, at)
         self._lag.message(event, at)
@@ -124,11 +127,11 @@ class _Demo:
         self._captions.show(completed)
 
     def stopping(self) -> None:
-        """Show that the rest is waited for."""
+        """Show that the program is waiting for the rest."""
         self._captions.announce_stop()
 
     def conclude(self, end: StreamEnd, *, with_hint: bool) -> None:
-        """Show what is left of the transcript, and how far it was behind."""
+        """Show the rest of the transcript, and how far the text lagged behind the speech."""
         rest = self.transcript.complete()
         self._captions.show(rest)
         for utterance in rest:

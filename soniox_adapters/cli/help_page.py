@@ -10,12 +10,12 @@ __all__ = ["GroupedHelpCommand"]
 
 
 class GroupedHelpCommand(TyperCommand):
-    """A command whose help page shows the options in the groups they are declared in.
+    """A command whose help page shows the options in the groups that they are declared in.
 
-    typer does so by itself in its coloured pages only, and those cut long names short.
+    typer does that only in its coloured help pages, which truncate long names.
     """
 
-    # typer's types of these are click's or its own, depending on its version.
+    # Typed as Any because typer's types are click's or its own, depending on its version.
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, and the arguments, group by group."""
         groups: dict[str, list[Any]] = {}
@@ -25,7 +25,7 @@ class GroupedHelpCommand(TyperCommand):
                 kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 name = getattr(parameter, "rich_help_panel", None) or kind
                 groups.setdefault(name, []).append(record)
-        # --help is the last option, and would be its own group in the middle.
+        # Moved to the end: --help, the last option, would otherwise keep it in the middle.
         groups |= {"Options": groups.pop("Options", [])}
         for name, records in groups.items():
             with formatter.section(name):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Handling Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Interruption", "signals_handled"]
 
 @contextmanager
 def signals_handled(handler: Callable[[], object], *numbers: int) -> Generator[None, None, None]:
-    """Have `handler` called in the main thread for the given signals, on every system.
+    """Call `handler` in the main thread for the given signals, on every operating system.
 
-    An event loop's own `add_signal_handler` does not exist on Windows.
+    asyncio's `add_signal_handler` does not work on Windows.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -32,9 +32,9 @@ def signals_handled(handler: Callable[[], object], *numbers: int) -> Generator[N
 
 
 class Interruption:
-    """What to do when somebody presses Ctrl-C: end the audio gracefully, and at once if repeated.
+    """What Ctrl-C does: first end the audio gracefully; pressed again, stop at once.
 
-    Where no audio has gone out yet, there is nothing to wait for: that ends at once, too.
+    If no audio has been sent yet, there is nothing to wait for, so the first one stops at once.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Interruption:
         stop_at_once: Callable[[], object],
     ) -> None:
         self.happened = False
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C has been pressed."""
         self.at_once = False
         """Whether the stream was ended without waiting for the rest of the transcript."""
         self._session = session
@@ -55,7 +55,7 @@ class Interruption:
         self._stop_at_once = stop_at_once
 
     def __call__(self) -> None:
-        """Take one press of Ctrl-C."""
+        """Handle one press of Ctrl-C."""
         again, self.happened = self.happened, True
         if not again and self._session.stats.sent_audio_bytes:
             self._recording.stop()

@@ -1,4 +1,4 @@
-"""How far the text is behind the voice."""
+"""Measuring how far the text lags behind the speech."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["Lag", "LagMeter"]
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Seconds that text is behind the voice."""
+    """How many seconds the text lags behind the speech."""
 
     median_final: float
-    """From the end of an utterance to its final text: half of the utterances are faster."""
+    """Median time from the end of an utterance to its final text."""
     longest_final: float
-    """The same, for the slowest utterance."""
+    """The same for the slowest utterance."""
     median_caption: float | None
-    """From the audio to the message that tells what was understood of it."""
+    """Median time from the audio to the first message that covers it; None without messages."""
 
 
 class LagMeter:
-    """Measures a stream of audio that is played at `speed`.
+    """Measures the lag of a stream whose audio is played at `speed`.
 
-    A player sends a chunk of `chunk_seconds` when it begins, a microphone could only when it
-    ends: so the lag counts from there.
+    A recording is sent in chunks of `chunk_seconds`, each when its audio begins. A microphone could
+    send a chunk only when its audio has ended, so the lag is measured from there.
     """
 
     def __init__(self, speed: float = 1.0, chunk_seconds: float = 0.0) -> None:
@@ -37,17 +37,17 @@ class LagMeter:
         self._captions: list[float] = []
 
     def message(self, event: RealtimeEvent, at: float) -> None:
-        """Take a message that came `at` so many seconds after the audio began to play."""
+        """Add a message that came `at` seconds after the audio began to play."""
         if event.tokens and event.total_audio_proc_ms is not None:
             self._captions.append(at - self._played_at(event.total_audio_proc_ms))
 
     def utterance(self, utterance: Utterance) -> None:
-        """Take a complete utterance."""
+        """Add a complete utterance."""
         if utterance.settled_at is not None and utterance.end_ms is not None:
             self._finals.append(utterance.settled_at - self._played_at(utterance.end_ms))
 
     def result(self) -> Lag | None:
-        """Return the lag of everything taken so far, None if no utterance had a time."""
+        """Return the lag of everything added so far; None if no utterance had times."""
         if not self._finals:
             return None
         return Lag(

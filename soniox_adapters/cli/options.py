@@ -33,7 +33,7 @@ ApiKeyOption: TypeAlias = Annotated[
         envvar=API_KEY_ENVIRONMENT_VARIABLE,
         show_default=False,
         rich_help_panel=_SERVICE,
-        help="Soniox API key. Better set the environment variable: "
+        help="Soniox API key. Prefer the environment variable: "
         "other users of this machine can see the options of a program.",
     ),
 ]
@@ -55,7 +55,7 @@ UrlOption: TypeAlias = Annotated[
         rich_help_panel=_SERVICE,
         show_default=False,
         help="WebSocket URL of another service, such as that of 'soniox-rt serve'. "
-        "It is sent the API key if there is one.",
+        "The API key is sent to it if there is one.",
     ),
 ]
 SyncOption: TypeAlias = Annotated[
@@ -73,7 +73,7 @@ ConfigOption: TypeAlias = Annotated[
         metavar="FILE",
         rich_help_panel=_SERVICE,
         show_default=False,
-        help="JSON file with fields of the configuration. Options win over it.",
+        help="JSON file with fields of the configuration. Options override it.",
     ),
 ]
 ClientReferenceOption: TypeAlias = Annotated[
@@ -106,7 +106,7 @@ SampleRateOption: TypeAlias = Annotated[
         metavar="HZ",
         rich_help_panel=_AUDIO,
         show_default=False,
-        help="Samples a second, for audio without a header.",
+        help="Samples per second, for audio without a header.",
     ),
 ]
 ChannelsOption: TypeAlias = Annotated[
@@ -125,7 +125,7 @@ SpeedOption: TypeAlias = Annotated[
         "--speed",
         metavar="FACTOR",
         rich_help_panel=_AUDIO,
-        help="Seconds of audio to send in a second. The Soniox service expects about 1.",
+        help="Seconds of audio to send per second. The Soniox service expects about 1.",
     ),
 ]
 ThrottleOption: TypeAlias = Annotated[
@@ -133,8 +133,8 @@ ThrottleOption: TypeAlias = Annotated[
     typer.Option(
         "--throttle/--no-throttle",
         rich_help_panel=_AUDIO,
-        help="Send the audio at --speed where its duration is known (wav, and formats without a "
-        "header), or as fast as it is taken.",
+        help="Send the audio at --speed if its duration is known (wav, and formats without a "
+        "header), or as fast as the server takes it.",
     ),
 ]
 
@@ -203,7 +203,7 @@ LanguageIdentificationOption: TypeAlias = Annotated[
         "--language-identification/--no-language-identification",
         rich_help_panel=_RECOGNITION,
         show_default=False,
-        help="Tell which language is spoken.",
+        help="Identify the language that is spoken.",
     ),
 ]
 
@@ -213,7 +213,7 @@ EndpointDetectionOption: TypeAlias = Annotated[
         "--endpoint-detection/--no-endpoint-detection",
         rich_help_panel=_ENDPOINTS,
         show_default=False,
-        help="Have the service notice when somebody has finished speaking.",
+        help="Detect when somebody has finished speaking.",
     ),
 ]
 EndpointDelayOption: TypeAlias = Annotated[
@@ -223,7 +223,7 @@ EndpointDelayOption: TypeAlias = Annotated[
         metavar="MS",
         rich_help_panel=_ENDPOINTS,
         show_default=False,
-        help="It is to take this long at most: 500 to 3000 milliseconds.",
+        help="Maximum delay of the detection: 500 to 3000 milliseconds.",
     ),
 ]
 EndpointSensitivityOption: TypeAlias = Annotated[
@@ -233,7 +233,7 @@ EndpointSensitivityOption: TypeAlias = Annotated[
         metavar="NUMBER",
         rich_help_panel=_ENDPOINTS,
         show_default=False,
-        help="How readily it is noticed: -1.0 to 1.0.",
+        help="How readily an end is detected: -1.0 to 1.0.",
     ),
 ]
 EndpointLatencyOption: TypeAlias = Annotated[
@@ -243,7 +243,7 @@ EndpointLatencyOption: TypeAlias = Annotated[
         metavar="LEVEL",
         rich_help_panel=_ENDPOINTS,
         show_default=False,
-        help="Trade of speed against accuracy: 0 to 3.",
+        help="Trade-off between speed and accuracy: 0 to 3.",
     ),
 ]
 
@@ -273,7 +273,7 @@ OutputOption: TypeAlias = Annotated[
     typer.Option(
         "--output",
         rich_help_panel=_OUTPUT,
-        help="text: the transcript, one utterance a line. jsonl: each message of the service, "
-        "as it comes. json: one document, at the end.",
+        help="text: the transcript, one utterance per line. jsonl: each message of the service, "
+        "as it arrives. json: a single document at the end.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Standard output and standard error, whatever they are: a terminal, a full disk, closed."""
+"""Writing to standard output and error, even if that is a full disk, a broken pipe or closed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ PROGRAM: Final = "soniox-rt"
 
 
 def say(text: str) -> None:
-    """Write a line to standard error. Nothing depends on whether that can be written."""
+    """Write a line to standard error. A failure to do so is ignored."""
     with suppress(OSError, ValueError):
         typer.echo(f"{PROGRAM}: {one_line(text)}", err=True)
 
 
 def prepare_streams() -> None:
-    """Make the standard streams fit for use.
+    """Replace standard streams that the program was started without.
 
-    Python leaves those out that the program was started without. Their descriptors would be taken
-    by the next file or socket, and be written to by whatever writes to standard output.
+    Python sets those to None. Their descriptors are free, so the next file or socket would get one,
+    and anything that writes to standard output would write into it.
     """
-    # In this order: what is opened takes the lowest descriptor that is free. Output that goes
-    # nowhere is an error, so writing to its descriptor has to fail; messages may get lost.
+    # In this order, because open takes the lowest free descriptor. Standard output is opened so
+    # that writing fails, because losing the output is an error; losing messages is not.
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         if not _is_open(descriptor):
             os.open(os.devnull, flags)
@@ -41,15 +41,15 @@ def prepare_streams() -> None:
         sys.stderr = _writer(2)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # No transcript is to fail because a terminal lacks one of its letters.
+            # A transcript must not fail because the terminal's encoding lacks a character.
             stream.reconfigure(errors="replace")
 
 
 def conclude_output(problem: OSError | None = None) -> bool:
-    """Write out what waits to be written; return False, having said so, if that is not possible.
+    """Flush standard output; if that fails, report it and return False.
 
-    `problem` is an error of writing that was met before. A reader that went away is not told: it
-    does not want to know, and nobody else does.
+    `problem` is an error that a write raised earlier. A broken pipe is not reported, because its
+    reader has chosen to stop.
     """
     if problem is None:
         try:
@@ -60,7 +60,7 @@ def conclude_output(problem: OSError | None = None) -> bool:
         return True
     if problem.errno != errno.EPIPE:
         say(f"cannot write to standard output: {problem.strerror or problem}")
-    # Python tries again at its exit, and would complain.
+    # Python flushes once more when it exits, and would complain.
     with suppress(OSError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())

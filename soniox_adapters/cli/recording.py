@@ -1,4 +1,7 @@
-"""Audio on its way in, from a file or a pipe; it can be stopped at any time."""
+"""Audio from a file or a pipe that can be stopped at any time.
+
+Ctrl-C has to end the audio while it is being read, and a read of a pipe cannot be interrupted.
+"""
 
 from __future__ import annotations
 
@@ -22,50 +25,50 @@ __all__ = ["Recording", "open_recording", "recording_of_bytes"]
 
 _READ_SIZE: Final = 64 * 1024
 _READ_AHEAD: Final = 1024 * 1024
-"""Bytes kept for a reader that is slower than the source."""
+"""Maximum bytes to buffer for a reader that is slower than the source."""
 
 _DEFAULT_CHUNK_SIZE: Final = 4096
 
 
 class Recording:
-    """A source of audio. A thread of its own reads it, so that `stop` need not wait for more.
+    """A source of audio that a separate thread reads, so that `stop` does not have to wait.
 
-    Has what `throttle_audio` needs of a binary file.
+    It has the methods of a binary file that `throttle_audio` needs.
     """
 
     def __init__(self, file: BinaryIO, name: str, *, size: int | None = None) -> None:
         self.name = name
-        """What to call it."""
+        """Its name in texts."""
         self.size = size
-        """Its bytes, if that is known."""
+        """Its size in bytes, if known."""
         self.bytes_per_second: int | None = None
-        """How many bytes a second of it takes, if that is known."""
+        """Bytes per second of audio, if known."""
         self.duration: float | None = None
-        """Its length in seconds, if that is known."""
+        """Its length in seconds, if known."""
         self.position = 0
-        """Bytes of it that were read so far."""
+        """Bytes read so far."""
         self._file = file
         self._started_at: float | None = None
         self._buffer = bytearray()
         self._ended = False
         self._error: OSError | None = None
         self._thread: threading.Thread | None = None
-        # Reentrant: `stop` is called by a signal handler, which may interrupt another `stop`.
+        # Reentrant, because a signal handler calls `stop`, and may interrupt another `stop`.
         self._changed = threading.Condition(threading.RLock())
 
     @property
     def played(self) -> float:
-        """Seconds since the first of it was read."""
+        """Seconds since the first bytes were read."""
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
 
     def chunk_size(self, seconds: float) -> int:
-        """Return the bytes of so many seconds, within reason."""
+        """Return the number of bytes in `seconds` of audio, within reasonable limits."""
         if self.bytes_per_second is None:
             return _DEFAULT_CHUNK_SIZE
         return max(256, min(_READ_SIZE, int(self.bytes_per_second * seconds)))
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, as soon as there are any; ``b""`` at the end and after `stop`.
+        """Wait for the next bytes and return them; ``b""`` at the end and after `stop`.
 
         Raises `OSError` if the source cannot be read.
         """
@@ -103,7 +106,7 @@ class Recording:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-        # A thread that waits for a pipe closes it when the pipe lets it go.
+        # If the thread exists, it closes the file itself: it may be waiting for it now.
         if self._thread is None:
             self._file.close()
 
@@ -130,14 +133,14 @@ class Recording:
 def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Recording:
     """Open a file, or standard input for ``-``.
 
-    Raises `SonioxValidationError` if it cannot be opened, with what to do.
+    Raises `SonioxValidationError` if it cannot be opened; the text says what to do.
     """
     if path == "-":
         return Recording(_standard_input(), "standard input")
     if not path:
         raise SonioxValidationError("the name of the audio file is empty")
     try:
-        # Unbuffered: a pipe's audio is to go on as it comes.
+        # Unbuffered, so that audio from a pipe is passed on as it arrives.
         file = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115
     except OSError as error:
         raise SonioxValidationError(f"cannot read {path}: {error.strerror}") from error
@@ -160,24 +163,24 @@ def open_recording(path: str, config: RealtimeSTTConfig | None = None) -> Record
 
 
 def recording_of_bytes(data: bytes, name: str) -> Recording:
-    """Return the content of a file as a recording."""
+    """Return the contents of an audio file as a recording."""
     recording = Recording(BytesIO(data), name, size=len(data))
     _measure(recording, BytesIO(data), None)
     return recording
 
 
 def _standard_input() -> BinaryIO:
-    # Python sets it to None when the program is started with it closed.
+    # Python sets it to None if the program is started without it.
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise SonioxValidationError("standard input is closed; pipe audio into it")
     if sys.stdin.isatty():
         raise SonioxValidationError("standard input is a terminal; pipe audio into it")
-    # Not the buffered object: the interpreter fails at its lock when it ends in mid-read.
+    # Not the buffered object, whose lock makes the interpreter abort if it exits during a read.
     return cast("BinaryIO", open(os.dup(sys.stdin.fileno()), "rb", buffering=0))
 
 
 def _measure(recording: Recording, file: BinaryIO, declared: int | None) -> None:
-    """Find out how long a second of the recording is, and all of it, from its beginning."""
+    """Work out the bytes per second and the duration, from `declared` or the WAV header."""
     assert recording.size is not None, "only what lies on a disk or in memory is measured"
     audio_bytes = recording.size
     recording.bytes_per_second = declared

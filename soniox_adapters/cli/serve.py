@@ -1,4 +1,4 @@
-"""`soniox-rt serve`: the local server, for any client."""
+"""`soniox-rt serve`: run the local server for any client."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def run_serve(
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 picks one.
-        recognizer: What turns audio into text; None for pocketsphinx where it is installed.
-        script: What a scripted recognizer plays, which is then used whatever `recognizer` is.
-        api_key: Key that clients must send; None lets everyone in.
-        max_streams: Streams at once; None for the default of the server.
+        recognizer: What turns audio into text; None for pocketsphinx if it is installed.
+        script: A script to play; if given, the scripted recognizer is used in any case.
+        api_key: Key that clients must send; None accepts all clients.
+        max_streams: Maximum number of concurrent streams; None for the server's default.
 
-    Raises `SonioxError` if an argument cannot be used, or the server cannot listen.
+    Raises `SonioxError` if an argument is invalid, or the server cannot listen.
     """
     make_server = functools.partial(
         LocalServer, host=host, port=port, api_key=api_key, max_streams=max_streams or "auto"
@@ -67,7 +67,7 @@ def run_serve(
 
 
 class _LinesOnStandardError(logging.Handler):
-    """Writes each record as one line, with the error that is behind it, if there is one."""
+    """Writes each log record as one line, followed by its exception if it has one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
@@ -76,7 +76,7 @@ class _LinesOnStandardError(logging.Handler):
 
 @contextmanager
 def _clients_reported() -> Generator[None, None, None]:
-    """Say on standard error when clients connect, fail or end."""
+    """Report on standard error when clients connect, fail or leave."""
     logger = logging.getLogger("soniox_adapters.server")
     handler, level, propagate = _LinesOnStandardError(), logger.level, logger.propagate
     logger.addHandler(handler)
@@ -91,7 +91,7 @@ def _clients_reported() -> Generator[None, None, None]:
 
 
 def announce(line: str) -> None:
-    """Write where the server listens."""
+    """Write the line that says where the server listens."""
     typer.echo(line)
 
 

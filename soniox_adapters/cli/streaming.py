@@ -1,4 +1,4 @@
-"""A recording goes through a session, and the messages come back."""
+"""Sending a recording through a session, and passing on the messages that come back."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ from soniox_proto import (
 __all__ = ["Listener", "Pace", "StreamEnd", "stream_async", "stream_blocking"]
 
 _SIGNAL_INTERVAL: Final = 0.5
-"""Seconds after which a blocking wait looks for Ctrl-C: on Windows, waits are not interrupted."""
+"""Maximum seconds of one blocking wait, because Ctrl-C does not interrupt a wait on Windows."""
 
 _THREAD_TIMEOUT: Final = 1.0
-"""Seconds for the audio thread to notice the end; it may be waiting until its next chunk is due."""
+"""Seconds for the audio thread to notice the end; it may sleep until its next chunk is due."""
 
 
 class Listener(Protocol):
-    """Is told what happens to a stream."""
+    """Receives what happens in a stream."""
 
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
-        """Take a message, as it came and parsed."""
+        """Handle a message, given unparsed and parsed."""
         ...
 
     def stopping(self) -> None:
-        """Take that the audio was ended by Ctrl-C, and the rest of the text is waited for."""
+        """Handle Ctrl-C: the audio has ended, and the rest of the text is still to come."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the audio goes out."""
+    """How fast the audio is sent."""
 
     speed: float | None = 1.0
-    """Seconds of audio in a second, where the audio's duration is known; None: no limit."""
+    """Seconds of audio per second, if the duration of the audio is known; None for no limit."""
     chunk_seconds: float = 0.1
     """Seconds between chunks."""
 
@@ -73,7 +73,7 @@ class StreamEnd:
 
     @property
     def problem(self) -> SonioxError | None:
-        """Why the transcript is not complete; None if it is, or was not wanted to the end."""
+        """Why the transcript is incomplete; None if it is complete, or the user stopped it."""
         if self.error is not None:
             return self.error
         if self.outcome is Outcome.FINISHED or self.interrupted:
@@ -84,7 +84,7 @@ class StreamEnd:
 
     @property
     def exit_status(self) -> int:
-        """Exit status of a program that did nothing else."""
+        """Exit status of the command that ran the stream."""
         if self.interrupted:
             return 128 + signal.SIGINT
         return 1 if self.problem is not None else 0
@@ -153,7 +153,7 @@ async def _send(session: AsyncRealtimeSTTSession, recording: Recording, pace: Pa
         async with aclosing(_chunks_async(session, recording, pace)) as chunks:
             await session.send_bytes(chunks)
     except SonioxRealtimeError:
-        pass  # The receiver is told better.
+        pass  # The receiver gets the error that ended the session.
     except Exception as error:
         await session.abort(error)
 
@@ -176,7 +176,7 @@ def _exchange_blocking(
 
 
 def _receive(session: RealtimeSTTSession) -> bytes | None:
-    """Return what `recv_bytes` returns, or None if nothing came for a while."""
+    """Return what `recv_bytes` returns, or None if nothing came within `_SIGNAL_INTERVAL`."""
     try:
         return session.recv_bytes(timeout=_SIGNAL_INTERVAL)
     except SonioxTimeoutError as error:

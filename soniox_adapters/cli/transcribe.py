@@ -1,4 +1,4 @@
-"""`soniox-rt transcribe`: a recording, or live audio from a pipe, becomes text."""
+"""`soniox-rt transcribe`: transcribe a recording, or live audio from a pipe."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from soniox_proto.transcript import Transcript
 __all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
 
 _PAUSE_MS: Final = 1_000
-"""Where the service does not look for endpoints, a pause so long begins a new line."""
+"""Without endpoint detection, a pause of this length begins a new line."""
 
 
 class OutputFormat(str, Enum):
     """What `transcribe` writes."""
 
     TEXT = "text"
-    """The transcript, one utterance a line."""
+    """The transcript, one utterance per line."""
     JSON_LINES = "jsonl"
-    """Each message of the service as it came, one a line."""
+    """Each message of the service as it arrives, one per line."""
     JSON = "json"
-    """One document, at the end."""
+    """A single document at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class TranscribeRequest:
     url: str
     """URL of the service."""
     api_key: str | None
-    """API key, if one is to be sent."""
+    """API key; None sends none."""
     config: RealtimeSTTConfig
     """Configuration of the stream."""
     pace: Pace
-    """How fast the audio is to go out."""
+    """How fast to send the audio."""
     blocking: bool = False
     """Whether to use the blocking session."""
     output: OutputFormat = OutputFormat.TEXT
@@ -77,7 +77,7 @@ class TranscribeRequest:
 def run_transcribe(request: TranscribeRequest) -> StreamEnd:
     """Transcribe, write the transcript to standard output, and return how the stream ended.
 
-    Raises `SonioxError` if the recording cannot be opened, or an argument cannot be used.
+    Raises `SonioxError` if the recording cannot be opened, or an argument is invalid.
     """
     with open_recording(request.path, request.config) as recording:
         transcription = _Transcription(request, recording)
@@ -106,23 +106,23 @@ class _Transcription:
             )
 
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
-        """Write the message, or what it completes."""
+        """Write the message, or the utterances that it completes."""
         completed = self._transcript.add(event, self._recording.played)
         if self.captions is not None:
             self.captions.show(completed)
         else:
-            # Outside of its strings, JSON may be broken into lines.
+            # JSON may contain line breaks outside of its strings.
             typer.echo(raw.decode().replace("\n", " ").replace("\r", " "))
 
     def stopping(self) -> None:
-        """Say that the rest is waited for."""
+        """Report that the program is waiting for the rest."""
         if self.captions is not None:
             self.captions.announce_stop()
         else:
             announce_stop()
 
     def conclude(self, end: StreamEnd) -> None:
-        """Write what is left."""
+        """Write the rest."""
         rest = self._transcript.complete()
         if self.captions is not None:
             self.captions.show(rest)
@@ -134,7 +134,7 @@ class _Transcription:
 
 
 def _wishes_not_met(config: RealtimeSTTConfig, tokens: list[Token]) -> list[str]:
-    """Return what was asked for of which no token shows any trace."""
+    """Return the features that the configuration asks for, but no token shows."""
     if not tokens:
         return []
     wishes = (

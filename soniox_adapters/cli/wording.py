@@ -1,4 +1,4 @@
-"""Utterances, times and errors as text for a person: one line each, without control characters."""
+"""Utterances, times and errors as text for people: one line each, without control characters."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def describe_error(error: SonioxError, *, advise: bool = True) -> str:
     if type(error) is SonioxRealtimeError and isinstance(cause, OSError):
         return one_line(f"cannot read the audio: {cause.strerror or cause}")
     if type(error) is SonioxRealtimeError and isinstance(cause, SonioxValidationError):
-        # What is wrong with the audio, noticed on its way.
+        # A fault in the audio that was noticed while sending it.
         return one_line(str(cause))
     advice = _advice(error) if advise else ""
     return one_line(f"{error}; {advice}" if advice else str(error))
 
 
 def one_line(text: str) -> str:
-    """Return `text` in one line, without characters that control a terminal."""
+    """Return `text` on one line, without characters that control a terminal."""
     return " ".join(
         "".join(
             character if character.isspace() or unicodedata.category(character) != "Cc" else ""
@@ -70,7 +70,7 @@ def one_line(text: str) -> str:
 
 
 def utterance_text(utterance: Utterance) -> str:
-    """Return an utterance as a line, and its translation as another."""
+    """Return an utterance as one line, and its translation, if any, as a second."""
     line = _labelled(utterance.text, utterance.language)
     if utterance.speaker is not None:
         line = one_line(f"Speaker {utterance.speaker}: {line}")
@@ -81,7 +81,7 @@ def utterance_text(utterance: Utterance) -> str:
 
 
 def format_seconds(milliseconds: int) -> str:
-    """Return a time in the audio in seconds, with minutes and hours if it has any."""
+    """Return a time in seconds, with minutes and hours if it has any."""
     tenths = (milliseconds + 50) // 100
     minutes, tenths = divmod(tenths, 600)
     if not minutes:
@@ -93,7 +93,7 @@ def format_seconds(milliseconds: int) -> str:
 
 
 def format_span(start_ms: int | None, end_ms: int | None) -> str:
-    """Return from when to when something was said."""
+    """Return the time span in which something was said, such as 0.2-3.1."""
     start = "" if start_ms is None else format_seconds(start_ms)
     end = "" if end_ms is None else format_seconds(end_ms)
     return f"{start}-{end}" if start or end else ""

@@ -99,7 +99,7 @@ class Connecting:
         fails.
 
         Raises:
-            OSError: Connecting failed, by a TLS error (`ssl.SSLError`) or `TimeoutError` too.
+            OSError: Connecting failed; includes `ssl.SSLError` and `TimeoutError`.
             SonioxValidationError: The transport is not a socket, or the proxy cannot be used.
             ConnectCancelledError: `cancel` was called.
         """

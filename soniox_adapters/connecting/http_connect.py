@@ -23,7 +23,7 @@ MAX_HEAD_SIZE: Final = 64 * 1024
 _START: Final = b"HTTP/"
 
 _RETRYABLE_STATUS_CODES: Final = frozenset({408, 425, 429})
-"""Worth another try besides 5xx. The others, such as 403 and 407, would be the answer again."""
+"""Statuses, besides 5xx, that may not come again. Others, such as 403 and 407, would."""
 
 
 class HttpConnect:

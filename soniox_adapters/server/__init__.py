@@ -1,4 +1,4 @@
-"""A server on your own machine that speaks the protocol of the service, and its recognizers.
+"""A server for your own machine that speaks the protocol of the service, and its recognizers.
 
 For tests, demos and offline work: point any client at `LocalServer.url`.
 """

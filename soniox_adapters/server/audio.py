@@ -1,4 +1,4 @@
-"""From audio as a client declares it to what an offline recognizer hears: 16 kHz mono PCM."""
+"""Decoding the audio of a client into what an offline recognizer needs: 16 kHz mono PCM."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ OUTPUT_SAMPLE_RATE = 16_000
 """Samples per second that `AudioDecoder` returns."""
 
 _SAMPLE_RATES = range(1_000, 768_001)
-"""Beyond these a sample rate is a mistake, and resampling from it would need absurd filters."""
+"""A sample rate outside this range is a mistake, and resampling it would need absurd filters."""
 
 _CHANNELS = range(1, 33)
-"""Beyond these a number of channels is a mistake, and a block of audio would take gigabytes."""
+"""A number of channels outside this range is a mistake, and a block would take gigabytes."""
 
 _MAX_CONTAINER_SECONDS = 30 * 60
-"""Audio of a container, which is recognized in one go. A small file may hold days of silence."""
+"""Maximum audio of a container, recognized in one go. A small file can hold days of silence."""
 
 _BLOCKS_PER_SECOND = 100
-"""Audio is converted in blocks of 10 ms: single samples would drown in the cost of each call."""
+"""Audio is converted in blocks of 10 ms, because every call of numpy has a fixed cost."""
 
 Encoding: TypeAlias = Literal["signed", "unsigned", "float", "mulaw", "alaw"]
-"""How one sample is written."""
+"""How one sample is encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioLayout:
-    """How uncompressed audio lies in memory."""
+    """The memory layout of uncompressed audio."""
 
     encoding: Encoding
-    """How one sample is written."""
+    """How one sample is encoded."""
     sample_bytes: int
     """Bytes of one sample of one channel."""
     big_endian: bool
@@ -61,23 +61,23 @@ class AudioLayout:
     sample_rate: int
     """Samples per second of one channel."""
     channels: int
-    """Number of channels, interleaved."""
+    """Number of interleaved channels."""
 
     @property
     def bytes_per_frame(self) -> int:
-        """Bytes of one sample of every channel."""
+        """Bytes of one sample of all channels."""
         return self.sample_bytes * self.channels
 
     @property
     def bytes_per_second(self) -> int:
-        """Bytes of one second of audio."""
+        """Bytes per second of audio."""
         return self.bytes_per_frame * self.sample_rate
 
     @classmethod
     def of_config(cls, config: RealtimeSTTConfig) -> AudioLayout | None:
         """Return the layout that a configuration declares; None for containers and `auto`.
 
-        Raises `SonioxValidationError` for a sample rate or channels that no audio has.
+        Raises `SonioxValidationError` for an impossible sample rate or number of channels.
         """
         if config.sample_rate is None or config.num_channels is None:
             return None
@@ -103,20 +103,20 @@ class AudioDecoder:
     """Turns declared audio into 16 kHz, mono, signed 16-bit little-endian PCM, piece by piece.
 
     Decodes every raw format of the protocol and `wav` as they arrive, and `aiff`, `flac`, `mp3` and
-    `ogg` once they are complete; `auto` finds out which it is. Several channels are mixed to one by
-    their mean. The audio may be cut anywhere; the cuts do not change the output, which lags behind
-    by the resampler's delay (about 0.1 s at most).
+    `ogg` once they are complete; `auto` detects which it is. Several channels are averaged into
+    one. The audio may be split anywhere without changing the output, which lags behind by the
+    resampler's delay (about 0.1 s at most).
 
-    Raises `SonioxValidationError` for another container, for a sample rate or channels that no
-    audio has, and, if the audio has to be converted, when the packages of the `local` extra are not
-    installed.
+    Raises `SonioxValidationError` for any other container, for an impossible sample rate or number
+    of channels, and, if the audio has to be converted, when the packages of the `local` extra are
+    not installed.
     """
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
         self._wav: WavReader | None = None
         self._container: ContainerReader | None = None
         self._converter: _Converter | None = None
-        # With `auto`: what has come until it is enough to tell the format.
+        # With `auto`, the audio so far, until there is enough of it to detect the format.
         self._start: bytes | None = None
         self._pending = bytearray()
         layout = AudioLayout.of_config(config)
@@ -128,7 +128,7 @@ class AudioDecoder:
             self._begin(config.audio_format)
 
     def decode(self, audio: bytes) -> bytes:
-        """Take the next piece of audio and return what can be decoded by now.
+        """Decode the next piece of audio, and return what is complete by now.
 
         Raises `AudioDecodeError` if the audio is not what was declared, or cannot be decoded here.
         """
@@ -150,9 +150,9 @@ class AudioDecoder:
         return self._convert_pending(self._converter.block_bytes)
 
     def settle(self) -> bytes:
-        """Return everything that can be decoded of the audio so far, without the resampler's delay.
+        """Return what the audio so far still owes because of the resampler's delay.
 
-        More audio may follow; it is decoded as if it began a recording.
+        More audio may follow; it is decoded like the beginning of a recording.
         """
         if self._converter is None:
             return b""
@@ -160,10 +160,10 @@ class AudioDecoder:
         return rest + self._converter.flush()
 
     def flush(self) -> bytes:
-        """Return what is left at the end of the audio; bytes of an incomplete frame are dropped.
+        """Return what is left at the end of the audio, without an incomplete frame. Call it once.
 
         Raises `AudioDecodeError` if the audio ended inside its header, or is a container that
-        cannot be decoded. To be called once.
+        cannot be decoded.
         """
         if self._container is not None:
             return self._decode_container(self._container)
@@ -178,7 +178,7 @@ class AudioDecoder:
         return self.settle()
 
     def _detect(self, start: bytes) -> bytes:
-        """Begin to decode audio whose container its start tells, and return that start."""
+        """Detect the container from the start of the audio; return that start, to be decoded."""
         container = container_of(start)
         if container is None:
             raise HeaderAwaitedError(start[:SIGNATURE_BYTES])
@@ -186,7 +186,7 @@ class AudioDecoder:
         try:
             self._begin(container)
         except SonioxValidationError as error:
-            # A factory's error came too late here: the format is known only once audio flows.
+            # The format turns out to be unusable only now, when the recognizer has been made.
             raise AudioDecodeError(str(error)) from error
         return start
 
@@ -235,20 +235,20 @@ def _converter_of_header(layout: AudioLayout) -> _Converter:
 
 
 class WavReader(wav.WavReader):
-    """The reader of WAV files, for a server: a file that cannot be used is the client's fault."""
+    """A reader of WAV files whose errors are meant for the client that sent the file."""
 
     def __init__(self, declared: str = "wav") -> None:
-        """`declared` is the audio format to name in error texts."""
+        """Create a reader; error texts name `declared` as the declared audio format."""
         super().__init__()
         self.layout: AudioLayout | None = None
         """Layout of the samples, once the `fmt ` chunk has arrived."""
         self._declared = declared
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the file and return those among them that are samples.
+        """Feed the next bytes of the file, and return those among them that are samples.
 
-        Raises `AudioDecodeError` if this is not a WAV file, or one with a codec other than linear
-        PCM, IEEE float, mu-law and A-law.
+        Raises `AudioDecodeError` if this is not a WAV file, or if its codec is not linear PCM, IEEE
+        float, mu-law or A-law.
         """
         try:
             samples = super().feed(data)
@@ -270,7 +270,7 @@ class _Resampler(Protocol):
 
 
 class _Converter:
-    """Whole frames of one layout to 16 kHz mono s16le."""
+    """Converts whole frames of one layout to 16 kHz mono s16le."""
 
     def __init__(self, layout: AudioLayout) -> None:
         _check_dimensions(layout.sample_rate, layout.channels)
@@ -322,7 +322,7 @@ class _Converter:
             return self._samples_of_codes[codes]
         sample_bytes = layout.sample_bytes
         if sample_bytes == 3:
-            # No numpy type has three bytes: put a zero after the least significant one.
+            # numpy has no type of three bytes, so add a zero below the least significant one.
             widened = np.zeros((len(data) // 3, 4), dtype="uint8")
             place = slice(0, 3) if layout.big_endian else slice(1, 4)
             widened[:, place] = np.frombuffer(data, dtype="uint8").reshape(-1, 3)
@@ -331,7 +331,7 @@ class _Converter:
         order = ">" if layout.big_endian else "<"
         stored = np.frombuffer(data, dtype=f"{order}{kind}{sample_bytes}")
         if layout.encoding == "float":
-            # Not-a-number would spread through the resampler to everything after it.
+            # The resampler would spread a NaN to everything after it.
             with np.errstate(invalid="ignore"):
                 values = np.nan_to_num(stored.astype("float64"))
             return values.clip(-1.0, 1.0)

@@ -1,7 +1,7 @@
 """One client of the local server: the server's core on an asyncio transport.
 
-Whatever happens, the same follows: the core is told and returns events, each event is answered,
-and `_pump` writes what the core has to send and arms the timer that it asks for.
+Whatever happens, bytes, a timer, a result of the recognizer, the same steps follow: call the core,
+answer the events that it returns, write its output and set its timer (`_pump`).
 """
 
 from __future__ import annotations
@@ -39,15 +39,14 @@ _FLUSH_TIMEOUT: Final = 5.0
 """Seconds that a client may take to read the last bytes after its session is over."""
 
 _REFUSAL_DELAY: Final = 0.5
-"""Seconds that a newcomer who is not let in may take for the start message. The service needs a
-moment to look at a key, too; the official client loses an error that is there before its start
-message is sent."""
+"""Seconds that a client about to be refused gets to send its start message. The official client
+loses an error that arrives before that; the service, too, takes a moment to check a key."""
 
 _MORE_INFO: Final = "https://soniox.com/docs/api-reference/errors#"
 
 
 class ClientSession(asyncio.BufferedProtocol):
-    """One connection of a client, from its first byte to the close of its socket."""
+    """One connection of a client, from its first byte until its socket is closed."""
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
@@ -70,18 +69,18 @@ class ClientSession(asyncio.BufferedProtocol):
         self._name = "a client"
         self._ending = "left before its transcript was complete"
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        """Done when the connection is gone and the recognizer closed."""
+        """Done once the connection is gone and the recognizer is closed."""
 
     # For the server
 
     @property
     def active(self) -> bool:
-        """Whether this session counts against the limit of sessions at once."""
+        """Whether this session counts towards the limit of concurrent sessions."""
         return self._refusal is None and self._connection.state in _ACTIVE_STATES
 
     @property
     def streaming(self) -> bool:
-        """Whether this session counts against the limit of streams at once."""
+        """Whether this session counts towards the limit of concurrent streams."""
         return self._recognition is not None and not self._over
 
     @property
@@ -90,7 +89,7 @@ class ClientSession(asyncio.BufferedProtocol):
         return None if self._recognition is None else self._recognition.running_call
 
     def say_goodbye(self) -> None:
-        """Begin to close because the server stops."""
+        """Begin to close, because the server is stopping."""
         self._connection.close(self._loop.time(), 1001, "the server is stopping")
         self._pump()
 
@@ -103,7 +102,7 @@ class ClientSession(asyncio.BufferedProtocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: the time for the upgrade request runs from here."""
+        """Start the session, and the time in which the upgrade request has to arrive."""
         self._transport = cast("asyncio.Transport", transport)
         self._name = _name_of_peer(transport)
         logger.info("%s connected", self._name)
@@ -115,23 +114,23 @@ class ClientSession(asyncio.BufferedProtocol):
         self._pump()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes are to be put."""
+        """Return the buffer to read into."""
         return self._context.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take the bytes that were put there."""
+        """Feed the core the bytes that were read."""
         data = bytes(self._context.read_buffer[:nbytes])
         self._no_timeout_before = -math.inf
         self._handle(self._connection.receive_data(data, self._loop.time()))
         self._pump()
 
     def eof_received(self) -> None:
-        """Take the end of the stream."""
+        """Feed the core the end of the stream."""
         self._handle(self._connection.receive_eof(self._loop.time()))
         self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, however it came."""
+        """End the session, whoever ended the connection."""
         self._transport_lost = True
         self._connection.receive_eof(self._loop.time())
         if self._recognition is not None:
@@ -143,7 +142,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._check_ended()
 
     def pause_writing(self) -> None:
-        """Stop recognizing, and reading too: the client does not read its results."""
+        """Stop recognizing and reading: the client does not read its results."""
         self._writable.clear()
         self._adjust_reading()
         if self._context.idle_timeout is not None:
@@ -152,7 +151,7 @@ class ClientSession(asyncio.BufferedProtocol):
             )
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Go on: the client reads again."""
         if self._unread_results_timer is not None:
             self._unread_results_timer.cancel()
         self._writable.set()
@@ -180,17 +179,20 @@ class ClientSession(asyncio.BufferedProtocol):
             self._arm_timer()
 
     def _adjust_reading(self) -> None:
-        """Read no faster than the recognizer works and the client reads; TCP slows it down."""
+        """Stop reading while the recognizer is behind or the client does not read its results.
+
+        TCP then slows the client down.
+        """
         backlog = 0 if self._recognition is None else self._recognition.backlog_bytes
         limit = self._context.max_queued_audio
         reading = self._writable.is_set() and backlog <= (limit if self._reading else limit // 2)
         if not reading and self._over:
-            # The client's close frame stands behind everything that is still on its way.
+            # The client's close frame comes after everything that it has already sent.
             reading = True
         if reading is self._reading:
             return
         self._reading = reading
-        # A client is not to blame for a silence in which nobody listened.
+        # While we do not read, silence is not the client's fault.
         if reading:
             self._no_timeout_before = self._loop.time() + (self._context.idle_timeout or 0.0)
             self._transport.resume_reading()
@@ -204,10 +206,11 @@ class ClientSession(asyncio.BufferedProtocol):
         self._transport_closing = True
         if self._timer is not None:
             self._timer.cancel()
-        # Both ways end only when everything is written, and the client may never read it.
+        # Both calls below take effect once everything is written, but the client may never read it.
         self._timer = self._loop.call_later(_FLUSH_TIMEOUT, self._transport.abort)
         if self._client_may_send_more and self._transport.can_write_eof():
-            # Closing with unread bytes resets the connection, and our last words would be lost.
+            # Closing a socket with unread bytes resets the connection, and the client would lose
+            # our last message.
             self._transport.write_eof()
         else:
             self._transport.close()
@@ -220,8 +223,8 @@ class ClientSession(asyncio.BufferedProtocol):
 
     def _arm_timer(self) -> None:
         deadline = self._next_timeout()
-        # A deadline that moved on is looked at when the old one passes: audio moves it all the
-        # time, and a new timer for each chunk costs more than one useless call now and then.
+        # If the deadline has moved to a later time, the old timer is kept: audio moves it all the
+        # time, and a new timer for each chunk costs more than a useless call now and then.
         if deadline is None or (self._timer is not None and self._timer.when() <= deadline):
             return
         if self._timer is not None:
@@ -230,13 +233,13 @@ class ClientSession(asyncio.BufferedProtocol):
 
     def _on_timer(self, armed_for: float) -> None:
         self._timer = None
-        # The loop calls a little early, by the resolution of its clock.
+        # asyncio may call a timer early, by up to the resolution of its clock.
         now = max(armed_for, self._loop.time())
         deadline = self._next_timeout()
         if deadline is not None and deadline <= now:
             self._handle(self._connection.handle_timeout(now))
             if self._connection.closed:
-                # The client does not answer any more, so it will not read either.
+                # A client that no longer answers will not read either.
                 self._transport.abort()
                 return
         self._pump()
@@ -249,7 +252,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 case ClientClosed():
                     self._client_may_send_more = event.code == 1006
                 case _ if self._over:
-                    # It came together with what ended the session.
+                    # It arrived together with what ended the session.
                     pass
                 case AudioReceived():
                     self._put(event.data)
@@ -269,7 +272,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._recognition.put(work)
 
     def _welcome(self, request: UpgradeReceived) -> None:
-        # As the service does: what is wrong with a client is no reason to refuse the upgrade.
+        # Like the service, accept every upgrade and report what is wrong in an error message.
         self._connection.accept(self._loop.time())
         self._refusal = self._context.refusal_of_request(request)
         if self._refusal is not None:
@@ -311,9 +314,9 @@ class ClientSession(asyncio.BufferedProtocol):
     # The stream
 
     async def _serve(self, recognition: Recognition) -> None:
-        """Recognize until the stream ends, and say how it ended."""
-        # Recognizers of streams that are over may take a moment to close, and each may hold a
-        # process: a newcomer waits for its turn, so that clients in a hurry cannot pile them up.
+        """Recognize until the stream ends, and send the client its ending."""
+        # The recognizer of a stream that is over takes a moment to close, and may hold a process.
+        # New streams wait for that, so that clients which come and go quickly cannot pile them up.
         async with self._context.recognizer_slots:
             if not recognition.stopped:
                 await self._recognize(recognition)
@@ -334,7 +337,7 @@ class ClientSession(asyncio.BufferedProtocol):
                 self._refuse(
                     500,
                     "internal_error",
-                    "The recognizer failed; the log of the server tells why",
+                    "The recognizer failed; the log of the server says why",
                     request_id=request_id,
                 )
         self._pump()

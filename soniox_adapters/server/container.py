@@ -1,4 +1,4 @@
-"""Compressed audio in containers, which libsndfile decodes once all of it is here."""
+"""Compressed audio in containers, which libsndfile decodes once all of it has arrived."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from soniox_adapters.server.recognizer import AudioDecodeError, import_local_pac
 __all__ = ["DECODABLE", "MAX_CONTAINER_BYTES", "SIGNATURE_BYTES", "ContainerReader", "container_of"]
 
 SIGNATURE_BYTES: Final = 12
-"""How much of the audio `container_of` needs to see."""
+"""Bytes of the audio that `container_of` needs."""
 
 MAX_CONTAINER_BYTES: Final = 64 * 1024 * 1024
-"""Compressed audio of one stream that is kept: an hour of MP3, half an hour of FLAC."""
+"""Maximum compressed audio to buffer for one stream: an hour of MP3, half an hour of FLAC."""
 
 DECODABLE: Final = {"aiff": "AIFF", "flac": "FLAC", "mp3": "MP3", "ogg": "OGG"}
 """Containers that can be decoded, and what libsndfile calls them."""
@@ -23,9 +23,9 @@ _BLOCK_FRAMES: Final = 32_768
 
 
 def container_of(start: bytes) -> str | None:
-    """Return the container that audio with this start is in, None for raw audio.
+    """Return the container of audio that starts like this, as named in `audio_format`.
 
-    The names are those of `audio_format`. Needs `SIGNATURE_BYTES`, or the whole of the audio.
+    None for raw audio. Needs `SIGNATURE_BYTES`, or all of the audio if it is shorter.
     """
     match start[:4], start[8:12]:
         case ((b"RIFF" | b"RF64" | b"BW64"), b"WAVE"):
@@ -51,13 +51,13 @@ def container_of(start: bytes) -> str | None:
 
 
 def _container_of_frame(header: bytes) -> str | None:
-    """Return what a stream of frames without a container around them is."""
+    """Return the format of frames that have no container around them, None for raw audio."""
     if len(header) < 3 or header[0] != 0xFF:
         return None
     if header[1] & 0xF6 == 0xF0:
         return "aac"
-    # Quiet raw audio is full of bytes with all bits set, so the sync word is not enough: the
-    # layer, the version, the bit rate and the sample rate must have values that exist, too.
+    # Quiet raw audio is full of 0xFF bytes, so the sync word is not enough: the layer, the version,
+    # the bit rate and the sample rate must have valid values as well.
     is_mp3 = (
         header[1] & 0xE0 == 0xE0
         and header[1] >> 1 & 3 in {1, 2}
@@ -69,10 +69,10 @@ def _container_of_frame(header: bytes) -> str | None:
 
 
 class ContainerReader:
-    """Keeps a container until it is complete, and then decodes it block by block."""
+    """Buffers a container until it is complete, then decodes it block by block."""
 
     def __init__(self, audio_format: str) -> None:
-        """`audio_format` is one of `DECODABLE`.
+        """Create a reader for `audio_format`, one of `DECODABLE`.
 
         Raises `SonioxValidationError` if the packages of the `local` extra are not installed.
         """
@@ -82,17 +82,17 @@ class ContainerReader:
 
     @property
     def received_bytes(self) -> int:
-        """Bytes of the container so far."""
+        """Bytes of the container received so far."""
         return self._data.tell()
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises `AudioDecodeError` if it becomes too much."""
+        """Add the next bytes. Raises `AudioDecodeError` above `MAX_CONTAINER_BYTES`."""
         if self.received_bytes + len(data) > MAX_CONTAINER_BYTES:
             raise AudioDecodeError("Received too much audio data in total.")
         self._data.write(data)
 
     def blocks(self) -> Iterator[tuple[int, int, bytes]]:
-        """Decode it all; yield sample rate, channels, and frames of 32-bit floats.
+        """Decode the container; yield sample rate, channels, and frames of 32-bit floats.
 
         Raises `AudioDecodeError` if it is not what was declared, or is broken.
         """
@@ -102,7 +102,7 @@ class ContainerReader:
                 found = str(sound.format)
                 if found != DECODABLE[self._audio_format]:
                     raise self._error(f"it is {found}")
-                # Otherwise it seeks after each read, which a FLAC file of unknown length forbids.
+                # If seekable, it seeks after each read, which fails for FLAC of unknown length.
                 sound.seekable = bool
                 while len(frames := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                     yield sound.samplerate, sound.channels, frames.astype("<f4").tobytes()

@@ -1,6 +1,6 @@
 """A server on this machine that speaks the protocol of the service.
 
-In an event loop, or in a thread of its own for code without one::
+It runs in an event loop, or in a thread of its own for code that has no event loop::
 
     async with LocalServer() as server:
         ...  # clients connect to server.url
@@ -54,7 +54,7 @@ _DEFAULT_SCRIPT: Final = (
 )
 
 _DEFAULT_MAX_DURATION: Final = 300 * 60.0
-"""Seconds: that of the service."""
+"""Seconds: the limit of the service."""
 
 _DEFAULT_MAX_QUEUED_AUDIO: Final = 1024 * 1024
 """Bytes: half a minute of 16 kHz speech."""
@@ -63,53 +63,54 @@ _DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """Bytes: minutes of audio in one message."""
 
 _DEFAULT_MAX_PROCESSES: Final = 4
-"""Half a gigabyte of pocketsphinx."""
+"""With pocketsphinx these take half a gigabyte."""
 
 _LISTEN_BACKLOG: Final = 1024
-"""Clients that may wait to be let in when very many come at once."""
+"""Connections that may wait to be accepted when very many come at once."""
 
 _DEFAULT_STOP_TIMEOUT: Final = 5.0
-"""Seconds for a stop where `close_timeout` sets no limit."""
+"""Seconds that `stop` waits for clients if `close_timeout` sets no limit."""
 
 _ABORT_TIMEOUT: Final = 1.0
-"""Seconds for what is dropped to be gone."""
+"""Seconds that an aborted session may take to end."""
 
 
 class LocalServer:
     """An asyncio WebSocket server that answers as the service does, with a recognizer of yours.
 
-    An async context manager that runs once; `start` and `stop` do the same by hand. Every path is
-    served, and every upgrade is accepted: what is wrong with a request is told by an error
-    message, as the service does. Recognizers work in threads, a stream's calls one after the
-    other. While a recognizer is behind, up to `max_queued_audio` bytes wait for it; then the
-    server reads no more from that client until half of it is done.
+    An async context manager that can be used once; `start` and `stop` do the same by hand. Every
+    path is served, and every upgrade is accepted: like the service, the server reports what is
+    wrong with a request in an error message. Recognizers work in threads, with one call per stream
+    at a time. While a recognizer is behind, up to `max_queued_audio` bytes wait for it; then the
+    server stops reading from that client until half of that is done.
 
     Args:
         recognizer: Makes the recognizer of each stream: a `RecognizerFactory`, `"pocketsphinx"`
-            (in processes of its own, for it holds the interpreter's lock) or `"scripted"` (a fixed
-            text). None means pocketsphinx where it is installed, else scripted.
+            (in separate processes, because it holds the interpreter's lock) or `"scripted"` (a
+            fixed text). None means pocketsphinx if it is installed, else scripted.
         host: Address or name to listen on; `""` means every address of this machine.
         port: TCP port to listen on; 0 picks a free one.
-        api_key: Key that clients must send; None lets everyone in.
+        api_key: Key that clients must send; None accepts all clients.
         ssl_context: Context of a TLS server; None means no TLS.
-        connect_timeout: Seconds for the upgrade request, and for the TLS handshake, or None.
+        connect_timeout: Seconds for the upgrade request, and for the TLS handshake; None for no
+            limit, here and below.
         start_timeout: Seconds from the upgrade to the start message (then 408), or None.
-        idle_timeout: Seconds without audio or keepalive (then 408), or None. A client that reads
-            no results for as long is dropped.
+        idle_timeout: Seconds without audio or keepalive (then 408), or None. A client that does not
+            read its results for that long is disconnected.
         close_timeout: Seconds that a client may take to answer a close frame, or None.
-        max_connections: Sessions at once (beyond: 429), or None for no limit.
-        max_streams: Streams being recognized at once (beyond: 429), or None for no limit. `"auto"`
-            means 4 where each has a process of its own, as with pocketsphinx, else no limit.
-        max_duration_seconds: Audio that one stream may have, as its recognizer counts it (beyond:
-            413), in seconds.
-        max_message_size: Bytes of the largest message taken.
+        max_connections: Maximum number of concurrent sessions (beyond: 429), or None.
+        max_streams: Maximum number of concurrent streams (beyond: 429), or None. `"auto"` means 4
+            if each stream has its own process, as with pocketsphinx, else no limit.
+        max_duration_seconds: Maximum audio of one stream in seconds, as counted by its recognizer
+            (beyond: 413).
+        max_message_size: Maximum size of a received message in bytes.
         max_queued_audio: Bytes that may wait for the recognizer of one stream.
-        recognizer_threads: Recognizers that may work at once; None means a few more than there
-            are processors.
+        recognizer_threads: Maximum number of recognizers working at the same time; None means a few
+            more than there are processors.
 
     Raises:
-        SonioxValidationError: An option is out of its range, the key cannot be sent in a header,
-            or pocketsphinx is asked for and not installed.
+        SonioxValidationError: An option is out of range, the key cannot be sent in a header, or
+            pocketsphinx is asked for but not installed.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class LocalServer:
             close_timeout=close_timeout,
             max_message_size=max_message_size,
         )
-        # The core checks its options itself; now, and not when the first client comes.
+        # Makes the core check its options now, not when the first client connects.
         new_connection()
         self._host = host
         self._requested_port = port
@@ -167,7 +168,7 @@ class LocalServer:
         factory = _recognizer_factory(recognizer)
         self._own_process: OwnProcess | None = None
         if isinstance(factory, OwnProcess) and factory is not recognizer:
-            # One that the caller made would be the caller's to preload and close.
+            # Otherwise the caller made it, and is the one to preload and close it.
             self._own_process = factory
         if max_streams == "auto":
             max_streams = _DEFAULT_MAX_PROCESSES if isinstance(factory, OwnProcess) else None
@@ -188,14 +189,14 @@ class LocalServer:
 
     @property
     def port(self) -> int:
-        """TCP port that the server listens on. Raises `SonioxStateError` before the start."""
+        """TCP port that the server listens on. Raises `SonioxStateError` before `start`."""
         if self._port is None:
             raise SonioxStateError("the server has no port before it is started")
         return self._port
 
     @property
     def url(self) -> str:
-        """URL for clients on this machine. Raises `SonioxStateError` before the start."""
+        """URL for clients on this machine. Raises `SonioxStateError` before `start`."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         scheme = "ws" if self._ssl_context is None else "wss"
         literal = f"[{host}]" if ":" in host else host
@@ -203,20 +204,20 @@ class LocalServer:
 
     @property
     def connections(self) -> int:
-        """Clients connected now, those whose recognizer is still being closed included."""
+        """Number of clients, including those whose recognizer is still being closed."""
         return len(self._context.sessions)
 
     @property
     def sessions_served(self) -> int:
-        """Sessions that got their finished response so far."""
+        """Number of sessions that have had their finished response."""
         return self._context.sessions_served
 
     async def start(self) -> None:
-        """Begin to listen; pocketsphinx, if it was chosen by name or by default, is loaded first.
+        """Load pocketsphinx, if it was chosen by name or by default, and begin to listen.
 
         Raises:
-            SonioxStateError: The server was started before.
-            SonioxConnectionError: It cannot listen there, for example because the port is taken.
+            SonioxStateError: The server has been started before.
+            SonioxConnectionError: It cannot listen there, for example because the port is in use.
             SonioxError: pocketsphinx cannot be loaded.
         """
         if self._started:
@@ -229,7 +230,7 @@ class LocalServer:
             listener = await self._listen(self._requested_port)
             ports = _ports(listener)
             if len(ports) > 1:
-                # Port 0 gave each address a port of its own, but a URL has one for all.
+                # With port 0 each address got a different port, but the URL needs one for all.
                 listener.close()
                 listener = await self._listen(ports[0])
             self._listener = listener
@@ -244,11 +245,11 @@ class LocalServer:
         self._port = ports[0]
 
     async def stop(self) -> None:
-        """Close every session with code 1001, and free everything. Safe to call again.
+        """Close every session with code 1001, and release everything. Safe to repeat.
 
-        Clients have `close_timeout` to answer; then they are dropped. The server's own processes
-        end, whatever they are doing. A recognizer in a thread that does not return by then is left
-        behind, in its thread, until it does.
+        Clients have `close_timeout` to answer, then they are disconnected. Processes of recognizers
+        are ended, whatever they are doing. A recognizer in a thread that has not returned by then
+        is left running in its thread.
         """
         listener, self._listener = self._listener, None
         if listener is None:
@@ -257,7 +258,7 @@ class LocalServer:
         self._context.stopping = True
         sessions = self._context.sessions
         try:
-            # Who was let in a moment ago is made known in the event loop's next turns.
+            # asyncio calls connection_made for clients just accepted in its next iterations.
             for _ in range(3):
                 await asyncio.sleep(0)
             for session in list(sessions):
@@ -306,7 +307,7 @@ class LocalServer:
 
 @contextmanager
 def run_in_thread(server: LocalServer) -> Generator[LocalServer, None, None]:
-    """Run `server` in a thread with an event loop of its own, for the length of a `with` block.
+    """Run `server` during a `with` block, in a thread with its own event loop.
 
     For code that has no event loop, such as tests of blocking clients. Raises what
     `LocalServer.start` raises.

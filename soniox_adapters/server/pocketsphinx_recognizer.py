@@ -1,4 +1,8 @@
-"""Real offline recognition of English with pocketsphinx (extra `local`)."""
+"""Real offline recognition of English with pocketsphinx (extra `local`).
+
+It makes the local server useful without a network: tests and demos that hear real speech, with
+results that grow, settle and end utterances as those of the service do.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +32,28 @@ _LANGUAGE: Final = "en"
 _BYTES_PER_MS: Final = OUTPUT_SAMPLE_RATE * 2 // 1000
 
 _DECODER_FRAME_MS: Final = 10
-"""Unit of the decoder's word times."""
+"""The unit of the decoder's word times."""
 
 _WINDOW_MS: Final = 300
-"""Audio that must be all speech, or all silence, before the endpointer says so."""
+"""Audio that must be all speech, or all silence, before the endpointer reports it."""
 
 _PARTIAL_INTERVAL_MS: Final = 120
-"""Audio between two looks at what the decoder has understood so far."""
+"""Audio after which the decoder is asked again what it has understood so far."""
 
 _PROGRESS_INTERVAL_MS: Final = 1_000
-"""Audio after which a message tells the progress although nothing else is new."""
+"""Audio after which a message reports the progress even if there is nothing else to report."""
 
 _LONG_UTTERANCE_MS: Final = 15_000
-"""From here on an utterance ends at the first short pause."""
+"""Beyond this length an utterance ends at the first short pause."""
 
 _LONGEST_UTTERANCE_MS: Final = 20_000
-"""Here an utterance is cut: its memory, and the work at its end, grow with its length."""
+"""At this length an utterance is cut, because its memory and the work at its end keep growing."""
 
 _LONGEST_CARRIED_WORD_MS: Final = 2_000
-"""A last word longer than this is no word that the cut went through."""
+"""If the last word is longer than this, it is not a word that the cut went through."""
 
 _NON_FINAL_CONFIDENCE: Final = 0.5
-"""The decoder weighs its words against others only at the end of an utterance."""
+"""A placeholder: the decoder computes confidences only at the end of an utterance."""
 
 _DEFAULT_ENDPOINT_DELAY_MS: Final = 2_000
 
@@ -91,7 +95,7 @@ class _Word(NamedTuple):
 
 
 class _DecoderPool:
-    """Idle decoders, each lent to one stream at a time: loading one takes half a second."""
+    """Keeps idle decoders for later streams, because loading one takes half a second."""
 
     def __init__(self) -> None:
         self._idle: list[_Decoder] = []
@@ -104,7 +108,7 @@ class _DecoderPool:
         if decoder is None:
             loaded: _Decoder = pocketsphinx.Decoder(samprate=OUTPUT_SAMPLE_RATE, loglevel="FATAL")
             return loaded
-        # Forget the sound of the stream before, so that every stream is heard alike.
+        # Drop what it adapted to in the previous stream, so that results do not depend on that.
         decoder.reinit_feat()
         return decoder
 
@@ -118,12 +122,12 @@ _pool = _DecoderPool()
 
 
 def pocketsphinx_installed() -> bool:
-    """Return whether `PocketsphinxRecognizer` can be used here."""
+    """Return whether the package that `PocketsphinxRecognizer` needs is installed."""
     return importlib.util.find_spec("pocketsphinx") is not None
 
 
 def load_pocketsphinx() -> None:
-    """Load the model ahead of time, so that the first stream need not wait for it.
+    """Load the model ahead of time, so that the first stream does not have to wait for it.
 
     Takes about half a second and 90 MB. Raises `SonioxValidationError` if pocketsphinx is not
     installed.
@@ -134,28 +138,28 @@ def load_pocketsphinx() -> None:
 class PocketsphinxRecognizer:
     """A `Recognizer` on pocketsphinx and the English model in its wheel.
 
-    The class itself is a `RecognizerFactory`. While somebody speaks, what is understood so far is
-    sent as non-final tokens, one a word, at most every 120 ms of audio and only when it changed.
-    A pause settles them: final tokens, and `<end>` if the configuration enables endpoint
-    detection. The pause is a quarter of `max_endpoint_delay_ms`, but at least 300 ms; after 15 s of
-    speech, 300 ms are enough, and after 20 s no pause is needed. In silence, a message without
-    tokens tells the progress every second of audio. All of this goes by the audio received, not by
-    a clock.
+    The class itself is a `RecognizerFactory`. During speech, what has been understood so far is
+    sent as non-final tokens, one per word, at most every 120 ms of audio and only if it changed. At
+    a pause they become final, followed by `<end>` if the configuration enables endpoint detection.
+    The pause has to last a quarter of `max_endpoint_delay_ms`, but at least 300 ms; after 15 s of
+    speech, 300 ms are enough, and after 20 s no pause is needed. During silence, a message without
+    tokens reports the progress for every second of audio. All these times are measured in the audio
+    received, not by a clock.
 
-    Refused: translation, speaker diarization, and a strict choice of languages without English.
+    Refused: translation, speaker diarization, and strict language hints without English.
     Ignored: other language hints, context and the finer settings of endpoint detection. Containers
     other than WAV are recognized when their audio ends.
 
     pocketsphinx holds the interpreter's lock while it works: a few milliseconds at a time, but
-    0.1 s and more to load the model and to settle an utterance. Where other threads must not wait,
-    use `OwnProcess(PocketsphinxRecognizer)` instead.
+    0.1 s and more to load the model and to settle an utterance. If other threads must not wait, use
+    `OwnProcess(PocketsphinxRecognizer)` instead.
     """
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
-        """Prepare for one stream; the model is loaded unless an idle one is there.
+        """Prepare for one stream; load the model unless an idle one is available.
 
-        Raises `SonioxValidationError` for what cannot be done or decoded offline, and if the
-        packages of the `local` extra are not installed.
+        Raises `SonioxValidationError` if the configuration asks for what cannot be done or decoded
+        offline, and if the packages of the `local` extra are not installed.
         """
         refuse_unsupported(config)
         hints = config.language_hints
@@ -168,8 +172,8 @@ class PocketsphinxRecognizer:
         self._endpointer: _Endpointer = pocketsphinx.Endpointer(
             window=_WINDOW_MS / 1000, sample_rate=OUTPUT_SAMPLE_RATE
         )
-        # The endpointer needs a whole window of speech to see that a pause is over: too late to
-        # keep the utterance together. So pauses are measured frame by frame.
+        # The endpointer needs a whole window of speech to see that a pause is over, too late to
+        # keep the utterance in one piece. So pauses are measured frame by frame.
         self._voice_activity: _VoiceActivity = pocketsphinx.Vad(sample_rate=OUTPUT_SAMPLE_RATE)
         self._frame_bytes = self._endpointer.frame_bytes
         self._frame_ms: int = self._frame_bytes // _BYTES_PER_MS
@@ -180,7 +184,7 @@ class PocketsphinxRecognizer:
         self._pause_ms = max(_WINDOW_MS, pause_ms)
 
         self._unread = bytearray()
-        # The endpointer reports speech one window late; the decoder then gets these frames first.
+        # The endpointer reports speech one window late. These frames then go to the decoder first.
         self._undecoded: deque[bytes] = deque(maxlen=_WINDOW_MS // self._frame_ms)
         self._heard_bytes = 0
         self._final_ms = 0
@@ -211,7 +215,7 @@ class PocketsphinxRecognizer:
         return self._recognize()
 
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
-        """End the utterance here and settle it; speech that goes on begins a new one.
+        """End the utterance here and make it final; if speech goes on, a new one begins.
 
         `trailing_silence_ms` is ignored. See `Recognizer.finalize`.
         """
@@ -227,7 +231,7 @@ class PocketsphinxRecognizer:
         return [*messages, self._message([*tokens, fin])]
 
     def finish(self) -> list[RealtimeEvent]:
-        """Settle everything at the end of the audio; see `Recognizer.finish`."""
+        """Make everything final at the end of the audio; see `Recognizer.finish`."""
         self._unread += self._audio.flush()
         messages = self._recognize()
         self._hear_incomplete_frame()
@@ -236,7 +240,7 @@ class PocketsphinxRecognizer:
         return messages if tokens is None else [*messages, self._message(tokens)]
 
     def close(self) -> None:
-        """Give the model back for other streams; safe to call again."""
+        """Return the model to the pool; safe to repeat."""
         decoder, self._decoder = self._decoder, None
         if decoder is not None:
             if self._in_utterance:
@@ -283,7 +287,7 @@ class PocketsphinxRecognizer:
         if self._in_utterance:
             self._decode(rest)
         elif self._undecoded:
-            # With the frame before it: one more would push the oldest out.
+            # Added to the frame before it, because one more frame would push the oldest out.
             self._undecoded[-1] += rest
 
     def _start_utterance(self) -> None:
@@ -299,7 +303,7 @@ class PocketsphinxRecognizer:
 
     def _decode(self, audio: bytes) -> None:
         self._utterance_audio += audio
-        # In small steps: the decoder lets no other thread run before it returns.
+        # In small steps, because no other thread runs before the decoder returns.
         step = _DECODER_FRAME_MS * _BYTES_PER_MS
         for start in range(0, len(audio), step):
             self._borrowed_decoder.process_raw(audio[start : start + step])
@@ -334,7 +338,7 @@ class PocketsphinxRecognizer:
         return self._message(tokens)
 
     def _cut(self) -> RealtimeEvent:
-        """Settle an endless utterance, but for the last word, which the cut may go through."""
+        """Make an endless utterance final, except the last word: the cut may go through it."""
         audio = bytes(self._utterance_audio)
         words = self._end_utterance()
         now_ms = self.total_audio_proc_ms
@@ -354,7 +358,7 @@ class PocketsphinxRecognizer:
                 continue
             words.append(
                 _Word(
-                    # "(2)" marks another pronunciation of the same word.
+                    # "(2)" marks an alternative pronunciation of the same word.
                     re.sub(r"\(\d+\)$", "", segment.word),
                     self._utterance_start_ms + segment.start_frame * _DECODER_FRAME_MS,
                     self._utterance_start_ms + (segment.end_frame + 1) * _DECODER_FRAME_MS,

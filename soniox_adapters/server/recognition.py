@@ -1,4 +1,9 @@
-"""The recognizer of one stream at work: in order, and off the event loop."""
+"""Running the recognizer of one stream: in order, and off the event loop.
+
+A recognizer takes milliseconds to seconds per call, which would stop all clients if the event loop
+made the call. Work therefore waits in a queue, and its size tells the server when to stop reading
+from a client that sends faster than it is recognized.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +25,25 @@ __all__ = ["Recognition", "Work"]
 logger = logging.getLogger(__name__)
 
 Work: TypeAlias = bytes | FinalizeReceived | EndOfAudioReceived
-"""What a stream brings: audio, a finalize, or the end of the audio."""
+"""What a client sends to a recognizer: audio, a finalize, or the end of the audio."""
 
 _PIECE_BYTES: Final = 32 * 1024
-"""Audio of one call of a recognizer, about a second of speech: results of a long message come as
-they are found, and whoever ends a stream waits for one call only."""
+"""Maximum audio per call of a recognizer, about a second of speech. So the results of a long
+message are sent as they are found, and ending a stream waits for one short call only."""
 
 _OVERHEAD_BYTES: Final = 200
-"""Counted for each piece of waiting work beside its audio: endless tiny ones fill memory too."""
+"""Counted for each waiting item besides its audio, because many tiny items fill memory too."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 class Recognition:
-    """One stream's queue of work, and the recognizer that does it.
+    """The queue of work of one stream, and the recognizer that does it.
 
-    Belongs to the event loop that is running; the recognizer's own calls are made in threads of
-    `executor`, one at a time and in the order of the work. Its results come with their times on the
-    clock of the service.
+    It belongs to the running event loop. The recognizer is called in threads of `executor`, one
+    call at a time and in the order of the work. Times in its results are moved to the padded clock
+    of the service.
     """
 
     def __init__(
@@ -61,12 +66,12 @@ class Recognition:
 
     @property
     def backlog_bytes(self) -> int:
-        """Size of the work that waits, in bytes."""
+        """Size of the waiting work in bytes."""
         return self._backlog_bytes
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """Whether `stop` has been called."""
         return self._stopped
 
     @property
@@ -77,23 +82,23 @@ class Recognition:
 
     @property
     def audio_ms(self) -> int:
-        """Audio that the recognizer has taken, in ms; only between calls of `next_results`."""
+        """Audio that the recognizer has processed, in ms. Only between calls of `next_results`."""
         return self._opened.total_audio_proc_ms
 
     @property
     def final_audio_proc_ms(self) -> int:
-        """Position on the service's clock; only between calls of `next_results`."""
+        """In ms on the service's clock. Only between calls of `next_results`."""
         return self._clock.position(self._opened.final_audio_proc_ms)
 
     @property
     def total_audio_proc_ms(self) -> int:
-        """Position on the service's clock; only between calls of `next_results`."""
+        """In ms on the service's clock. Only between calls of `next_results`."""
         return self._clock.position(self._opened.total_audio_proc_ms)
 
     # Work in
 
     def put(self, work: Work) -> None:
-        """Queue `work`. It is done by `next_results`."""
+        """Queue `work` for `next_results`."""
         if isinstance(work, bytes) and len(work) > _PIECE_BYTES:
             for start in range(0, len(work), _PIECE_BYTES):
                 self.put(work[start : start + _PIECE_BYTES])
@@ -103,7 +108,7 @@ class Recognition:
         self._arrived.set()
 
     def stop(self) -> None:
-        """Forget the work that waits; `next_results` returns None from now on."""
+        """Drop the waiting work; `next_results` returns None from now on."""
         self._stopped = True
         self._waiting.clear()
         self._backlog_bytes = 0
@@ -114,11 +119,11 @@ class Recognition:
     async def open(self) -> None:
         """Make the recognizer; raises what its factory raises."""
         self._recognizer = await self._call(self._factory, self._config)
-        # A script is played faster than a thread could be told to play it.
+        # Playing a script takes less time than handing it to a thread.
         self._needs_thread = not isinstance(self._recognizer, ScriptedRecognizer)
 
     async def next_results(self) -> list[RealtimeEvent] | None:
-        """Wait for work, do it, and return its results; None after the end, or when stopped.
+        """Wait for work, do it, and return its results; None after the end or `stop`.
 
         Raises what the recognizer raises.
         """
@@ -146,7 +151,7 @@ class Recognition:
         ]
 
     async def close(self) -> None:
-        """Close the recognizer, if there is one; to be called once, and not during a call."""
+        """Close the recognizer, if there is one. Call it once, and not during another call."""
         recognizer, self._recognizer = self._recognizer, None
         if recognizer is not None:
             try:
@@ -167,7 +172,7 @@ class Recognition:
         return work
 
     def _with_audio_behind(self, audio: bytes) -> bytes:
-        """Join `audio` with the audio that waits behind it: one call costs less than many."""
+        """Join `audio` with the audio queued after it, because one call costs less than many."""
         pieces = [audio]
         size = len(audio)
         while self._waiting:
@@ -198,5 +203,5 @@ def _guarded(call: Callable[[], _T]) -> _T:
     try:
         return call()
     except StopIteration as error:
-        # asyncio's futures do not take it, so whoever awaits this one would wait forever.
+        # asyncio's futures refuse a StopIteration, so awaiting this one would never end.
         raise RuntimeError("a recognizer let a StopIteration out") from error

@@ -1,4 +1,4 @@
-"""What the local server expects of a speech recognizer."""
+"""The interface of a speech recognizer for the local server, and its errors."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = [
 class AudioDecodeError(SonioxError):
     """The audio received is not what the configuration declared.
 
-    The text says what was found and what was expected; it is meant for the client, as the
-    message of a 400 `invalid_request` error.
+    The text says what was found and what was expected. The client gets it as the message of a 400
+    `invalid_request` error.
     """
 
 
 class HeaderAwaitedError(AudioDecodeError):
-    """The audio format is to be detected, and the audio begins like none of the containers.
+    """The audio format is `auto`, but the audio does not start like any container.
 
-    The service waits for a header then, until it gives up with a 408 `request_timeout` error. The
-    local server answers so at once, because no header can come any more.
+    The service goes on waiting for a header, and gives up with a 408 `request_timeout` error. The
+    local server sends that error at once, because a header can no longer come.
     """
 
     def __init__(self, start: bytes) -> None:
@@ -41,7 +41,7 @@ class HeaderAwaitedError(AudioDecodeError):
         self.start = start
 
     def __reduce__(self) -> tuple[type[HeaderAwaitedError], tuple[bytes]]:
-        # It may have to travel from another process.
+        # Makes it picklable: it may be raised in another process.
         return type(self), (self.start,)
 
 
@@ -49,15 +49,16 @@ class Recognizer(Protocol):
     """Turns the audio of one stream into result messages.
 
     A recognizer belongs to one stream and is used by one thread at a time. Every method may take
-    long, so an event loop calls them in a worker thread.
+    long, so the server calls them in a worker thread.
 
-    The messages keep the rules of the protocol: a final token is sent once and never changes; the
-    non-final tokens of a message replace those of the message before; `final_audio_proc_ms` is
-    never above `total_audio_proc_ms`, and neither ever goes back. A token's text carries its own
-    leading space, except for the first token of the transcript.
+    The messages must follow the rules of the protocol. A final token is sent once and never
+    changes. The non-final tokens of a message replace those of the previous message.
+    `final_audio_proc_ms` is never above `total_audio_proc_ms`, and neither ever decreases. The text
+    of a token includes its leading space, except for the first token of the transcript.
 
-    The order of calls is any number of `feed` and `finalize`, then at most one `finish`, and
-    `close` at any point. After `finish` or `close` only `close` and the two properties are used.
+    Calls come in this order: any number of `feed` and `finalize`, then at most one `finish`;
+    `close` may come at any point. After `finish` or `close`, only `close` and the two properties
+    are used.
     """
 
     @property
@@ -71,40 +72,40 @@ class Recognizer(Protocol):
         ...
 
     def feed(self, audio: bytes) -> list[RealtimeEvent]:
-        """Take the next piece of audio and return the result messages that are due now.
+        """Process the next piece of audio, and return the result messages that are due now.
 
-        `audio` is what the client sent, in the format that the configuration declared; it may be
-        cut anywhere, also in the middle of a sample, and the cuts do not change the messages.
+        `audio` is what the client sent, in the format that the configuration declares. It may be
+        split anywhere, even inside a sample, without changing the messages.
 
         Raises `AudioDecodeError` if the audio is not in the declared format; the recognizer can
-        then only be closed.
+        only be closed after that.
         """
         ...
 
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
-        """Settle everything outstanding, and return at least one message.
+        """Make everything outstanding final, and return at least one message.
 
         The last message is the answer: the pending tokens, all final, then the final token `<fin>`.
-        All audio fed so far is taken now, so `total_audio_proc_ms` is its whole length. The server
-        moves the answer, and every later message, onto the padded clock of the service.
-        `trailing_silence_ms` is how much silence, in ms, the client says it already sent after the
-        speech.
+        By then all audio fed so far is processed, so `total_audio_proc_ms` is its whole length. The
+        server moves the times of the answer, and of all later messages, to the padded clock of the
+        service. `trailing_silence_ms` is how much silence, in ms, the client says that it has
+        already sent after the speech.
 
         Raises `AudioDecodeError` as `feed` does.
         """
         ...
 
     def finish(self) -> list[RealtimeEvent]:
-        """Settle everything at the end of the audio, and return the last result messages.
+        """Make everything final at the end of the audio, and return the last result messages.
 
-        None of them has `finished` set: the finished response is the server's to add.
+        None of them has `finished` set, because the server adds the finished response.
 
-        Raises `AudioDecodeError` if the audio ended before it was complete enough to decode.
+        Raises `AudioDecodeError` if the audio ended too early to be decoded.
         """
         ...
 
     def close(self) -> None:
-        """Free what the recognizer holds. Raises nothing; safe to call again."""
+        """Release what the recognizer holds. Must not raise, and must be safe to repeat."""
         ...
 
 
@@ -112,13 +113,13 @@ RecognizerFactory: TypeAlias = Callable[[RealtimeSTTConfig], Recognizer]
 """Makes the recognizer of a new stream.
 
 Raises `SonioxValidationError` if it cannot serve the configuration, for example a container that
-it cannot decode; the text is meant for the client, as the message of a 400 `invalid_request`
-error. May take long (models are loaded from disk), so an event loop calls it in a worker thread.
+it cannot decode; the client gets the text as the message of a 400 `invalid_request` error. May take
+long (models are loaded from disk), so the server calls it in a worker thread.
 """
 
 
 def refuse_unsupported(config: RealtimeSTTConfig) -> None:
-    """Refuse what a recognizer of speech alone cannot do, so that nobody waits for it in vain.
+    """Refuse what a mere speech recognizer cannot do, rather than silently leaving it out.
 
     Raises `SonioxValidationError` for translation and for speaker diarization.
     """
@@ -129,7 +130,7 @@ def refuse_unsupported(config: RealtimeSTTConfig) -> None:
 
 
 def import_local_package(name: str) -> Any:
-    """Import a package of the `local` extra on first need.
+    """Import a package of the `local` extra on first use.
 
     Raises `SonioxValidationError`, which names the extra, if the package is not installed.
     """

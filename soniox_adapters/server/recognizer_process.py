@@ -1,4 +1,4 @@
-"""Recognizers in processes of their own, so that none stops the event loop or another."""
+"""Recognizers in separate processes, so that none blocks the event loop or another recognizer."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ __all__ = ["OwnProcess"]
 
 
 class OwnProcess:
-    """A `RecognizerFactory` whose recognizers each work in a Python process of their own.
+    """A `RecognizerFactory` that runs each recognizer in a Python process of its own.
 
-    For recognizers that hold the interpreter's lock while they work: in a thread they would stop
-    the event loop and each other. The processes are independent, so streams also spread over the
-    processor's cores. A process is kept for the next stream when its stream ends; with
-    pocketsphinx it takes 0.7 s to start and holds 130 MB.
+    For recognizers that hold the interpreter's lock while they work: in threads they would block
+    the event loop and each other. Processes also let streams use several cores. When a stream ends,
+    its process is kept for the next one; with pocketsphinx it takes 0.7 s to start and 130 MB.
 
-    A recognizer of this factory raises `SonioxError` if its process ends unexpectedly.
+    The recognizers raise `SonioxError` if their process ends unexpectedly.
     """
 
     def __init__(self, factory: RecognizerFactory, *, max_idle_processes: int = 2) -> None:
-        """`factory` runs in the other process; up to `max_idle_processes` wait for streams.
+        """Prepare to run `factory` in other processes, of which `max_idle_processes` are kept idle.
 
         Raises `SonioxValidationError` unless `factory` is a class or function at the top level of
-        a module that can be imported: the other process has to find it by its name.
+        an importable module, because the other process has to find it by its name.
         """
         module, name = getattr(factory, "__module__", ""), getattr(factory, "__qualname__", "")
         if module == "__main__" or getattr(sys.modules.get(module), name, None) is not factory:
@@ -71,14 +70,14 @@ class OwnProcess:
             raise
 
     def preload(self) -> None:
-        """Start a process and load its model, so that the first stream need not wait for it.
+        """Start a process and load its model, so that the first stream does not have to wait.
 
         Raises what the factory raises, and `SonioxError` if a process cannot be started.
         """
         self(RealtimeSTTConfig(model="preload")).close()
 
     def close(self) -> None:
-        """End the idle processes; those of open streams end with their streams."""
+        """End the idle processes; those of open streams end when their streams do."""
         atexit.unregister(self.close)
         with self._lock:
             idle, self._idle, self._max_idle_processes = self._idle, [], 0
@@ -86,7 +85,7 @@ class OwnProcess:
             worker.stop()
 
     def kill(self) -> None:
-        """End all processes at once, those of open streams too: what they are asked, fails."""
+        """End all processes at once. The recognizers of open streams raise `SonioxError` then."""
         self.close()
         with self._lock:
             self._killed = True
@@ -104,7 +103,7 @@ class OwnProcess:
 
 
 class _RemoteRecognizer:
-    """The near end of a recognizer in another process."""
+    """Stands for a recognizer in another process."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class _RemoteRecognizer:
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        # A process that ended before is as closed as one that answers.
+        # If the process has ended, there is nothing left to close.
         with contextlib.suppress(SonioxError):
             worker.ask("close")
         self._give_back(worker)
@@ -146,7 +145,7 @@ class _RemoteRecognizer:
 _Answer: TypeAlias = "tuple[list[RealtimeEvent], int, int]"
 """Messages, `final_audio_proc_ms`, `total_audio_proc_ms`."""
 
-# The module search path is handed over, so that the process finds what this one finds.
+# Passes on the module search path, so that the other process can import the same modules.
 _WORKER_PROGRAM: Final = (
     "import sys; factory_name, *sys.path[:] = sys.argv[1:]; "
     "from soniox_adapters.server.recognizer_process import serve_parent_process as serve; "
@@ -155,13 +154,13 @@ _WORKER_PROGRAM: Final = (
 
 
 class _Worker:
-    """A process with one recognizer, driven by requests and answers through its pipes."""
+    """A process that runs one recognizer at a time, driven by requests and answers over pipes."""
 
     def __init__(self, factory_name: str) -> None:
         program = [sys.executable, "-c", _WORKER_PROGRAM, factory_name, *sys.path]
         try:
-            # In a process group of its own, so that Ctrl-C in a terminal reaches us alone; the
-            # process ends when its pipe does.
+            # In its own process group, so that Ctrl-C in a terminal reaches only this process. The
+            # other one ends when its pipe is closed.
             self._process = subprocess.Popen(
                 program,
                 stdin=subprocess.PIPE,
@@ -186,7 +185,7 @@ class _Worker:
                 f"{self._process.returncode}"
             ) from error
         except BaseException:
-            # Interrupted between request and answer: the next answer would not fit its request.
+            # Interrupted between request and answer: the next request would get this answer.
             self.stop()
             raise
         if isinstance(answer, Exception):
@@ -203,30 +202,30 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._answers.close()
-        # A request that could not be flushed has no reader any more.
+        # close flushes, which fails if a request is left that the process will never read.
         with contextlib.suppress(OSError):
             self._requests.close()
 
 
 def serve_parent_process(factory_name: str) -> None:
-    """Run the far end of an `OwnProcess`; its program calls this and nobody else does."""
+    """Run the other process of an `OwnProcess`; called by `_WORKER_PROGRAM` only."""
     requests = sys.stdin.buffer
-    # Whatever a library prints must not get between the answers.
-    # A parent that is gone, or has stopped, wants no answer to what it asked last.
+    # Standard output becomes standard error, so that nothing a library prints gets between answers.
+    # A broken pipe means that the parent has gone and wants no answer.
     with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         _serve(factory_name, requests, answers)
 
 
 def _serve(factory_name: str, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests with one recognizer after the other, until there are no more."""
+    """Answer requests, with one recognizer after another, until the pipe is closed."""
     module, name = factory_name.split(":")
     recognizer: Recognizer | None = None
     while True:
         try:
             method, arguments = pickle.load(requests)
         except (EOFError, pickle.UnpicklingError):
-            # The parent is gone, perhaps in the middle of a request.
+            # The parent has gone, perhaps in the middle of a request.
             return
         answer: _Answer | SonioxError
         try:

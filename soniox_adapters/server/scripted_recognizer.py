@@ -1,4 +1,8 @@
-"""A recognizer that plays a script: for tests, and for what offline recognition cannot do."""
+"""A recognizer that plays a script: for tests, and for what offline recognition cannot do.
+
+Its results depend on nothing but the script and the amount of audio, so tests of clients are exact,
+and it can show speakers and translations without a model for them.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,10 @@ __all__ = [
 ]
 
 Script: TypeAlias = str | Sequence[RealtimeEvent | Mapping[str, Any]]
-"""Plain text, or result messages in the order of their delivery."""
+"""Plain text, or result messages in the order in which they are sent."""
 
 ASSUMED_BYTES_PER_SECOND: Final = 16_000
-"""Pace of audio whose own pace is not known (compressed containers): 128 kbit/s."""
+"""Assumed for audio whose bit rate is unknown (compressed containers): 128 kbit/s."""
 
 _DEFAULT_MS_PER_MESSAGE: Final = 200
 _DEFAULT_MS_PER_WORD: Final = 300
@@ -65,23 +69,22 @@ def scripted(
     `script` is one of these:
 
     - Result messages (`RealtimeEvent`, or dicts of its fields). A message with
-      `total_audio_proc_ms` is due once so much audio has been received; one without it,
-      `ms_per_message` of audio after the message before it. What a message leaves out of
-      `final_audio_proc_ms` and `total_audio_proc_ms` is filled in. `finished` is ignored and
-      `<fin>` tokens are left out: the server and `finalize` bring them. An error message is
-      delivered as it is.
-    - A plain text. Each word takes `ms_per_word` of audio: it shows half, then whole, as the end
-      of a non-final tail, and becomes final two words later. The end of a sentence or line
-      settles the utterance, with `<end>` if the configuration enables endpoint detection; then
-      comes a pause of one word.
+      `total_audio_proc_ms` is due once that much audio has been received; one without it,
+      `ms_per_message` of audio after the previous message. A missing `final_audio_proc_ms` or
+      `total_audio_proc_ms` is filled in. `finished` is ignored and `<fin>` tokens are left out,
+      because the server and `finalize` add them. An error message is sent as it is.
+    - Plain text. Each word takes `ms_per_word` of audio: first half of it appears, then all of it,
+      at the end of the non-final tokens, and two words later it becomes final. At the end of a
+      sentence or line the whole utterance becomes final, with `<end>` if the configuration enables
+      endpoint detection, and a pause of one word follows.
 
-    The time is that of the audio received, so any pace of sending plays the same script. It is
-    exact for raw formats and WAV; other containers count as `assumed_bytes_per_second`. The audio
-    is not listened to. A plain text knows no speakers and no translation, so its factory refuses
-    configurations that ask for them; messages may hold both.
+    Time is measured in the audio received, so the pace of sending makes no difference to what is
+    played. It is exact for raw formats and WAV; other containers count as
+    `assumed_bytes_per_second`. What the audio contains does not matter. Plain text has no speakers
+    and no translation, so its factory refuses configurations that ask for them; messages may have
+    both.
 
-    Raises `SonioxValidationError` for a message that is not one of the protocol, and for a pace
-    below 1.
+    Raises `SonioxValidationError` for an invalid message, and for a pace below 1.
     """
     paces = {
         "ms_per_message": ms_per_message,
@@ -110,8 +113,8 @@ def scripted(
 def load_script(path: str | os.PathLike[str]) -> Script:
     """Read a script from a UTF-8 file, for `scripted`.
 
-    `.json` holds a list of messages, `.jsonl` or `.ndjson` one message a line; any other file is
-    plain text. Raises `SonioxValidationError` if the file cannot be read or is not such JSON.
+    `.json` contains a list of messages, `.jsonl` or `.ndjson` one message per line; any other file
+    is plain text. Raises `SonioxValidationError` if the file cannot be read or is not valid.
     """
     file = Path(path)
     try:
@@ -141,12 +144,11 @@ def load_script(path: str | os.PathLike[str]) -> Script:
 
 
 class ScriptedRecognizer:
-    """A `Recognizer` that plays messages as their time in the received audio comes.
+    """A `Recognizer` that plays each message once enough audio for it has been received.
 
-    `finalize` settles the non-final tail as the script will settle it: the tokens come from the
-    rest of the utterance in the script, which leaves them out when their own time comes. Only if
-    the script never settles them do they become final as they are. So the transcript is the
-    script's, however often and whenever it is finalized.
+    `finalize` must not change the transcript. So it takes the final form of the non-final tokens
+    from later in the script, which then skips them when their own time comes. Only if the script
+    never makes them final do they become final as they are.
     """
 
     def __init__(
@@ -156,16 +158,16 @@ class ScriptedRecognizer:
         *,
         assumed_bytes_per_second: int = ASSUMED_BYTES_PER_SECOND,
     ) -> None:
-        """`cues` are messages, each with the ms of received audio after which it is due.
+        """Play `cues`: messages in order, each with the ms of received audio after which it is due.
 
-        They are in the order of their times. `scripted` makes them from a `Script`.
-        Raises `SonioxValidationError` for a sample rate that no audio has.
+        `scripted` makes them from a `Script`. Raises `SonioxValidationError` for an impossible
+        sample rate or number of channels.
         """
         self._cues = cues
         self._next_cue = 0
         self._bytes_received = 0
         self._wav: WavReader | None = None
-        # With `auto`: what has come until it is enough to tell the container.
+        # With `auto`, the audio so far, until there is enough of it to detect the container.
         self._start: bytes | None = b"" if config.audio_format == "auto" else None
         layout = AudioLayout.of_config(config)
         if layout is not None:
@@ -175,7 +177,7 @@ class ScriptedRecognizer:
             if config.audio_format == "wav":
                 self._wav = WavReader()
         self._tail: list[Token] = []
-        # Tokens that finalize settled although the script has yet to come to them.
+        # Tokens that `finalize` has made final ahead of the script, which has to skip them.
         self._settled_early = 0
         self._final_ms = 0
         self._total_ms = 0
@@ -191,10 +193,10 @@ class ScriptedRecognizer:
         return max(self._total_ms, self._received_ms)
 
     def feed(self, audio: bytes) -> list[RealtimeEvent]:
-        """Count the audio and return the messages that are due by now; see `Recognizer.feed`.
+        """Count the audio, and return the messages that are due by now; see `Recognizer.feed`.
 
-        Raises `AudioDecodeError` if `wav` was declared and the audio is not a WAV file, or if the
-        format is to be detected and the audio is in no container.
+        Raises `AudioDecodeError` if the format is `wav` but the audio is not a WAV file, or if it
+        is `auto` but the audio is not in a container.
         """
         self._count(audio)
         messages: list[RealtimeEvent] = []
@@ -207,7 +209,7 @@ class ScriptedRecognizer:
         return messages
 
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
-        """Settle the non-final tail and answer with `<fin>`; see `Recognizer.finalize`.
+        """Make the non-final tokens final, and answer with `<fin>`; see `Recognizer.finalize`.
 
         `trailing_silence_ms` is ignored.
         """
@@ -218,7 +220,7 @@ class ScriptedRecognizer:
         return [self._everything_settled([*settled, fin])]
 
     def finish(self) -> list[RealtimeEvent]:
-        """Return what is left of the script, all of it settled; see `Recognizer.finish`."""
+        """Return the rest of the script, all of it final; see `Recognizer.finish`."""
         rest = self._cues[self._next_cue :]
         self._next_cue = len(self._cues)
         messages = [self._played(message, due_ms) for due_ms, message in rest]
@@ -229,7 +231,7 @@ class ScriptedRecognizer:
         return messages
 
     def close(self) -> None:
-        """Do nothing: a script holds nothing to free."""
+        """Do nothing: there is nothing to release."""
 
     @property
     def _received_ms(self) -> int:
@@ -254,7 +256,7 @@ class ScriptedRecognizer:
             self._bytes_per_second = self._wav.layout.bytes_per_second
 
     def _played(self, message: RealtimeEvent, due_ms: int) -> RealtimeEvent:
-        """Return a message of the script as it is sent, without the tokens settled early."""
+        """Return a message of the script as it is sent, without tokens that became final early."""
         if message.error_code is not None:
             return message
         tokens: list[Token] = []
@@ -285,7 +287,7 @@ class ScriptedRecognizer:
         )
 
     def _upcoming_finals(self, count: int) -> list[Token]:
-        """Return the next final tokens of the utterance that were not sent yet, `count` at most."""
+        """Return the next final tokens of this utterance not sent yet, `count` at most."""
         finals: list[Token] = []
         for _, message in self._cues[self._next_cue :]:
             for token in message.tokens:
@@ -308,7 +310,7 @@ class ScriptedRecognizer:
 
 def _json_lines(text: str) -> list[Any]:
     values: list[Any] = []
-    # Not splitlines: JSON strings may hold the other characters that end a line for it.
+    # Not splitlines, which also splits at characters that may occur inside JSON strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -379,7 +381,7 @@ def _cues_of_text(text: str, config: RealtimeSTTConfig, ms_per_word: int) -> lis
 
 
 def _cues_of_word(words: list[Token]) -> list[_Cue]:
-    """Return the messages that the newest word of an utterance brings: half, then whole."""
+    """Return the messages for the newest word of an utterance: half of it, then all of it."""
     newest = words[-1]
     start_ms, end_ms = cast("int", newest.start_ms), cast("int", newest.end_ms)
     half_ms = (start_ms + end_ms) // 2

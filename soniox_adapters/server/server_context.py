@@ -1,4 +1,4 @@
-"""What the sessions of one local server share, and who is let in."""
+"""What the sessions of one local server share, and which clients it accepts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["ServerContext"]
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
 _TOO_MANY_REQUESTS: Final = "Your organization has exceeded max number of concurrent requests."
-"""The service's words for both limits: of connections, and of streams."""
+"""The service's text for both limits: of connections, and of streams."""
 
 _TEMPORARY_KEY_PREFIXES: Final = ("snx_temp_", "temp:")
 
@@ -38,7 +38,7 @@ def _new_read_buffer() -> memoryview:
 
 @dataclass(slots=True, eq=False)
 class ServerContext:
-    """What the sessions of one server share: its options, its threads, its books."""
+    """What the sessions of one server share: its options, its threads, and who is connected."""
 
     new_connection: Callable[[], RealtimeSTTServerConnection]
     """Makes the core of a new session."""
@@ -47,34 +47,34 @@ class ServerContext:
     executor: Executor
     """Threads for the recognizers."""
     api_key: APIKey | None
-    """The key to ask for; None lets everyone in."""
+    """The key that clients must send; None accepts all clients."""
     idle_timeout: float | None
-    """Seconds that a client may stay silent, or not read its results, or None."""
+    """Seconds that a client may send nothing, or not read its results; None for no limit."""
     max_connections: int | None
-    """Sessions at once, or None."""
+    """Maximum number of concurrent sessions, or None."""
     max_streams: int | None
-    """Streams at once, or None."""
+    """Maximum number of concurrent streams, or None."""
     max_duration_seconds: float
-    """Audio of one stream, in seconds."""
+    """Maximum audio of one stream in seconds."""
     max_queued_audio: int
-    """Bytes that may wait for one recognizer before its client is made to wait."""
+    """Bytes that may wait for one recognizer before the server stops reading from its client."""
     stopping: bool = False
-    """Whether newcomers are turned away."""
+    """Whether new clients are disconnected, because the server is stopping."""
     sessions: set[ClientSession] = field(default_factory=lambda: set["ClientSession"]())
     """Sessions whose connection or recognizer is still open."""
     recognizer_slots: AbstractAsyncContextManager[object] = field(init=False)
-    """Held by each stream while it has a recognizer."""
+    """Each stream holds one while it has a recognizer."""
     sessions_served: int = 0
-    """Sessions that got their finished response."""
+    """Number of sessions that have had their finished response."""
     read_buffer: memoryview = field(default_factory=_new_read_buffer)
-    """Where every session's bytes arrive: each takes its own out before the next one reads."""
+    """Shared by all sessions for reading: each copies its bytes out before the next one reads."""
 
     def __post_init__(self) -> None:
         limit = self.max_streams
         self.recognizer_slots = nullcontext() if limit is None else asyncio.Semaphore(limit)
 
     def refusal_of_request(self, request: UpgradeReceived) -> RequestRefused | None:
-        """Return the error for a client whose upgrade was just accepted, None if it is let in."""
+        """Return the error for a client whose upgrade was just accepted; None if it may stay."""
         if request.refusal is not None:
             return request.refusal
         if request.api_key is not None and not self._is_right(request.api_key):
@@ -85,7 +85,7 @@ class ServerContext:
         return None
 
     def refusal_of_start(self, start: StartReceived) -> RequestRefused | None:
-        """Return the error for a stream that is to begin, None if it may."""
+        """Return the error for a stream that is about to start; None if it may."""
         if not self._is_right(start.api_key):
             return _unauthenticated(start.api_key)
         limit = self.max_streams
@@ -110,5 +110,5 @@ def _unauthenticated(key: APIKey | None) -> RequestRefused:
 
 
 def _key_bytes(key: APIKey) -> bytes:
-    # JSON may hold half of a surrogate pair, which plain UTF-8 does not.
+    # JSON can contain half of a surrogate pair, which strict UTF-8 refuses to encode.
     return key.reveal().encode("utf-8", "surrogatepass")
