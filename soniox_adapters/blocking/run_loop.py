@@ -21,9 +21,10 @@ more bytes until its own have been read, and the reader may leave at any time.
 **One round of a waiting thread** (`_progress`):
 
 1. Stop counting as a waiting thread, so as not to mistake itself for the reader.
-2. Run the core's timers that are due.
-3. Read each link once, unless another thread is the reader. What came is fed to the core and
-   delivered to the inbox, and the core's answers are written, link by link.
+2. Read each link once, unless another thread is the reader and no timer is due. What came is fed
+   to the core and delivered to the inbox, and the core's answers are written, link by link.
+3. Run the core's timers that are due. They come second, because what a deadline waits for may have
+   arrived: a pong, an answer, a close frame.
 4. Write output that the kernel did not take earlier.
 5. Return if the call has what it wants, the session is over, or its time is up. This comes after
    the work, so that a message that has already arrived is returned even with a timeout of 0.
@@ -60,7 +61,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
-from soniox_proto import Closed, Event, Outcome, SessionState, SonioxError, SonioxRealtimeError
+from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
 
 if TYPE_CHECKING:
     from soniox_adapters.blocking.link import SocketLink
@@ -120,7 +121,8 @@ class SocketSession(SteppedSession):
         """Open a link, then read it until another thread does; called without the lock."""
         try:
             self._open(link, connecting)
-        except SonioxError as error:
+        except Exception as error:
+            # The thread belongs to nobody who could be told.
             failure = self._unusable_error(error)
             self._step(lambda: self._handle(link.failed(failure, _clock())))
         # A reader that began to poll before this link was open does not watch its socket yet.
@@ -333,13 +335,16 @@ class SocketSession(SteppedSession):
         flow.waiting_senders = wait.sending if alone else waiting.senders(now) + wait.sending
         if wait.timer is None:
             wait.timer = self._next_timeout()
-        if due := wait.timer <= now:
-            self._handle(machine.handle_timeout(now))
-        # Reading is left to the reader, if there is one.
+        due = wait.timer <= now
+        # Reading is left to the reader, if there is one, unless a timer is due: what it waits for
+        # may have arrived.
         watched = not alone and self._others_read(now)
         may_read = flow.update(now)
-        came = self._read(now, may_read=may_read, wanted=wait.readable and not watched)
-        if not came and not due and self._has_output():
+        wanted = due or (wait.readable and not watched)
+        came = self._read(now, may_read=may_read, wanted=wanted)
+        if due:
+            self._handle(machine.handle_timeout(now))
+        elif not came and self._has_output():
             self._flush()
         if done():
             if wait.sending or not alone or self._waits_to_close:
@@ -435,10 +440,11 @@ class SocketSession(SteppedSession):
         if self._tick_at is None or now < self._tick_at:
             return None
         self._flow.waiting_senders = self._waiting.senders(now)
+        due = self._next_timeout() <= now
+        may_read = self._flow.update(now)
+        self._read(now, may_read=may_read, wanted=due or not self._others_read(now))
         # Harmless if nothing is due.
         self._handle(self._machine.handle_timeout(now))
-        may_read = self._flow.update(now)
-        self._read(now, may_read=may_read, wanted=not self._others_read(now))
         self._release()
         closed = self._machine.closed
         if closed and not self._links:

@@ -20,6 +20,7 @@ import soniox_adapters.blocking.session
 from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
+    SessionState,
     SonioxConnectionError,
     SonioxStateError,
     SonioxTimeoutError,
@@ -122,6 +123,15 @@ def test_receive_without_waiting() -> None:
         assert second is not None
         assert (label(first), label(second)) == ("one", "finished")
         assert session.receive_event(timeout=0) is None
+
+
+def test_a_pong_that_has_arrived_counts_although_nobody_receives() -> None:
+    """The ticker finds it when the deadline is due already."""
+    options = {"ping_interval_sec": 0.3, "ping_timeout_sec": 0.2}
+    with FakeServer(silent) as server, make_session(server.url, **options) as session:
+        server.peer().wait_for(lambda: server.peer().count_pings() >= 3)
+        assert session.state is SessionState.OPEN
+        assert session.stats.latency is not None
 
 
 def test_receivers_with_different_deadlines() -> None:
