@@ -223,6 +223,8 @@ class _TrioTimer:
             with self._scope:
                 await trio.sleep_forever()
             self._scope = trio.CancelScope()
+            # The reader's task comes first: what a deadline waits for may have arrived.
+            await trio.lowlevel.checkpoint()
             if not self._cancelled:
                 # Also after a stray cancellation: calling the function early does no harm.
                 self._when = math.inf
