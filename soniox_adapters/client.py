@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.session.base import SessionBase
-from soniox_adapters.session.options import SessionKeywords, takes_options
+from soniox_adapters.session.options import SessionKeywords, check_keywords, takes_options
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_WEBSOCKET_URL,
@@ -186,6 +186,7 @@ class _STTClientBase(Generic[_Session]):
         Raises:
             SonioxValidationError: There is no API key, or an argument is invalid.
         """
+        check_keywords("connect", options)
         key = api_key or self._client.api_key
         if not key:
             raise SonioxValidationError(

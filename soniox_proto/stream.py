@@ -296,8 +296,10 @@ class RealtimeSTTStream:
 
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once."""
+        if not self._wanted:
+            return ()
         wanted, self._wanted = self._wanted, ()
-        return wanted
+        return () if self._link.closed else wanted
 
     def next_timeout(self) -> float | None:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""

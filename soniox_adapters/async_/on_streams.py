@@ -182,8 +182,9 @@ class StreamTransport(AsyncTransport):
         if not (self._output or self._in_flight or self._write_error):
             try:
                 sent = stream.send_at_once(data)
-            except OSError as error:
-                self._write_error = error
+            except Exception as error:
+                # Whatever a socket of the user's own class raises is the stream's failure.
+                self._write_error = as_os_error(error)
                 # Senders wait until what the peer sent before has been read. Then they raise,
                 # because their audio is not sent.
                 self._output_full = True

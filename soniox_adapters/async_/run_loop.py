@@ -119,8 +119,8 @@ class AsyncRunLoop(SessionBase):
 
     async def _wait_released(self) -> None:
         """Wait until all transports of a session that is over are closed."""
-        while self._links:
-            await self._links[0].transport.wait_closed()
+        for link in tuple(self._links):
+            await link.transport.wait_closed()
         self._released = True
 
     async def _end_from_elsewhere(self, cause: BaseException | None) -> None:
@@ -134,6 +134,7 @@ class AsyncRunLoop(SessionBase):
             self._released = True
             for link in self._links:
                 link.transport.release()
+            self._links.clear()
             self._inbox.put(self._abort_machine(cause, _before_the_loop()))
         await give_way()
         raise error
@@ -156,11 +157,16 @@ class AsyncRunLoop(SessionBase):
         for link in self._machine.links_to_open():
             assert self._loop is not None, "it asks for links once it is connected"
             self._loop.spawn(self._open_later, link)
+            self._arm_timer()
 
     async def _open_later(self, link: Link) -> None:
+        import anyio
+
         try:
             await self._open(link)
-        except Exception as error:
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:
             # No task awaits this one. On trio its exception would end the program.
             self._process(link.failed(self._unusable_error(error), self._clock()))
 
@@ -183,7 +189,9 @@ class AsyncRunLoop(SessionBase):
                 opened = TransportLink(link, self._callbacks, self._flow)
                 opened.transport = await self._opened_transport(opened, given, timeout)
                 self._links.append(opened)
-            if scope.cancelled_caught and not (link.closed or self._machine.closed):
+            if scope.cancelled_caught:
+                if link.closed or self._machine.closed:
+                    return
                 raise TimeoutError
         except OSError as error:
             self._process(link.failed(self._connect_error(error, link), self._clock()))
@@ -353,9 +361,13 @@ class AsyncRunLoop(SessionBase):
         self._inbox.put(events)
         self._flush(replying)
         over = self._machine.closed
-        if over or len(events) != 1 or type(events[0]) is not Result:
-            # Skipped for the most frequent case: a lone result closes no link and brings no
-            # deadline nearer.
+        if (
+            over
+            or len(events) != 1
+            or type(events[0]) is not Result
+            or (replying is not None and replying.link.closed)
+        ):
+            # Skipped for the most frequent case: a lone result brings no deadline nearer.
             self._arm_timer()
             self._close_links()
         if events:
@@ -366,7 +378,7 @@ class AsyncRunLoop(SessionBase):
     def _close_links(self) -> None:
         """Close the transports that are done with, and cancel the opening of those not wanted."""
         for link in tuple(self._links):
-            if link.link.closed:
+            if link.link.closed or self._machine.closed:
                 link.transport.close()
         for wanted, scope in self._opening:
             if wanted.closed:

@@ -8,8 +8,7 @@ link does not affect the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from soniox_adapters.blocking.socket_stream import SocketStream
 from soniox_adapters.blocking.steps import came_through
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from soniox_proto import Link
 
 __all__ = ["SocketLink"]
-
-T = TypeVar("T")
 
 DRAIN_TIME: Final = 5.0
 """Seconds to go on reading after a failed write. Usually the data runs out earlier; the limit is
@@ -72,8 +69,8 @@ class SocketLink:
 
     # Writing
 
-    def flush(self, *, replying: bool) -> None:
-        """Write as much of the link's output as the kernel takes.
+    def flush(self, replying: bool = False) -> bool:
+        """Write as much of the link's output as the kernel takes; return whether any is left.
 
         Args:
             replying: Whether the link has just been read, so that its new output consists of
@@ -81,37 +78,63 @@ class SocketLink:
         """
         output = self.output
         buffers = self.link.buffers_to_send()
+        if not output:
+            if not buffers:
+                return False
+            if self.write_error is None:
+                buffers = self._write_at_once(buffers)
+                if not buffers:
+                    return False
         before = self.taken + len(output)
-        if buffers and not output and self.write_error is None:
-            written = self._write(self.stream.write_buffers, buffers)
-            for buffer in buffers:
-                if written < len(buffer):
-                    output += memoryview(buffer)[written:]
-                written = max(0, written - len(buffer))
-        else:
-            for buffer in buffers:
-                output += buffer
-            if output and self.write_error is None:
-                written = self._write(self.stream.write, output)
+        for buffer in buffers:
+            output += buffer
+        if replying:
+            self._count_replies(self.taken + len(output) - before)
+        self._write_output()
+        return bool(output)
+
+    def _write_at_once(self, buffers: list[bytes]) -> list[bytes]:
+        """Write buffers, and return what the kernel does not take: nearly always it takes all."""
+        stream = self.stream
+        try:
+            if len(buffers) == 1:
+                written = stream.write(buffers[0])
+                if written == len(buffers[0]):
+                    return []
+            else:
+                written = stream.write_buffers(buffers)
+        except OSError as error:
+            self._write_failed(error)
+            return buffers
+        rest: list[bytes] = []
+        for buffer in buffers:
+            if written < len(buffer):
+                rest.append(buffer[written:])
+            written = max(0, written - len(buffer))
+        return rest
+
+    def _write_output(self) -> None:
+        output = self.output
+        if self.write_error is None:
+            try:
+                written = self.stream.write(output)
+            except OSError as error:
+                self._write_failed(error)
+            else:
                 self.taken += written
                 del output[:written]
-        if replying and output:
-            self._count_replies(self.taken + len(output) - before)
-        if self._unsent_replies and not output:
+        if not output:
             self._count_replies(-self._unsent_replies)
 
     def _count_replies(self, size: int) -> None:
         self._unsent_replies += size
         self._flow.unsent_replies += size
 
-    def _write(self, write: Callable[[T], int], data: T) -> int:
-        try:
-            return write(data)
-        except OSError as error:
-            _raise_if_foreign(error)
-            self.write_error, self._drain_until = error, _clock() + DRAIN_TIME
-            self._flow.begin_closing()
-            return 0
+    def _write_failed(self, error: OSError) -> None:
+        """Note that the server takes no more; what it said before is still to be read."""
+        _raise_if_foreign(error)
+        self.write_error, self._drain_until = error, _clock() + DRAIN_TIME
+        self._flow.begin_closing()
 
     # Reading
 

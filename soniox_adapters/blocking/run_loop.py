@@ -51,6 +51,8 @@ down first, which wakes those threads, and the last of them to leave closes it (
 
 from __future__ import annotations
 
+import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -77,6 +79,10 @@ TICK_INTERVAL: Final = 1.0
 RETRY_DELAY: Final = 0.01
 """Seconds before trying again what another thread is expected to do first."""
 
+OPENING_LOOK: Final = 0.05
+"""Seconds that a thread polls at once while another link is being opened, whose socket it has to
+poll too."""
+
 Marks: TypeAlias = "list[tuple[SocketLink, int]]"
 """For each link, the value of `SocketLink.taken` at which everything queued now is written."""
 
@@ -90,6 +96,7 @@ class SocketSession(SteppedSession):
         super()._set_up()
         self._waiting = WaitingThreads()
         self._links: list[SocketLink] = []
+        self._context = contextvars.Context()
         # Links whose socket a thread is opening. `_release` cancels those that are given up.
         self._opening: list[tuple[Link, Connecting]] = []
         # Whether a socket is only shut down yet, because a thread polls it.
@@ -98,8 +105,10 @@ class SocketSession(SteppedSession):
 
     # Links
 
-    def _take_wanted(self) -> list[tuple[Link, Connecting]]:
-        """Return the links that the core wants opened now, and count them as being opened."""
+    def _connect(self) -> list[tuple[Link, Connecting]]:
+        """Have the core begin, and return the links that it wants opened first."""
+        self._machine.connect(_clock())
+        self._context = contextvars.copy_context()
         return self._begin_opening(self._machine.links_to_open())
 
     def _begin_opening(self, links: Sequence[Link]) -> list[tuple[Link, Connecting]]:
@@ -113,16 +122,20 @@ class SocketSession(SteppedSession):
     def _open_in_threads(self, links: Sequence[Link]) -> None:
         """Open each link in a new thread, because a step must not wait."""
         for link, connecting in self._begin_opening(links):
+            # A function of the user's that opens streams finds the context of the first link.
             threading.Thread(
-                target=self._open_later, args=(link, connecting), name="soniox-link", daemon=True
+                target=self._context.copy().run,
+                args=(self._open_later, link, connecting),
+                name="soniox-link",
+                daemon=True,
             ).start()
 
     def _open_later(self, link: Link, connecting: Connecting) -> None:
         """Open a link, then read it until another thread does; called without the lock."""
         try:
             self._open(link, connecting)
-        except Exception as error:
-            # The thread belongs to nobody who could be told.
+        except BaseException as error:
+            # The thread belongs to nobody who could be told, so the session is.
             failure = self._unusable_error(error)
             self._step(lambda: self._handle(link.failed(failure, _clock())))
         # A reader that began to poll before this link was open does not watch its socket yet.
@@ -220,34 +233,41 @@ class SocketSession(SteppedSession):
             self._waiting.wake_sleepers()
 
     def _flush(self, replying: SocketLink | None = None) -> None:
-        """Do what the core asks for: open links, write, and close what is done with.
+        """Write what fits of what the core made, and close what is done with.
 
         Args:
             replying: The link that has just been read. Its output counts as replies, which
                 `FlowControl` bounds.
         """
+        self._write(replying)
+        for link in self._links:
+            if link.link.closed and not link.done:
+                self._release()
+                return
+        if self._opening:
+            self._release()
+
+    def _write(self, replying: SocketLink | None = None) -> bool:
+        """Open what the core wants, and write; return whether the kernel left anything."""
         links = self._machine.links_to_open()
         if links:
             self._open_in_threads(links)
-        done = False
+        left = False
         for link in self._links:
-            link.flush(replying=link is replying)
-            if link.write_error is not None:
-                self._reschedule(_clock())
-            done = done or link.link.closed
-        if done or self._opening:
-            self._release()
+            if link.flush(link is replying):
+                left = True
+                if link.write_error is not None:
+                    self._reschedule(_clock())
+        return left
 
     def _write_out(self) -> Marks | None:
-        """Flush; return the marks to wait for if the kernel did not take everything.
+        """Write; return the marks to wait for if the kernel did not take everything.
 
         While the session is connecting nothing is waited for: the core bounds what it holds back.
         """
-        self._flush()
-        for link in self._links:
-            if link.output and self._machine.state is not SessionState.CONNECTING:
-                return [(link, link.taken + len(link.output)) for link in self._links]
-        return None
+        if not self._write() or self._machine.state is SessionState.CONNECTING:
+            return None
+        return [(link, link.taken + len(link.output)) for link in self._links]
 
     def _wait_until_taken(self, marks: Marks) -> None:
         """Wait until the kernel has taken the output up to `marks`; called without the lock.
@@ -289,7 +309,8 @@ class SocketSession(SteppedSession):
         if events is None:
             return False
         self._handle(events, link)
-        if self._flow.full and self._flow.too_much:
+        flow = self._flow
+        if (flow.full or flow.closing) and flow.too_much:
             self._handle(self._machine.fail(self._overflow_error(), now, close_code=1001))
         return True
 
@@ -332,6 +353,8 @@ class SocketSession(SteppedSession):
         now = _clock()
         machine, waiting, flow = self._machine, self._waiting, self._flow
         alone = waiting.remove(wait)
+        if self._waits_to_close:
+            self._release()
         flow.waiting_senders = wait.sending if alone else waiting.senders(now) + wait.sending
         if wait.timer is None:
             wait.timer = self._next_timeout()
@@ -347,7 +370,7 @@ class SocketSession(SteppedSession):
         elif not came and self._has_output():
             self._flush()
         if done():
-            if wait.sending or not alone or self._waits_to_close:
+            if wait.sending or not alone:
                 self._leave(wait, now)
             return True
         if machine.closed or (wait.deadline is not None and wait.deadline <= now):
@@ -370,7 +393,7 @@ class SocketSession(SteppedSession):
 
     def _others_read(self, now: float) -> bool:
         """Return whether another thread is the reader of every link."""
-        return all(self._waiting.has_reader(link.stream, now) for link in self._links)
+        return all(link.done or self._waiting.has_reader(link.stream, now) for link in self._links)
 
     def _plan(self, wait: Wait, now: float, *, may_read: bool, watched: bool) -> None:
         """Decide how a thread waits: asleep, polling, or not at all.
@@ -381,10 +404,13 @@ class SocketSession(SteppedSession):
             may_read: Whether flow control allows reading.
             watched: Whether another thread is the reader.
         """
-        links, timer = self._links, wait.timer
+        links, timer = [link for link in self._links if not link.done], wait.timer
         until = wait.deadline
         if until is None or (timer is not None and timer < until):
             until = timer
+        if self._opening:
+            # Nothing wakes a thread that polls when another socket is there to be polled.
+            until = min(now + OPENING_LOOK, until if until is not None else math.inf)
         reads = may_read and not watched
         if not links or not (reads or self._has_output()):
             wait.plan_to_sleep(now, until)
@@ -449,7 +475,9 @@ class SocketSession(SteppedSession):
         closed = self._machine.closed
         if closed and not self._links:
             self._tick_at = None
-        elif closed or any(link.more_to_read or link.write_error for link in self._links):
+        elif closed or any(
+            link.write_error or (may_read and link.more_to_read) for link in self._links
+        ):
             self._tick_at = now + RETRY_DELAY
         else:
             self._tick_at = self._next_tick(now)

@@ -55,9 +55,10 @@ class RealtimeSTTSession(SocketSession):
             SonioxTimeoutError: Connecting took longer than `connect_timeout_sec`.
             SonioxConnectionError: The server cannot be reached, or the connection was lost.
         """
-        self._step(lambda: self._machine.connect(_clock()))
+        wanted = self._step(self._connect)
         try:
-            self._open_first()
+            for link, connecting in wanted or ():
+                self._open(link, connecting)
             self._wait_until(lambda: self._machine.state is not SessionState.CONNECTING)
             self._require_opened()
         except SonioxRealtimeError as error:
@@ -273,12 +274,6 @@ class RealtimeSTTSession(SocketSession):
         return -1
 
     # Inside
-
-    def _open_first(self) -> None:
-        """Open the first link in this thread, which has to wait for it anyway."""
-        wanted = self._step(self._take_wanted)
-        for link, connecting in wanted or ():
-            self._open(link, connecting)
 
     def _begin_closing(self) -> bool:
         now = _clock()

@@ -20,6 +20,7 @@ from soniox_adapters.session.options import (
     SessionKeywords,
     SessionOptions,
     Transport,
+    check_keywords,
     takes_options,
 )
 from soniox_proto import (
@@ -82,6 +83,7 @@ class SessionBase(ABC):
         api_key: str | None = None,
         **options: Unpack[SessionKeywords],
     ) -> None:
+        check_keywords(type(self).__name__, options)
         self._options = SessionOptions(**options)
         self._options.check_transport(asynchronous=self._asynchronous)
         self._drive(self._options.make_stream(url, config, api_key))
@@ -201,8 +203,10 @@ class SessionBase(ABC):
         proxy = find_proxy(self._options.proxy, link.endpoint) if own else None
         return session_error(error, link.endpoint, proxy)
 
-    def _unusable_error(self, error: Exception) -> SonioxRealtimeError:
-        """Return the error for a link that cannot be opened with these options; not retryable."""
+    def _unusable_error(self, error: BaseException) -> SonioxRealtimeError:
+        """Return the error for a link whose opening raised what no network can be blamed for."""
+        if isinstance(error, SonioxRealtimeError):
+            return error
         failure = SonioxConnectionError(f"cannot connect: {error}")
         failure.retryable = False
         failure.__cause__ = error

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, TypeVar
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     BlockingConnector: TypeAlias = Callable[[Endpoint, float | None], socket.socket]
     AsyncConnector: TypeAlias = Callable[[Endpoint], Awaitable[OpenTransport]]
 
-__all__ = ["SessionKeywords", "SessionOptions", "Transport", "takes_options"]
+__all__ = ["SessionKeywords", "SessionOptions", "Transport", "check_keywords", "takes_options"]
 
 Transport: TypeAlias = "OpenTransport | BlockingConnector | AsyncConnector"
 """An open byte stream, or a function that opens one. Blocking sessions take a socket, or a function
@@ -52,6 +52,7 @@ of the endpoint and the seconds left (None for no limit). Async sessions also ta
 and trio; their functions are async, and get the endpoint only."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Value = TypeVar("_Value")
 
 
 class SessionKeywords(TypedDict, total=False):
@@ -73,6 +74,12 @@ class SessionKeywords(TypedDict, total=False):
     transport: Transport | None
 
 
+def _option(default: _Value, explanation: str, *, shown: bool = True) -> _Value:
+    """Return a field of `SessionOptions`; `shown` unless it may hold a secret."""
+    value: _Value = field(default=default, repr=shown, metadata={"explanation": explanation})
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
     """The options of one session.
@@ -80,39 +87,70 @@ class SessionOptions:
     Raises `SonioxValidationError` for a value that a session could not use.
     """
 
-    connect_timeout_sec: float | None = DEFAULT_CONNECT_TIMEOUT
-    """Seconds for name resolution, TCP, TLS and the upgrade together; None for no limit."""
-    close_timeout_sec: float | None = DEFAULT_CLOSE_TIMEOUT
-    """Maximum seconds that `close()` waits for the server; None for no limit."""
-    keepalive_interval_sec: float | None = DEFAULT_KEEPALIVE_INTERVAL
-    """Seconds without audio after which a keepalive is sent, paused or not; None for none."""
-    ping_interval_sec: float | None = DEFAULT_PING_INTERVAL
-    """Seconds between WebSocket pings; None for none."""
-    ping_timeout_sec: float | None = DEFAULT_PING_TIMEOUT
-    """Seconds a pong may take before the connection counts as lost; None for no limit."""
-    finalize_timeout_sec: float | None = None
-    """Seconds that the service may take to answer a finalize; None for no limit."""
-    max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
-    """Maximum size of a received message in bytes."""
-    ssl_context: ssl.SSLContext | None = None
-    """TLS settings; None for the system's trust store."""
-    proxy: ProxyOption = True
-    """URL of a proxy (`http`, `socks5`, `socks4`); True to follow the environment variables,
-    `NO_PROXY` included; None or False for no proxy."""
-    additional_headers: HeadersInput | None = None
-    """Headers to add to the upgrade request."""
-    authentication: AuthenticationInput = "header"
-    """Where the key is sent: `header`, `subprotocol` (temporary keys), or the deprecated `message`.
-    """
-    compression: bool = False
-    """Whether to offer permessage-deflate. Off by default, because audio hardly compresses."""
-    raise_on_error: bool = True
-    """Whether to raise `SonioxServerError` after an error message has been received; False ends the
-    stream there without raising."""
-    transport: Transport | None = None
-    """An open byte stream, or a function that opens one, to use instead of a TCP connection. An
-    exception of the function becomes a `SonioxConnectionError`: retryable if it was an `OSError`,
-    not if it was a bug in the function, such as a `TypeError`."""
+    connect_timeout_sec: float | None = _option(
+        DEFAULT_CONNECT_TIMEOUT,
+        "Seconds for name resolution, TCP, TLS and the upgrade together; None for no limit.",
+    )
+    close_timeout_sec: float | None = _option(
+        DEFAULT_CLOSE_TIMEOUT,
+        "Maximum seconds that `close()` waits for the server; None for no limit.",
+    )
+    keepalive_interval_sec: float | None = _option(
+        DEFAULT_KEEPALIVE_INTERVAL,
+        "Seconds without audio after which a keepalive is sent, paused or not; None for none.",
+    )
+    ping_interval_sec: float | None = _option(
+        DEFAULT_PING_INTERVAL,
+        "Seconds between WebSocket pings; None for none.",
+    )
+    ping_timeout_sec: float | None = _option(
+        DEFAULT_PING_TIMEOUT,
+        "Seconds a pong may take before the connection counts as lost; None for no limit.",
+    )
+    finalize_timeout_sec: float | None = _option(
+        None,
+        "Seconds that the service may take to answer a finalize; None for no limit.",
+    )
+    max_message_size: int = _option(
+        DEFAULT_MAX_MESSAGE_SIZE,
+        "Maximum size of a received message in bytes.",
+    )
+    ssl_context: ssl.SSLContext | None = _option(
+        None,
+        "TLS settings; None for the system's trust store.",
+    )
+    proxy: ProxyOption = _option(
+        True,
+        "URL of a proxy (`http`, `socks5`, `socks4`); True to follow the environment "
+        "variables, `NO_PROXY` included; None or False for no proxy.",
+        shown=False,
+    )
+    additional_headers: HeadersInput | None = _option(
+        None,
+        "Headers to add to the upgrade request.",
+        shown=False,
+    )
+    authentication: AuthenticationInput = _option(
+        "header",
+        "Where the key is sent: `header`, `subprotocol` (temporary keys), or the "
+        "deprecated `message`.",
+    )
+    compression: bool = _option(
+        False,
+        "Whether to offer permessage-deflate. Off by default, because audio hardly compresses.",
+    )
+    raise_on_error: bool = _option(
+        True,
+        "Whether to raise `SonioxServerError` after an error message has been received; "
+        "False ends the stream there without raising.",
+    )
+    transport: Transport | None = _option(
+        None,
+        "An open byte stream, or a function that opens one, to use instead of a TCP "
+        "connection. An exception of the function becomes a `SonioxConnectionError`: "
+        "retryable if it was an `OSError`, not if it was a bug in the function, such as "
+        "a `TypeError`.",
+    )
 
     IN_SECONDS: ClassVar = (
         "connect_timeout_sec",
@@ -130,6 +168,9 @@ class SessionOptions:
         check_flag("raise_on_error", self.raise_on_error)
         _check_ssl_context(self.ssl_context)
         _check_proxy(self.proxy)
+        if isinstance(self.additional_headers, Iterator):
+            # It can be read once only, and several machines may be made.
+            object.__setattr__(self, "additional_headers", _all_of(self.additional_headers))
 
     def check_transport(self, *, asynchronous: bool) -> None:
         """Raise `SonioxValidationError` for a transport that this kind of session cannot use."""
@@ -155,7 +196,10 @@ class SessionOptions:
 
 
 def takes_options(function: _Function) -> _Function:
-    """List the options in the signature of a function that takes `**options`, for `help()`."""
+    """Spell out the options of a function that takes `**options`, for `help()`.
+
+    They go into its signature, and with their explanations to the end of its docstring.
+    """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     assert parameters.pop().kind is inspect.Parameter.VAR_KEYWORD
@@ -169,10 +213,32 @@ def takes_options(function: _Function) -> _Function:
         for option in fields(SessionOptions)
     ]
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    explanations = [
+        f"    {option.name}: {option.metadata['explanation']}" for option in fields(SessionOptions)
+    ]
+    documentation = inspect.getdoc(function) or "Make a session."
+    function.__doc__ = "\n".join([documentation, "", "Options:", *explanations])
     return function
 
 
+def check_keywords(function: str, keywords: SessionKeywords) -> None:
+    """Raise `TypeError`, as Python does, for a keyword that is no option."""
+    for name in keywords:
+        if name not in SessionKeywords.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
 # The checks import nothing: a value cannot be an instance of a class whose module is not loaded.
+
+
+def _all_of(headers: Iterator[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple(headers)
+    except Exception as error:
+        raise SonioxValidationError(
+            f"additional_headers cannot be read: {type(headers).__name__} raised "
+            f"{type(error).__name__}"
+        ) from error
 
 
 def _check_ssl_context(ssl_context: object) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -19,6 +20,7 @@ from soniox_adapters import (
     SonioxClient,
     SonioxValidationError,
 )
+from soniox_adapters.session.base import SessionBase
 from soniox_adapters.session.options import SessionKeywords, SessionOptions
 from tests.support.core.messages import API_KEY, CONFIG
 
@@ -115,10 +117,42 @@ def test_type_checkers_see_the_same_options() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_help_explains_the_options(call: Any) -> None:
+    function: Any = SessionBase.__init__ if isinstance(call, type) else call
+    for option in fields(SessionOptions):
+        assert f"{option.name}: {option.metadata['explanation']}" in function.__doc__
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
 def test_an_option_that_does_not_exist_is_a_type_error(call: Any) -> None:
     arguments = {"config": CONFIG} | ({"url": URL} if isinstance(call, type) else {})
-    with pytest.raises(TypeError, match="unexpected keyword argument 'timeout'"):
-        call(**arguments, timeout=1)
+    wrong = "timeout" if isinstance(call, type) else "url"
+    name = call.__name__
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword .* '{wrong}'"):
+        call(**arguments, **{wrong: 1})
+
+
+def test_options_show_no_secret() -> None:
+    options = SessionOptions(
+        proxy="http://user:secret@proxy", additional_headers={"Cookie": "secret"}
+    )
+    assert "secret" not in repr(options)
+
+
+def test_headers_that_can_be_read_once_are_for_every_machine() -> None:
+    options = SessionOptions(additional_headers=iter([("X-One", "1")]))
+    for _ in range(2):
+        stream = options.make_stream(URL, CONFIG, API_KEY)
+        stream.connect(0.0)
+        (link,) = stream.links_to_open()
+        assert b"x-one: 1" in link.data_to_send().lower()
+
+    def broken() -> Iterator[tuple[str, str]]:
+        yield "X-One", "1"
+        raise LookupError
+
+    with pytest.raises(SonioxValidationError, match="additional_headers cannot be read"):
+        SessionOptions(additional_headers=broken())
 
 
 def test_options_are_frozen_and_make_machines_anew() -> None:

@@ -136,7 +136,7 @@ class LineStream:
         return self._end(Outcome.LOST, error)
 
     def link_over(self) -> list[Event]:
-        if not all(link.closed for link in self.links):
+        if self.closed or not all(link.closed for link in self.links):
             return []
         if not self._stages:
             return self._end(Outcome.FINISHED)
