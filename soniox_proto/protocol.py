@@ -417,9 +417,10 @@ class RealtimeSTTProtocol:
         self._outbox.append(data)
         stats.sent_audio_bytes += size
         stats.sent_audio_chunks += 1
-        now = self._advance(now)
+        if now > self._now:
+            self._now = now
         if self._state is _OPEN:
-            self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
+            self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
 
     def _hold_audio(self, size: int) -> None:
         """Count audio that is held until the session is open, or refuse it.

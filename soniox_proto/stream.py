@@ -146,7 +146,8 @@ class Stream(Protocol):
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once.
 
-        Ask again after every other call, since each may make the machine want one.
+        Ask again after every other call, since each may make the machine want one: except
+        `send_audio`, which is called too often to be followed by a question.
         """
         ...
 

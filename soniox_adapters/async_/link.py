@@ -58,7 +58,10 @@ class TransportLink:
         transport = self.transport
         buffers = self.link.buffers_to_send()
         if buffers:
-            transport.write_buffers(buffers)
+            if len(buffers) == 1:
+                transport.write(buffers[0])
+            else:
+                transport.write_buffers(buffers)
             if replying and transport.writing_paused:
                 self._count_replies(sum(map(len, buffers)))
         return transport.writing_paused

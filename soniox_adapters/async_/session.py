@@ -140,7 +140,10 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             if not self._runs_here():
                 raise self._elsewhere_error()
             self._machine.send_audio(chunk, self._clock())
-            paused = self._flush()
+            paused = False
+            for link in self._links:
+                if link.flush():
+                    paused = True
         except Exception:
             await give_way()
             raise

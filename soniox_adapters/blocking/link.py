@@ -82,36 +82,26 @@ class SocketLink:
             if not buffers:
                 return False
             if self.write_error is None:
-                buffers = self._write_at_once(buffers)
-                if not buffers:
-                    return False
+                try:
+                    if len(buffers) == 1:
+                        written = self.stream.write(buffers[0])
+                        # Nearly always the kernel takes all of it at once.
+                        if written == len(buffers[0]):
+                            return False
+                    else:
+                        written = self.stream.write_buffers(buffers)
+                except OSError as error:
+                    self._write_failed(error)
+                else:
+                    buffers = _without(buffers, written)
         before = self.taken + len(output)
         for buffer in buffers:
             output += buffer
         if replying:
             self._count_replies(self.taken + len(output) - before)
-        self._write_output()
+        if output:
+            self._write_output()
         return bool(output)
-
-    def _write_at_once(self, buffers: list[bytes]) -> list[bytes]:
-        """Write buffers, and return what the kernel does not take: nearly always it takes all."""
-        stream = self.stream
-        try:
-            if len(buffers) == 1:
-                written = stream.write(buffers[0])
-                if written == len(buffers[0]):
-                    return []
-            else:
-                written = stream.write_buffers(buffers)
-        except OSError as error:
-            self._write_failed(error)
-            return buffers
-        rest: list[bytes] = []
-        for buffer in buffers:
-            if written < len(buffer):
-                rest.append(buffer[written:])
-            written = max(0, written - len(buffer))
-        return rest
 
     def _write_output(self) -> None:
         output = self.output
@@ -180,3 +170,13 @@ def _raise_if_foreign(error: OSError) -> None:
     """
     if not came_through(error, "socket", "ssl"):
         raise error
+
+
+def _without(buffers: list[bytes], written: int) -> list[bytes]:
+    """Return what is left of buffers after so many bytes."""
+    rest: list[bytes] = []
+    for buffer in buffers:
+        if written < len(buffer):
+            rest.append(buffer[written:])
+        written = max(0, written - len(buffer))
+    return rest

@@ -265,7 +265,14 @@ class SocketSession(SteppedSession):
 
         While the session is connecting nothing is waited for: the core bounds what it holds back.
         """
-        if not self._write() or self._machine.state is SessionState.CONNECTING:
+        return self._marks() if self._write() else None
+
+    def _marks(self) -> Marks | None:
+        """Return what the kernel still has to take, unless nobody waits for it."""
+        for link in self._links:
+            if link.write_error is not None:
+                self._reschedule(_clock())
+        if self._machine.state is SessionState.CONNECTING:
             return None
         return [(link, link.taken + len(link.output)) for link in self._links]
 

@@ -132,7 +132,12 @@ class RealtimeSTTSession(SocketSession):
             self._busy = True
             try:
                 self._machine.send_audio(chunk, _clock())
-                waits_for = self._write_out()
+                left = False
+                for link in self._links:
+                    if link.flush():
+                        left = True
+                if left:
+                    waits_for = self._marks()
             except BaseException as error:
                 self._interruption = error
                 self._judge(error)
