@@ -9,6 +9,7 @@ comes from the session's own event loop.
 
 from __future__ import annotations
 
+import contextvars
 import math
 import sys
 import time
@@ -234,10 +235,14 @@ class _TrioTimer:
 class EventLoop(ABC):
     """The event loop that a session was entered in, the only one that it can be used in."""
 
-    __slots__ = ("clock",)
+    __slots__ = ("_context", "clock")
 
     clock: Callable[[], float]
     """Its clock, in seconds."""
+
+    def __init__(self) -> None:
+        # Tasks of the session run what the user gave it, which finds its context variables.
+        self._context = contextvars.copy_context()
 
     @abstractmethod
     def runs_here(self) -> bool:
@@ -262,6 +267,7 @@ class _AsyncioLoop(EventLoop):
     def __init__(self) -> None:
         import asyncio
 
+        super().__init__()
         self._current_loop = asyncio.get_running_loop
         self._loop = self._current_loop()
         self._is_running = self._loop.is_running
@@ -289,7 +295,8 @@ class _AsyncioLoop(EventLoop):
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         import asyncio
 
-        task = asyncio.ensure_future(function(*arguments), loop=self._loop)
+        context = self._context.copy()
+        task = context.run(asyncio.ensure_future, function(*arguments), loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -311,6 +318,7 @@ class _TrioLoop(EventLoop):
     def __init__(self) -> None:
         import trio
 
+        super().__init__()
         self.clock = trio.current_time
         self._current_token = trio.lowlevel.current_trio_token
         self._run_finished = trio.RunFinishedError
@@ -331,7 +339,7 @@ class _TrioLoop(EventLoop):
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         import trio
 
-        trio.lowlevel.spawn_system_task(function, *arguments)
+        trio.lowlevel.spawn_system_task(function, *arguments, context=self._context.copy())
 
     @override
     def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:

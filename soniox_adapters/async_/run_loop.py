@@ -260,8 +260,10 @@ class AsyncRunLoop(SessionBase):
         except Exception:
             await give_way()
             raise
-        self._arm_timer()
-        await self._send()
+        self._process([])
+        self._calls += 1
+        if self._writing_paused or self._calls >= self._calls_between_checkpoints:
+            await self._finish_sending()
 
     def _require_here(self) -> None:
         if not self._runs_here():

@@ -299,9 +299,9 @@ class RealtimeSTTSession(SocketSession):
 
         def step() -> Marks | None:
             call()
-            waits_for = self._write_out()
+            self._flush()
             self._reschedule()
-            return waits_for
+            return self._marks() if self._has_output() else None
 
         waits_for = self._step(step, deferrable=True)
         if waits_for is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import socket
 import threading
 import time
@@ -65,6 +66,7 @@ def test_each_link_gets_its_own_bytes(kind: Kind, stages: list[list[str]]) -> No
             assert received(driver, len(names)) == [f"{name} {chunk}" for name in names]
             driver.call("finish")
             assert received(driver, len(names)) == [f"{name} over" for name in names]
+            come_true(lambda names=names: server.ended.issuperset(names))  # type: ignore[misc]
         assert driver.receive() is None
         assert driver.outcome is Outcome.FINISHED
         driver.close()
@@ -152,6 +154,7 @@ def test_a_link_that_is_given_up_is_opened_no_more(kind: Kind) -> None:
             assert received(driver, 2) == ["b over", "b two"]
             assert driver.receive() is None
             assert driver.outcome is Outcome.FINISHED
+            assert not machine.links[0].is_open
             # A function that blocks cannot be ended, only left behind.
             assert kind is Kind.BLOCKING or ended.wait(PATIENCE)
         assert sorted(server.said) == ["a", "b"]
@@ -171,9 +174,19 @@ def test_a_link_has_its_time_to_be_opened(kind: Kind) -> None:
             assert late.value.operation == "connect"
 
 
-@pytest.mark.parametrize("fault", [ValueError, None], ids=["raises", "returns what is no stream"])
-def test_a_function_that_opens_only_the_first(kind: Kind, fault: type[Exception] | None) -> None:
+BUSY = SonioxConnectionError("the tunnel is busy")
+FAULTS = {
+    "a bug": (ValueError("no more"), "no more", False),
+    "an error of its own": (BUSY, "^the tunnel is busy$", True),
+    "what ends a program": (SystemExit("no more"), "no more", False),
+    "what is no stream": (None, "transport must be|returned None", False),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_function_that_opens_only_the_first(kind: Kind, fault: str) -> None:
     """What the user's function does wrong is the session's error, never the program's."""
+    raised, message, retryable = FAULTS[fault]
     calls = 0
 
     def open_one(endpoint: Any) -> socket.socket | None:
@@ -181,8 +194,8 @@ def test_a_function_that_opens_only_the_first(kind: Kind, fault: type[Exception]
         calls += 1
         if calls == 1:
             return socket.create_connection((endpoint.host, endpoint.port))
-        if fault is not None:
-            raise fault("no more")
+        if raised is not None:
+            raise raised
         return None
 
     async def open_one_async(endpoint: Any) -> Any:
@@ -193,8 +206,50 @@ def test_a_function_that_opens_only_the_first(kind: Kind, fault: type[Exception]
         driver.enter()
         driver.call("finish")
         assert received(driver, 1) == ["a over"]
-        with pytest.raises(SonioxRealtimeError, match=r"no more|transport must be|returned None"):
+        with pytest.raises(SonioxRealtimeError, match=message) as failed:
             driver.receive()
+        assert failed.value.retryable is retryable
+
+
+def test_one_of_two_links_is_given_up_while_a_thread_receives(kind: Kind) -> None:
+    with driven(kind, TOGETHER) as (driver, machine, server):
+        driver.enter()
+        come_true(lambda: all(link.is_open for link in machine.links))
+        everything = driver.start_collecting()
+        driver.send(b"one")
+        come_true(lambda: all("one" in server.said.get(name, ()) for name in "ab"))
+        driver.call("pause")
+        come_true(lambda: server.ended == {"a"})
+        driver.call("finish")
+        labels = [label(event) for event in everything.result(PATIENCE)]
+        assert sorted(labels) in (["a one", "b one", "b over"], ["b one", "b over"])
+
+
+def test_functions_find_the_context_that_the_session_was_entered_in(kind: Kind) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="lost")
+    seen: list[str] = []
+
+    def open_one(endpoint: Endpoint) -> socket.socket:
+        seen.append(variable.get())
+        return socket.create_connection((endpoint.host, endpoint.port))
+
+    async def open_one_async(endpoint: Endpoint) -> Any:
+        return open_one(endpoint)
+
+    connector = open_one_async if kind.asynchronous else lambda endpoint, _: open_one(endpoint)
+    with driven(kind, IN_TURN, transport=connector) as (driver, _, _):
+        enter = driver.session.enter
+
+        def enter_in_context() -> Any:
+            variable.set("kept")
+            return enter()
+
+        driver.session.enter = enter_in_context  # type: ignore[method-assign]
+        driver.enter()
+        for name in "abc":
+            driver.call("finish")
+            assert received(driver, 1) == [f"{name} over"]
+    assert seen == ["kept"] * 3
 
 
 def test_a_stream_that_was_given_is_for_one_link(kind: Kind) -> None:

@@ -134,6 +134,13 @@ def test_each_link_is_asked_for_once() -> None:
     assert list(stream.links_to_open()) == []
 
 
+def test_none_is_asked_for_once_the_session_is_over() -> None:
+    stream = RealtimeSTTStream(URL, CONFIG)
+    stream.connect(0.0)
+    stream.abort(0.0)
+    assert list(stream.links_to_open()) == []
+
+
 @pytest.mark.parametrize(("timeout", "open_by"), [(10.0, 15.0), (None, None)])
 def test_a_link_says_when_it_has_to_be_open(timeout: float | None, open_by: float | None) -> None:
     client = Client(now=5.0, connect_timeout=timeout)
