@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
@@ -21,7 +22,7 @@ from soniox_adapters import (
 )
 from soniox_adapters.async_.on_streams import StreamTransport
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, silent
-from tests.support.adapters.sessions import label
+from tests.support.adapters.sessions import Kind, label, open_session
 from tests.support.adapters.transports import Notes, connect_options
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
 
@@ -242,6 +243,31 @@ async def test_a_stream_that_raises(
                 assert session.outcome is Outcome.LOST
         await session.close()
         assert session.state is SessionState.CLOSED
+
+
+class OddSocket(socket.socket):
+    """Raises an error of its own from the second message on, which is a keepalive."""
+
+    sends = 0
+
+    def send(self, *arguments: Any) -> int:
+        self.sends += 1
+        if self.sends > 2:
+            raise ValueError("odd")
+        return super().send(*arguments)
+
+
+@pytest.mark.parametrize("kind", [Kind.BLOCKING, Kind.TRIO])
+def test_a_socket_that_raises_when_a_timer_sends(kind: Kind) -> None:
+    """No task of the user's is there to get it."""
+    with FakeServer(silent) as server:
+        odd = OddSocket()
+        odd.connect(("127.0.0.1", server.port))
+        options = {"transport": odd, "keepalive_interval_sec": 0.05}
+        with open_session(kind, server.url, **options) as driver:
+            driver.enter()
+            with pytest.raises(SonioxConnectionError, match="odd"):
+                driver.receive()
 
 
 class NotAnError(BaseException):
