@@ -344,11 +344,9 @@ class RealtimeSTTConnection:
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
-        protocol, websocket = self._protocol, self._websocket
-        protocol.send_audio(chunk, now)
-        # Not `_flush`: audio ends nothing, and is sent more often than anything else.
-        for message in protocol.messages_to_send():
-            websocket.send_message(message)
+        message = self._protocol.take_audio(chunk, now)
+        if message is not None:
+            self._websocket.send_message(message)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.

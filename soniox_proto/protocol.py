@@ -401,38 +401,52 @@ class RealtimeSTTProtocol:
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
+        message = self.take_audio(chunk, now)
+        if message is not None:
+            self._outbox.append(message)
+
+    def take_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes | None:
+        """Do as `send_audio`, but return the message if it can be sent at once.
+
+        For drivers that send each message as it is made. It then waits in no queue, which is a
+        twentieth of what sending a chunk costs.
+        """
         data = chunk if type(chunk) is bytes else audio_bytes(chunk)
+        state = self._state
         # Not looked up in OPEN, whose row accepts audio: this runs for every chunk.
-        if self._state is not _OPEN:
+        if state is not _OPEN:
             self._require(SessionInput.AUDIO)
         size, stats = len(data), self._stats
         # An empty binary message ends nothing and is not audio either, so it is never sent.
         if not size:
-            return
+            return None
         if self._paused:
             stats.dropped_while_paused_bytes += size
-            return
-        if self._state is _CONNECTING:
-            self._hold_audio(size)
-        self._outbox.append(data)
+            return None
+        if state is _CONNECTING:
+            self._hold_audio(data)
         stats.sent_audio_bytes += size
         stats.sent_audio_chunks += 1
         if now > self._now:
             self._now = now
-        if self._state is _OPEN:
-            self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
+        if state is not _OPEN:
+            return None
+        self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
+        return data
 
-    def _hold_audio(self, size: int) -> None:
+    def _hold_audio(self, data: bytes) -> None:
         """Count audio that is held until the session is open, or refuse it.
 
         Audio that does not fit is refused, not dropped: a gap would spoil the transcript unnoticed.
         """
+        size = len(data)
         if self._pending_audio + size > self._max_pending_audio:
             raise SonioxStateError(
                 f"the session is not open yet and {self._pending_audio} bytes of audio are already "
                 f"waiting for it; max_pending_audio ({self._max_pending_audio}) allows no more"
             )
         self._pending_audio += size
+        self._outbox.append(data)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.

@@ -369,6 +369,32 @@ class TestSeveralMessages:
                 protocol.connect(0.0)
 
 
+class TestTakingAudio:
+    def test_gives_what_can_be_sent_at_once(self) -> None:
+        protocol = started()
+        assert protocol.take_audio(b"one", 1.0) == b"one"
+        assert protocol.take_audio(bytearray(b"two"), 2.0) == b"two"
+        assert protocol.messages_to_send() == []
+        assert (protocol.stats.sent_audio_bytes, protocol.stats.sent_audio_chunks) == (6, 2)
+        assert protocol.next_timeout() == 7.0, "audio puts the keepalive off"
+
+    def test_gives_nothing_where_nothing_is_sent(self) -> None:
+        protocol = started()
+        assert protocol.take_audio(b"", 1.0) is None
+        protocol.pause(1.0, finalize=False)
+        assert protocol.take_audio(b"dropped", 1.0) is None
+        assert protocol.stats.dropped_while_paused_bytes == 7
+        assert protocol.messages_to_send() == []
+
+    def test_gives_nothing_before_the_start_but_holds_it(self) -> None:
+        protocol = RealtimeSTTProtocol(CONFIG)
+        protocol.connect(0.0)
+        assert protocol.take_audio(b"held", 1.0) is None
+        protocol.start(2.0)
+        assert protocol.messages_to_send() == [START_MESSAGE, b"held"]
+        assert protocol.stats.sent_audio_chunks == 1
+
+
 def test_audio_with_a_clock_that_runs_backwards_does_no_harm() -> None:
     protocol = started()
     protocol.send_audio(b"one", 3.0)
