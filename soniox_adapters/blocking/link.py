@@ -78,6 +78,9 @@ class SocketLink:
         """
         output = self.output
         buffers = self.link.buffers_to_send()
+        if self.done:
+            # Its socket may be shut down, and is closed as soon as no thread polls it.
+            return False
         if not output:
             if not buffers:
                 return False

@@ -274,7 +274,7 @@ class SocketSession(SteppedSession):
                 self._reschedule(_clock())
         if self._machine.state is SessionState.CONNECTING:
             return None
-        return [(link, link.taken + len(link.output)) for link in self._links]
+        return [(link, link.taken + len(link.output)) for link in self._links if not link.done]
 
     def _wait_until_taken(self, marks: Marks) -> None:
         """Wait until the kernel has taken the output up to `marks`; called without the lock.
@@ -396,7 +396,7 @@ class SocketSession(SteppedSession):
         return float("inf") if timer is None else timer
 
     def _has_output(self) -> bool:
-        return any(link.output for link in self._links)
+        return any(link.output and not link.done for link in self._links)
 
     def _others_read(self, now: float) -> bool:
         """Return whether another thread is the reader of every link."""

@@ -154,13 +154,16 @@ class LineStream:
     def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
         """Say the chunk on every link of this stage."""
         self.stats.sent_audio_bytes += len(chunk)
-        for link in self.links:
+        for link in self._current():
             link.say(bytes(chunk))
 
     def finish(self, now: float) -> None:
         """End every link of this stage."""
-        for link in self.links:
+        for link in self._current():
             link.say(b"over")
+
+    def _current(self) -> list[LineLink]:
+        return [link for link in self.links if not link.closed]
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         raise NotImplementedError
