@@ -13,6 +13,7 @@ from soniox_proto import (
     ClientClosed,
     Closed,
     Event,
+    RealtimeSTTServerConnection,
     RequestRefused,
     Result,
     ServerEvent,
@@ -225,25 +226,21 @@ class TestMessages:
 
 class TestGarbage:
     @pytest.mark.parametrize("seed", range(30))
-    def test_ends_a_client_once(self, seed: int) -> None:
+    @pytest.mark.parametrize("make", [open_client, open_server, RealtimeSTTServerConnection])
+    def test_is_one_end(
+        self, make: Callable[[], Client | RealtimeSTTServerConnection], seed: int
+    ) -> None:
+        """Also where the upgrade request should be."""
         source = random.Random(seed)
-        client = open_client()
-        events: list[Event] = []
+        end = make()
+        connection = end.connection if isinstance(end, Client) else end
+        events: list[Event | ServerEvent] = []
         for _ in range(200):
-            events += feed(client, [source.randbytes(source.randrange(1, 200))])
-        assert [type(event) for event in events][-1:] == [Closed]
-        assert sum(isinstance(event, Closed) for event in events) == 1
-
-    @pytest.mark.parametrize("seed", range(30))
-    def test_ends_a_server_once(self, seed: int) -> None:
-        source = random.Random(seed)
-        server = open_server()
-        events: list[ServerEvent] = []
-        for _ in range(200):
-            events += server.receive_data(source.randbytes(source.randrange(1, 200)), 0.0)
-        events += server.receive_eof(0.0)
-        assert isinstance(events[-1], ClientClosed)
-        assert sum(isinstance(event, ClientClosed) for event in events) == 1
+            events += connection.receive_data(source.randbytes(source.randrange(1, 200)), 0.0)
+        events += connection.receive_eof(0.0)
+        ends = [event for event in events if isinstance(event, Closed | ClientClosed)]
+        assert len(ends) == 1
+        assert events[-1] is ends[0]
 
     @pytest.mark.parametrize("byte", range(0, 256, 5))
     def test_of_one_byte_is_an_end_within_bounds(self, byte: int) -> None:

@@ -265,16 +265,6 @@ class TestGarbage:
         assert [type(event) for event in events] == [Closed]
         assert client.connection.data_to_send() == b""
 
-    @pytest.mark.parametrize("seed", range(20))
-    def test_instead_of_a_request_is_an_end(self, seed: int) -> None:
-        source = random.Random(seed)
-        server = RealtimeSTTServerConnection()
-        events: list[ServerEvent] = []
-        for _ in range(50):
-            events += server.receive_data(source.randbytes(source.randrange(1, 1000)), 0.0)
-        events += server.receive_eof(0.0)
-        assert [type(event) for event in events] == [ClientClosed]
-
     @pytest.mark.parametrize("seed", range(60))
     def test_anywhere_in_an_answer_is_survived(self, seed: int) -> None:
         source = random.Random(seed)
