@@ -363,6 +363,7 @@ class SocketSession(SteppedSession):
         if self._waits_to_close:
             self._release()
         flow.waiting_senders = wait.sending if alone else waiting.senders(now) + wait.sending
+        begins = wait.timer is None
         if wait.timer is None:
             wait.timer = self._next_timeout()
         due = wait.timer <= now
@@ -383,7 +384,8 @@ class SocketSession(SteppedSession):
         if machine.closed or (wait.deadline is not None and wait.deadline <= now):
             self._leave(wait, now)
             return True
-        if came or due:
+        if came or due or not begins:
+            # Other threads may have armed timers too.
             wait.timer = self._next_timeout()
             may_read = flow.update(now)
         wait.note_input(came, now)
