@@ -252,12 +252,17 @@ class SocketSession(SteppedSession):
         links = self._machine.links_to_open()
         if links:
             self._open_in_threads(links)
+        left = self._flush_links(replying)
+        for link in self._links:
+            if link.write_error is not None:
+                self._reschedule(_clock())
+        return left
+
+    def _flush_links(self, replying: SocketLink | None = None) -> bool:
         left = False
         for link in self._links:
             if link.flush(link is replying):
                 left = True
-                if link.write_error is not None:
-                    self._reschedule(_clock())
         return left
 
     def _write_out(self) -> Marks | None:

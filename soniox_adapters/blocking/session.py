@@ -132,11 +132,7 @@ class RealtimeSTTSession(SocketSession):
             self._busy = True
             try:
                 self._machine.send_audio(chunk, _clock())
-                left = False
-                for link in self._links:
-                    if link.flush():
-                        left = True
-                if left:
+                if self._flush_links():
                     waits_for = self._marks()
             except BaseException as error:
                 self._interruption = error
@@ -144,8 +140,8 @@ class RealtimeSTTSession(SocketSession):
                 raise
             finally:
                 self._busy = False
-                while self._deferred or self._interruption is not None:
-                    self._settle()
+                if self._deferred or self._interruption is not None:
+                    self._settle_all()
         if waits_for is not None:
             self._wait_until_taken(waits_for)
 
@@ -340,8 +336,8 @@ class RealtimeSTTSession(SocketSession):
                     raise
                 finally:
                     self._busy = False
-                    while self._deferred or self._interruption is not None:
-                        self._settle()
+                    if self._deferred or self._interruption is not None:
+                        self._settle_all()
         return self._wait_for_message(timeout)
 
     def _wait_for_message(self, timeout: float | None) -> Result | None:

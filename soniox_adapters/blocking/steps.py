@@ -17,7 +17,9 @@ of another change. A handler can do two things:
 
 This has to hold at every bytecode. CPython does not check for signals between an assignment and the
 statement after it, so `_busy` is set and cleared right next to a `try`, and an exception is stored
-before anything is called. `with` is used only on locks implemented in C, because an exception can
+before anything is called. A function that sets `_busy` has no loop of its own: from Python 3.12 on,
+the jump back to its beginning may lie outside of the handlers of the `try` around it, and signals
+are looked for there. `with` is used only on locks implemented in C, because an exception can
 come in the middle of an `__enter__` or `__exit__` written in Python.
 """
 
@@ -77,8 +79,8 @@ class SteppedSession(SessionBase):
                 raise
             finally:
                 self._busy = False
-                while self._deferred or self._interruption is not None:
-                    self._settle()
+                if self._deferred or self._interruption is not None:
+                    self._settle_all()
 
     def _judge(self, error: BaseException) -> None:
         """Forget the interruption if the core raised it: it has not changed anything then."""
@@ -103,6 +105,10 @@ class SteppedSession(SessionBase):
             raise
         finally:
             self._busy = False
+
+    def _settle_all(self) -> None:
+        while self._deferred or self._interruption is not None:
+            self._settle()
 
     @abstractmethod
     def _end_interrupted(self, cause: BaseException) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import random
 import signal
 import socket
@@ -24,6 +26,8 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxStateError,
 )
+from soniox_adapters.blocking import session as blocking_session
+from soniox_adapters.blocking import steps
 from soniox_adapters.blocking.socket_stream import SocketStream
 from tests.support.adapters.server import PATIENCE, ClientLeftError, FakeServer, Peer, silent
 from tests.support.adapters.sessions import label
@@ -230,6 +234,25 @@ def interrupt_at_every_point(
             other.close()
             return
     raise AssertionError("the call never ends")
+
+
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
+
+
+def functions_that_set_busy() -> Iterator[ast.FunctionDef]:
+    for module in (steps, blocking_session):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.FunctionDef) and "self._busy = True" in ast.unparse(node):
+                yield node
+
+
+def test_functions_that_set_busy_have_no_loop() -> None:
+    """The jump back would not be covered by their handlers on every Python."""
+    functions = list(functions_that_set_busy())
+    names = {"_step", "_settle", "send_byte_chunk", "_receive"}
+    assert {function.name for function in functions} == names
+    for function in functions:
+        assert not any(isinstance(node, LOOPS) for node in ast.walk(function)), function.name
 
 
 def test_interrupted_at_random() -> None:
