@@ -256,4 +256,5 @@ def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver
 async def _connect_with_anyio(endpoint: Endpoint) -> anyio.abc.ByteStream:
     # anyio 4.10 loses a connection that is made as the call is cancelled.
     with anyio.CancelScope(shield=True):
-        return await anyio.connect_tcp(endpoint.host, endpoint.port)
+        stream = await anyio.connect_tcp(endpoint.host, endpoint.port)
+    return stream
