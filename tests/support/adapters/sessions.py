@@ -256,5 +256,5 @@ def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver
 async def _connect_with_anyio(endpoint: Endpoint) -> anyio.abc.ByteStream:
     # anyio 4.10 loses a connection that is made as the call is cancelled.
     with anyio.CancelScope(shield=True):
-        stream = await anyio.connect_tcp(endpoint.host, endpoint.port)
-    return stream
+        return await anyio.connect_tcp(endpoint.host, endpoint.port)
+    raise AssertionError("nothing cancels this scope")
