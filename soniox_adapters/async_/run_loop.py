@@ -261,9 +261,7 @@ class AsyncRunLoop(SessionBase):
             await give_way()
             raise
         self._process([])
-        self._calls += 1
-        if self._writing_paused or self._calls >= self._calls_between_checkpoints:
-            await self._finish_sending()
+        await self._send()
 
     def _require_here(self) -> None:
         if not self._runs_here():
@@ -362,19 +360,18 @@ class AsyncRunLoop(SessionBase):
         """
         self._inbox.put(events)
         self._flush(replying)
-        over = self._machine.closed
         if (
-            over
+            replying is None
             or len(events) != 1
             or type(events[0]) is not Result
-            or (replying is not None and replying.link.closed)
+            or replying.link.closed
         ):
             # Skipped for the most frequent case: a lone result brings no deadline nearer.
             self._arm_timer()
             self._close_links()
         if events:
             self._changed.notify()
-        if replying is not None and not over:
+        if replying is not None:
             self._bound_memory()
 
     def _close_links(self) -> None:

@@ -252,17 +252,15 @@ class SocketSession(SteppedSession):
         links = self._machine.links_to_open()
         if links:
             self._open_in_threads(links)
-        left = self._flush_links(replying)
-        for link in self._links:
-            if link.write_error is not None:
-                self._reschedule(_clock())
-        return left
+        return self._flush_links(replying)
 
     def _flush_links(self, replying: SocketLink | None = None) -> bool:
         left = False
         for link in self._links:
             if link.flush(link is replying):
                 left = True
+                if link.write_error is not None:
+                    self._reschedule(_clock())
         return left
 
     def _write_out(self) -> Marks | None:
@@ -274,9 +272,6 @@ class SocketSession(SteppedSession):
 
     def _marks(self) -> Marks | None:
         """Return what the kernel still has to take, unless nobody waits for it."""
-        for link in self._links:
-            if link.write_error is not None:
-                self._reschedule(_clock())
         if self._machine.state is SessionState.CONNECTING:
             return None
         return [(link, link.taken + len(link.output)) for link in self._links if not link.done]

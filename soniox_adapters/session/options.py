@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar
 
 from soniox_adapters.connecting.proxy import PARAMETER, ProxyOption, parse_proxy
 from soniox_proto import (
@@ -72,6 +72,12 @@ class SessionKeywords(TypedDict, total=False):
     compression: bool
     raise_on_error: bool
     transport: Transport | None
+
+
+_IN_SECONDS: Final = tuple(
+    name for name in SessionKeywords.__annotations__ if name.endswith("_sec")
+)
+"""The options that the core takes too, under their names without `_sec`."""
 
 
 def _option(default: _Value, explanation: str, *, shown: bool = True) -> _Value:
@@ -152,18 +158,9 @@ class SessionOptions:
         "a `TypeError`.",
     )
 
-    IN_SECONDS: ClassVar = (
-        "connect_timeout_sec",
-        "close_timeout_sec",
-        "keepalive_interval_sec",
-        "ping_interval_sec",
-        "ping_timeout_sec",
-        "finalize_timeout_sec",
-    )
-
     def __post_init__(self) -> None:
         # The core checks these as well, but would name them without `_sec`. It checks the rest.
-        for name in self.IN_SECONDS:
+        for name in _IN_SECONDS:
             check_seconds(name, getattr(self, name))
         check_flag("raise_on_error", self.raise_on_error)
         _check_ssl_context(self.ssl_context)
@@ -191,7 +188,7 @@ class SessionOptions:
             max_message_size=self.max_message_size,
             additional_headers=self.additional_headers,
             compression=self.compression,
-            **{name.removesuffix("_sec"): getattr(self, name) for name in self.IN_SECONDS},
+            **{name.removesuffix("_sec"): getattr(self, name) for name in _IN_SECONDS},
         )
 
 
