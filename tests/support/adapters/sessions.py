@@ -7,11 +7,13 @@ call has an end: what takes longer than `PATIENCE` fails the test.
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import Enum
 from typing import Any, cast
 
@@ -254,7 +256,19 @@ def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver
 
 
 async def _connect_with_anyio(endpoint: Endpoint) -> anyio.abc.ByteStream:
-    # anyio 4.10 loses a connection that is made as the call is cancelled.
+    """Connect as `anyio.connect_tcp` does; that of anyio 4.10 loses the socket when cancelled."""
+    connecting = socket.socket()
+    try:
+        connecting.setblocking(False)
+        with suppress(BlockingIOError):
+            connecting.connect((endpoint.host, endpoint.port))
+        await anyio.wait_writable(connecting)
+        failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+    except BaseException:
+        connecting.close()
+        raise
     with anyio.CancelScope(shield=True):
-        return await anyio.connect_tcp(endpoint.host, endpoint.port)
+        return await anyio.abc.SocketStream.from_socket(connecting)
     raise AssertionError("nothing cancels this scope")
