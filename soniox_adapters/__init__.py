@@ -24,6 +24,7 @@ from soniox_adapters.client import (
     RealtimeSTTClient,
     SonioxClient,
 )
+from soniox_adapters.connecting.websocket_client import websocket_client
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_CLOSE_TIMEOUT,
@@ -110,6 +111,7 @@ if typing.TYPE_CHECKING:
         StartReceived,
         Stream,
         UpgradeReceived,
+        UpgradeRequest,
     )
 
 __all__ = [
@@ -199,6 +201,7 @@ __all__ = [
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
     "__version__",
     "render_tokens",
     "start_audio_thread",
@@ -206,6 +209,7 @@ __all__ = [
     "stream_audio_async",
     "throttle_audio",
     "throttle_audio_async",
+    "websocket_client",
     "websocket_url",
 ]
 
