@@ -4,6 +4,7 @@ They move the bytes for `soniox_proto`, which knows the protocol. Everything tha
 exports can be imported from here too.
 """
 
+import importlib
 import typing
 
 import soniox_proto
@@ -96,6 +97,7 @@ from soniox_proto import (
 )
 
 if typing.TYPE_CHECKING:
+    from soniox_adapters.blocking.app import RealtimeSTTApp
     from soniox_proto import (
         AudioReceived,
         ClientClosed,
@@ -155,6 +157,7 @@ __all__ = [
     "RealtimeAPI",
     "RealtimeControlType",
     "RealtimeEvent",
+    "RealtimeSTTApp",
     "RealtimeSTTAudioFormat",
     "RealtimeSTTClient",
     "RealtimeSTTConfig",
@@ -217,10 +220,13 @@ __all__ = [
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # The names that soniox_proto imports only on first use.
+        # RealtimeSTTApp, and the names that soniox_proto imports only on first use.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(soniox_proto, name)
+        module = soniox_proto
+        if name == "RealtimeSTTApp":
+            module = importlib.import_module("soniox_adapters.blocking.app")
+        value: object = getattr(module, name)
         globals()[name] = value
         return value
 
