@@ -159,9 +159,9 @@ class SessionOptions:
     transport: Transport | None = _option(
         None,
         "An open byte stream, or a function that opens one, to use instead of a TCP "
-        "connection. An exception of the function becomes a `SonioxConnectionError`: "
-        "retryable if it was an `OSError`, not if it was a bug in the function, such as "
-        "a `TypeError`.",
+        "connection; in blocking sessions also `websocket_client(...)`. An exception of the "
+        "function becomes a `SonioxConnectionError`: retryable if it was an `OSError`, not if "
+        "it was a bug in the function, such as a `TypeError`.",
     )
 
     def __post_init__(self) -> None:
