@@ -108,6 +108,7 @@ if typing.TYPE_CHECKING:
         UpgradeReceived,
     )
     from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+    from soniox_proto.upgrade import UpgradeRequest
 
 __version__ = "0.1.0"
 
@@ -190,6 +191,7 @@ __all__ = [
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
     "__version__",
     "render_tokens",
     "websocket_url",
@@ -198,6 +200,7 @@ __all__ = [
 
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
+    "UpgradeRequest": "upgrade",
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
 }
 
