@@ -121,15 +121,9 @@ class Connecting:
             connected = self._open_plain(endpoint, proxy, transport)
             try:
                 connected.setblocking(False)
-                if self.answer is not None:
-                    # TLS and the options of the socket are the business of its WebSocket library.
-                    return connected
-                if connected.family in (socket.AF_INET, socket.AF_INET6):
-                    # Audio is sent in small chunks, none of which should wait for the next.
-                    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
-                    context = client_context(ssl_context)
-                    connected = self._secure(connected, context, endpoint.server_hostname)
+                # Of a WebSocket, TLS and the options of the socket are its library's business.
+                if self.answer is None:
+                    connected = self._prepare(connected, endpoint, ssl_context)
                 self._check()
             except BaseException:
                 connected.close()
@@ -139,6 +133,17 @@ class Connecting:
             self._over = True
             self._discard_outcomes()
             self._close_wakers()
+
+    def _prepare(
+        self, connected: socket.socket, endpoint: Endpoint, ssl_context: ssl.SSLContext | None
+    ) -> socket.socket:
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            # Audio is sent in small chunks, none of which should wait for the next.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
+            context = client_context(ssl_context)
+            connected = self._secure(connected, context, endpoint.server_hostname)
+        return connected
 
     def _open_plain(
         self, endpoint: Endpoint, proxy: ProxyOption, transport: BlockingTransport | None

@@ -32,6 +32,7 @@ from soniox_adapters import (
     websocket_client,
 )
 from soniox_adapters.blocking import run_loop
+from soniox_adapters.connecting.blocking import Connecting
 from tests.support.adapters import proxy as proxies
 from tests.support.adapters.listener import listener_that_accepts_nobody
 from tests.support.adapters.proxy import FakeProxy
@@ -536,6 +537,18 @@ def test_closing_while_the_upgrade_is_not_answered(
         assert session.outcome is Outcome.CLOSED_LOCALLY
         # Without a deadline, only the end of its socket can have ended it.
         join_threads_named("soniox-connect")
+
+
+def test_a_websocket_after_the_deadline_is_closed() -> None:
+    with FakeServer(Peer.accept) as server:
+        given = websocket.create_connection(server.url)
+        connected = given.sock
+        assert connected is not None
+        with pytest.raises(TimeoutError):
+            Connecting(time.monotonic() - 1.0).open(
+                Endpoint.parse(server.url), ssl_context=None, proxy=None, transport=given
+            )
+        assert connected.fileno() == -1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="full queues are refused elsewhere")
