@@ -108,6 +108,16 @@ if typing.TYPE_CHECKING:
         UpgradeReceived,
     )
     from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+    from soniox_proto.transcript import (
+        Addition,
+        Segment,
+        TextEdit,
+        Transcript,
+        TranscriptUpdate,
+        Utterance,
+        UtteranceEnd,
+        Word,
+    )
 
 __version__ = "0.1.0"
 
@@ -127,6 +137,7 @@ __all__ = [
     "TOKEN_TEXT_FIN",
     "TRANSITIONS",
     "APIKey",
+    "Addition",
     "AudioReceived",
     "Authentication",
     "AuthenticationInput",
@@ -157,6 +168,7 @@ __all__ = [
     "RealtimeSTTStream",
     "RequestRefused",
     "Result",
+    "Segment",
     "ServerError",
     "ServerEvent",
     "ServerInput",
@@ -185,11 +197,17 @@ __all__ = [
     "StructuredContext",
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
+    "TextEdit",
     "Timer",
     "Token",
+    "Transcript",
+    "TranscriptUpdate",
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "Utterance",
+    "UtteranceEnd",
+    "Word",
     "__version__",
     "render_tokens",
     "websocket_url",
@@ -199,13 +217,26 @@ __all__ = [
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
+    **dict.fromkeys(
+        (
+            "Addition",
+            "Segment",
+            "TextEdit",
+            "Transcript",
+            "TranscriptUpdate",
+            "Utterance",
+            "UtteranceEnd",
+            "Word",
+        ),
+        "transcript",
+    ),
 }
 
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # The modules that speak bytes, and wsproto with them, are loaded when first asked for. A
-        # program with a WebSocket of its own needs neither, and every program starts sooner.
+        # What not every program needs is loaded when first asked for: the modules that speak bytes,
+        # wsproto with them, and the transcript. So every program starts sooner.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = _LOADED_LATER.get(name, "server")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import zip_longest
 from types import TracebackType
 from typing import Final
@@ -19,7 +19,7 @@ from typing_extensions import Self
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import Transcript, TranscriptUpdate, Utterance
 
 __all__ = ["Captions", "announce_stop", "output_console"]
 
@@ -76,6 +76,7 @@ class Captions:
         self._times = times
         self._lines = lines
         self._stopping = False
+        self._under_way = transcript.open_utterances
         self._live: Live | None = None
         if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(
@@ -87,11 +88,13 @@ class Captions:
                 redirect_stderr=False,
             )
 
-    def show(self, utterances: Iterable[Utterance]) -> None:
-        """Write complete utterances."""
+    def show(self, update: TranscriptUpdate) -> None:
+        """Write the utterances that an update completes, and show those under way."""
+        # Assigned once, because the display reads it from another thread.
+        self._under_way = self._transcript.open_utterances
         if not self._lines:
             return
-        for utterance in utterances:
+        for utterance in (*map(_translation_alone, update.amended), *update.completed):
             text = utterance_text(utterance)
             span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
             if self._console.is_terminal:
@@ -134,19 +137,12 @@ class Captions:
         yield self._progress(console)
 
     def _caption(self) -> Table | Text | None:
-        final, tail = self._transcript.current
-        if not final and not tail:
+        utterances = self._under_way
+        if not utterances:
             return None
-        utterance = Utterance((*final, *tail))
-        span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
-        firm_lines = utterance_text(Utterance(final)).split("\n")
-        lines: list[Text] = []
-        for line, firm in zip_longest(
-            utterance_text(utterance).split("\n"), firm_lines, fillvalue=""
-        ):
-            text = Text(line)
-            text.stylize("dim", len(firm) if line.startswith(firm) else 0)
-            lines.append(text)
+        start_ms, end_ms = utterances[0].start_ms, utterances[-1].end_ms
+        span = format_span(start_ms, end_ms) if self._times else ""
+        lines = [line for utterance in utterances for line in _firm_and_dim(utterance)]
         return self._row(span, Text("\n").join(lines))
 
     def _row(self, span: str, text: Text) -> Table | Text:
@@ -174,3 +170,19 @@ class Captions:
         row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
         row.add_row(ProgressBar(total=1.0, completed=done, width=width), Text(label, style="dim"))
         return row
+
+
+def _firm_and_dim(utterance: Utterance) -> Iterator[Text]:
+    """Yield the lines of an utterance; what may still change is dim."""
+    final = Utterance(tuple(token for token in utterance.tokens if token.is_final))
+    lines, firm_lines = (utterance_text(each).split("\n") for each in (utterance, final))
+    for line, firm in zip_longest(lines, firm_lines, fillvalue=""):
+        text = Text(line)
+        text.stylize("dim", len(firm) if line.startswith(firm) else 0)
+        yield text
+
+
+def _translation_alone(utterance: Utterance) -> Utterance:
+    """Return an utterance without its originals, which have been written already."""
+    late = (token for token in utterance.tokens if token.translation_status == "translation")
+    return Utterance(tuple(late))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -31,8 +32,8 @@ from soniox_proto import (
     SonioxError,
     SonioxServerError,
     Token,
+    Transcript,
 )
-from soniox_proto.transcript import Transcript
 
 __all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
 
@@ -107,9 +108,9 @@ class _Transcription:
 
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
         """Write the message, or the utterances that it completes."""
-        completed = self._transcript.add(event, self._recording.played)
+        update = self._transcript.feed(event, self._recording.played)
         if self.captions is not None:
-            self.captions.show(completed)
+            self.captions.show(update)
         else:
             # JSON may contain line breaks outside of its strings.
             typer.echo(raw.decode().replace("\n", " ").replace("\r", " "))
@@ -123,9 +124,9 @@ class _Transcription:
 
     def conclude(self, end: StreamEnd) -> None:
         """Write the rest."""
-        rest = self._transcript.complete()
+        update = self._transcript.finish()
         if self.captions is not None:
-            self.captions.show(rest)
+            self.captions.show(update)
         if self._output is OutputFormat.JSON:
             document = _document(self._transcript, end)
             typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
@@ -133,7 +134,7 @@ class _Transcription:
             say(f"the server did not {wish}; its recognizer cannot do that")
 
 
-def _wishes_not_met(config: RealtimeSTTConfig, tokens: list[Token]) -> list[str]:
+def _wishes_not_met(config: RealtimeSTTConfig, tokens: Sequence[Token]) -> list[str]:
     """Return the features that the configuration asks for, but no token shows."""
     if not tokens:
         return []

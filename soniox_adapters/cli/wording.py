@@ -22,8 +22,8 @@ from soniox_proto import (
     SonioxServiceUnavailableError,
     SonioxTimeoutError,
     SonioxValidationError,
+    Utterance,
 )
-from soniox_proto.transcript import Utterance
 
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
 

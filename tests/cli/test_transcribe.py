@@ -17,8 +17,7 @@ from soniox_adapters.cli import transcribe
 from soniox_adapters.cli.streaming import Pace
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
-from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig, Transcript, TranscriptUpdate
 
 from .program import ESCAPE, line_of, run_program, started_program
 from .servers import (
@@ -381,10 +380,10 @@ def test_a_stop_is_announced_where_nothing_else_is_mixed_in(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Interrupted(Transcript):
-        def add(self, event: RealtimeEvent, at: float) -> list[Utterance]:
-            if not self.utterances and not self.current[1]:
+        def feed(self, event: RealtimeEvent, now: float | None = None) -> TranscriptUpdate:
+            if not self.utterances and not self.provisional_text:
                 signal.raise_signal(signal.SIGINT)
-            return super().add(event, at)
+            return super().feed(event, now)
 
     monkeypatch.setattr(transcribe, "Transcript", Interrupted)
     end = run_transcribe(request(server, audio, output=output, pace=Pace(5.0)))
