@@ -108,6 +108,7 @@ if typing.TYPE_CHECKING:
         UpgradeReceived,
     )
     from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+    from soniox_proto.subtitles import Cue, Subtitles
     from soniox_proto.transcript import (
         Addition,
         Segment,
@@ -143,6 +144,7 @@ __all__ = [
     "AuthenticationInput",
     "ClientClosed",
     "Closed",
+    "Cue",
     "EndOfAudioReceived",
     "Endpoint",
     "EndpointDetected",
@@ -197,6 +199,7 @@ __all__ = [
     "StructuredContext",
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
+    "Subtitles",
     "TextEdit",
     "Timer",
     "Token",
@@ -216,6 +219,7 @@ __all__ = [
 
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
+    **dict.fromkeys(("Cue", "Subtitles"), "subtitles"),
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
     **dict.fromkeys(
         (

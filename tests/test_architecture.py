@@ -33,6 +33,7 @@ LAYERS: Final = (
         "soniox_proto.transcript",
         "soniox_proto.websocket",
     },
+    {"soniox_proto.subtitles"},
     # The machines.
     {"soniox_proto.protocol"},
     {"soniox_proto.connection", "soniox_proto.server"},

@@ -80,6 +80,11 @@ class WordBuilder:
         # The last character of the text so far.
         self._previous = ""
 
+    @property
+    def unfinished(self) -> Word | None:
+        """The word under way, as it is now; None if there is none."""
+        return None if self._open is None else self._open.word()
+
     def add(self, token: Token) -> list[Word]:
         """Take the next token; return the words that are complete now."""
         complete: list[Word] = []
