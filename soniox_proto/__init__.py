@@ -119,6 +119,7 @@ if typing.TYPE_CHECKING:
         UtteranceEnd,
         Word,
     )
+    from soniox_proto.writers import JSONWriter, TableWriter, TextWriter, TranscriptWriter
 
 __version__ = "0.1.0"
 
@@ -153,6 +154,7 @@ __all__ = [
     "Finalized",
     "Finished",
     "HeadersInput",
+    "JSONWriter",
     "KeepAliveReceived",
     "LanguageCode",
     "Link",
@@ -200,11 +202,14 @@ __all__ = [
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
     "Subtitles",
+    "TableWriter",
     "TextEdit",
+    "TextWriter",
     "Timer",
     "Token",
     "Transcript",
     "TranscriptUpdate",
+    "TranscriptWriter",
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
@@ -220,6 +225,7 @@ __all__ = [
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
     **dict.fromkeys(("Cue", "Subtitles"), "subtitles"),
+    **dict.fromkeys(("JSONWriter", "TableWriter", "TextWriter", "TranscriptWriter"), "writers"),
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
     **dict.fromkeys(
         (

@@ -20,6 +20,7 @@ from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
 from soniox_proto import Transcript, TranscriptUpdate, Utterance
+from soniox_proto.writers import written_now
 
 __all__ = ["Captions", "announce_stop", "output_console"]
 
@@ -94,7 +95,7 @@ class Captions:
         self._under_way = self._transcript.open_utterances
         if not self._lines:
             return
-        for utterance in (*map(_translation_alone, update.amended), *update.completed):
+        for utterance in written_now(update):
             text = utterance_text(utterance)
             span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
             if self._console.is_terminal:
@@ -180,9 +181,3 @@ def _firm_and_dim(utterance: Utterance) -> Iterator[Text]:
         text = Text(line)
         text.stylize("dim", len(firm) if line.startswith(firm) else 0)
         yield text
-
-
-def _translation_alone(utterance: Utterance) -> Utterance:
-    """Return an utterance without its originals, which have been written already."""
-    late = (token for token in utterance.tokens if token.translation_status == "translation")
-    return Utterance(tuple(late))

@@ -96,7 +96,8 @@ class Subtitles:
 
     def feed(self, update: TranscriptUpdate) -> str:
         """Take the next update of the transcript; return the text to append to the file."""
-        return self._written(self.feed_cues(update))
+        cues = self.feed_cues(update)
+        return self._written(cues) if cues else ""
 
     def finish(self) -> str:
         """Return the rest of the text, because the transcript has ended."""
