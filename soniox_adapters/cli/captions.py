@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
+from soniox_adapters.cli.live_region import LiveRegion
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
@@ -24,7 +24,6 @@ from soniox_proto.writers import written_now
 
 __all__ = ["Captions", "announce_stop", "output_console"]
 
-_FRAMES_PER_SECOND: Final = 12
 _MAX_LINES: Final = 8
 _BAR_WIDTH: Final = 40
 _SPAN_WIDTH: Final = 7
@@ -78,16 +77,9 @@ class Captions:
         self._lines = lines
         self._stopping = False
         self._under_way = transcript.open_utterances
-        self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._live = Live(
-                self,
-                console=console,
-                refresh_per_second=_FRAMES_PER_SECOND,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+        self._live: LiveRegion | None = None
+        if console.is_terminal and not console.is_dumb_terminal and not console.legacy_windows:
+            self._live = LiveRegion(console, self)
 
     def show(self, update: TranscriptUpdate) -> None:
         """Write the utterances that an update completes, and show those under way."""
@@ -98,7 +90,9 @@ class Captions:
         for utterance in written_now(update):
             text = utterance_text(utterance)
             span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
-            if self._console.is_terminal:
+            if self._live is not None and self._live.is_shown:
+                self._live.print_above(self._row(span, Text(text)))
+            elif self._console.is_terminal:
                 self._console.print(self._row(span, Text(text)))
             else:
                 self._console.print(
@@ -114,7 +108,7 @@ class Captions:
 
     def __enter__(self) -> Self:
         if self._live is not None:
-            self._live.start(refresh=True)
+            self._live.start()
         return self
 
     def __exit__(
