@@ -290,7 +290,8 @@ class Transcript:
         drafts = {draft.index: draft for draft in (*self._recent, *self._drafts())}
         for index, tokens in translations.items():
             for token in tokens:
-                self._add(drafts[index], token, None)
+                # Whatever an error message brought may have left the utterance far behind.
+                self._add(drafts.get(index, self._open), token, None)
         for token in tail:
             self._add(self._open, token, None)
         self._end_utterance(UtteranceEnd.STREAM)
@@ -355,6 +356,7 @@ class Transcript:
         self._kept_tokens -= len(utterance.tokens)
         if self._recent[0].index == utterance.index:
             self._recent.popleft()
+        self._translation_tails.pop(utterance.index, None)
         return utterance
 
     def _drafts(self) -> Iterator[Draft]:

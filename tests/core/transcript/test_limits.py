@@ -221,3 +221,27 @@ def test_edits_are_as_small_as_can_be(
 def test_an_update_says_how_far_the_audio_has_come() -> None:
     assert Transcript().feed(event(total_ms=120)).audio_ms == 120
     assert Transcript().feed(event()).audio_ms is None
+
+
+def test_the_provisional_translation_of_what_left_is_gone() -> None:
+    transcript = Transcript(max_tokens=2)
+    transcript.feed(event(original("one", language="en"), END))
+    transcript.feed(event(translation("uno", source_language="en")))
+    late = tail(" (1)", translation_status="translation", source_language="en")
+    update = transcript.feed(event(said("dos", language="es"), said(" 3", language="es"), late))
+    assert [utterance.text for utterance in update.removed] == ["one"]
+    assert (transcript.translation_text, update.provisional_tokens) == ("", ())
+    # An error message leaves the tail as it is.
+    transcript.feed(RealtimeEvent(error_code=503))
+    assert transcript.finish().apply_translation("") == transcript.translation_text == ""
+
+
+def test_the_provisional_translation_of_what_was_said_long_ago_is_kept_at_the_end() -> None:
+    transcript = Transcript()
+    transcript.feed(event(said("one", language="en"), END))
+    late = tail("uno", translation_status="translation", source_language="en")
+    transcript.feed(event(said("dos", language="es"), late))
+    many = [token for _ in range(9) for token in (said("más", language="es"), END)]
+    transcript.feed(RealtimeEvent(error_code=503, tokens=many))
+    transcript.finish()
+    assert "uno" in transcript.translation_text
