@@ -34,6 +34,8 @@ LAYERS: Final = (
         "soniox_proto.upgrade",
         "soniox_proto.websocket",
     },
+    {"soniox_proto.subtitles"},
+    {"soniox_proto.writers"},
     # The machines.
     {"soniox_proto.protocol"},
     {"soniox_proto.connection", "soniox_proto.server"},

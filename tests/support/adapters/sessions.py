@@ -28,6 +28,8 @@ from soniox_adapters import (
     RealtimeEvent,
     RealtimeSTTSession,
     SessionStats,
+    Transcript,
+    Utterance,
     websocket_client,
 )
 from tests.support.adapters.server import PATIENCE
@@ -91,6 +93,10 @@ class SessionDriver(ABC):
         """Return the first event of `receive_events`, and leave the iteration."""
 
     @abstractmethod
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        """Append everything that `utterances` yields."""
+
+    @abstractmethod
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Run `handle_events` with a handler of the kind that the session takes."""
 
@@ -147,6 +153,10 @@ class _BlockingDriver(SessionDriver):
 
     def first_event(self) -> RealtimeEvent:
         return next(iter(self.session.receive_events()))
+
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        for utterance in self.session.utterances(transcript):
+            into.append(utterance)  # noqa: PERF402 - what came before an error counts too
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         self._in_thread(lambda: self.session.handle_events(handler)).result(PATIENCE)
@@ -211,6 +221,13 @@ class _AsyncDriver(SessionDriver):
             raise AssertionError("there is no event")
 
         return self._portal.start_task_soon(run).result(PATIENCE)
+
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        async def run() -> None:
+            async for utterance in self.session.utterances(transcript):
+                into.append(utterance)  # noqa: PERF401 - what came before an error counts too
+
+        self._portal.start_task_soon(run).result(PATIENCE)
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         async def handle(event: RealtimeEvent) -> None:
