@@ -312,6 +312,11 @@ class AsyncRunLoop(SessionBase):
         if self._machine.closed:
             raise self._why_not_sent()
 
+    async def _wait_for_room(self) -> None:
+        """Wait while a connection is missing and no more audio can be kept for the next one."""
+        while self._machine.holds_too_much and not self._machine.closed:
+            await self._changed.wait()
+
     # Receiving
 
     async def _receive(self) -> Result | None:
@@ -403,6 +408,9 @@ class AsyncRunLoop(SessionBase):
 
     def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))
+        if self._options.reconnect is not None:
+            # Audio that was held may have gone out, so that there is room for more.
+            self._changed.notify()
 
     def _link_left(self, link: TransportLink) -> None:
         # A link that was given up while its transport was being opened was never added.

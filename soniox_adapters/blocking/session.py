@@ -122,6 +122,8 @@ class RealtimeSTTSession(SocketSession):
         """
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
+        if self._options.reconnect is not None:
+            self._wait_for_room()
         waits_for = None
         # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
@@ -162,7 +164,7 @@ class RealtimeSTTSession(SocketSession):
         elif isinstance(chunks, str) or not isinstance(chunks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise not_audio(chunks)
         else:
-            if isinstance(chunks, (list, tuple)):
+            if isinstance(chunks, (list, tuple)) and self._options.reconnect is None:
                 self._send_ready(cast("list[AudioChunk]", chunks))
             else:
                 source = iter(chunks)
@@ -183,6 +185,11 @@ class RealtimeSTTSession(SocketSession):
             waits_for = self._step(lambda batch=batch: self._send_batch(batch))  # type: ignore[misc]
             if waits_for is not None:
                 self._wait_until_taken(waits_for)
+
+    def _wait_for_room(self) -> None:
+        """Wait while a connection is missing and no more audio can be kept for the next one."""
+        if self._machine.holds_too_much:
+            self._wait_until(lambda: not self._machine.holds_too_much)
 
     def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.

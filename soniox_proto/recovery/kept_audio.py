@@ -11,7 +11,7 @@ class KeptAudio:
     """The latest part of a stream of audio. Positions are in bytes from the start of the stream.
 
     Args:
-        limit: Bytes to keep at most.
+        limit: Bytes to keep, and at most one chunk more.
         frame: Bytes of one frame; nothing is cut but between frames.
     """
 
@@ -32,10 +32,15 @@ class KeptAudio:
         return self.ends - self.begins >= self._limit
 
     def append(self, chunk: bytes) -> None:
-        """Add audio. The oldest is dropped where that would be too much."""
+        """Add audio. If it was `full` before, the oldest is dropped, down to the limit.
+
+        So the chunk that fills it is kept whole, and a sender that waits while it is full loses
+        nothing.
+        """
+        was_full = self.full
         self._chunks.append(chunk)
         self.ends += len(chunk)
-        if self.ends - self.begins > self._limit:
+        if was_full:
             # Up to a boundary of frames, so that what is left is audio.
             self.drop_before(-(-(self.ends - self._limit) // self._frame) * self._frame)
 

@@ -42,9 +42,7 @@ class Conversation:
     """For each connection, the bytes to the client after which it is cut."""
     now: float = 0.0
     events: list[Event] = field(default_factory=list[Event])
-    links: list[tuple[Link, ModelService]] = field(
-        default_factory=list[tuple[Link, ModelService]]
-    )
+    links: list[tuple[Link, ModelService]] = field(default_factory=list[tuple[Link, ModelService]])
     sent_ms: int = 0
     lag_ms: int = 700
 

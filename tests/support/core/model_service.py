@@ -48,6 +48,10 @@ class Word:
     end_ms: int
     speaker: str = "1"
 
+    @property
+    def samples(self) -> int:
+        return self.end_ms - self.begin_ms
+
 
 @dataclass
 class ModelService:
@@ -167,9 +171,11 @@ class ModelService:
         positions = {position: index for index, position in enumerate(self.heard)}
         for word in self.words:
             first, last = positions.get(word.begin_ms), positions.get(word.end_ms - 1)
-            if first is None or (last is not None and last - first != word.end_ms - 1 - word.begin_ms):
+            if first is None or (
+                last is not None and last - first != word.end_ms - 1 - word.begin_ms
+            ):
                 continue
-            length, letters = word.end_ms - word.begin_ms, len(word.text)
+            length, letters = word.samples, len(word.text)
             # Letter k has been said once its last sample has come.
             ends = [first + length * (k + 1) // letters for k in range(letters)]
             said = [k for k, letter_end in enumerate(ends) if begin < letter_end <= end]
