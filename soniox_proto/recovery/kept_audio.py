@@ -46,7 +46,8 @@ class KeptAudio:
 
     def drop_before(self, position: int) -> None:
         """Drop the audio before a position, which is rounded down to a frame."""
-        position = min(position - position % self._frame, self.ends)
+        position = min(position, self.ends)
+        position -= position % self._frame
         chunks = self._chunks
         while chunks and self.begins + len(chunks[0]) <= position:
             self.begins += len(chunks.popleft())
