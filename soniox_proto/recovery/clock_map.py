@@ -47,13 +47,12 @@ class ClockMap:
     def audio_ms(self, server_ms: float) -> float:
         """Return the position in the user's audio, in ms."""
         points = self._breakpoints
-        limit = None
-        for point in reversed(points):
-            if server_ms >= point.server_ms or point is points[0]:
-                position = point.audio_ms + server_ms - point.server_ms
-                return position if limit is None else min(position, limit)
-            limit = point.audio_before_ms
-        raise AssertionError("a map has at least one breakpoint")
+        index = len(points) - 1
+        while index and server_ms < points[index].server_ms:
+            index -= 1
+        position = points[index].audio_ms + server_ms - points[index].server_ms
+        following = points[index + 1 : index + 2]
+        return min([position, *(point.audio_before_ms for point in following)])
 
     def server_ms(self, audio_ms: float) -> float:
         """Return where the service's clock stands once audio up to `audio_ms` has been sent."""

@@ -227,9 +227,9 @@ class LinkTranscript:
         heard.in_utterance = True
         if token.speaker is not None and token.speaker.isdecimal():
             heard.highest_speaker = max(heard.highest_speaker, int(token.speaker))
-        if token.translation_status == _TRANSLATION or token.start_ms is None:
+        if token.translation_status == _TRANSLATION:
             return
-        if token.end_ms is None:
+        if token.start_ms is None or token.end_ms is None:
             return
         if token.translation_status == _ORIGINAL:
             heard.awaiting_translation.append(token.start_ms)

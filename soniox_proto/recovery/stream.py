@@ -473,17 +473,16 @@ class RecoveringSTTStream:
                 case ServerError(error):
                     if not self._recovers(link, error, now):
                         self._over = True
-                        if refused is not None:
-                            self._last_message = refused.message
-                            given.append(refused)
-                        given.append(event)
+                        assert refused is not None, "it came as a result first"
+                        self._last_message = refused.message
+                        given += [refused, event]
                 case Closed():
                     cause = event.error or SonioxConnectionError(
                         "the server closed the connection before the transcript was complete",
                         close_code=event.code,
                         reason=event.reason,
                     )
-                    if self._over or not self._recovers(link, cause, now):
+                    if not self._recovers(link, cause, now):
                         self._end(event)
                         given.append(event)
                 case _:  # pragma: no cover
@@ -592,8 +591,6 @@ class RecoveringSTTStream:
         """Return how many bytes of held audio may be sent on a link in one message now."""
         rate = self._bytes_per_ms * 1000
         piece = max(1, int(_PIECE_SECONDS * rate))
-        if link.caught_up:
-            return piece
         assert link.opened_at is not None, "audio is sent on an open link"
         policy = self._policy
         seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.opened_at)

@@ -183,6 +183,13 @@ class TestTranslations:
         assert links.read(original(" zwei", 400, 600)) == [" zwei"]
         assert links.read(translation(" two")) == [" two"]
 
+    def test_provisional_ones_are_left_out_alike(self) -> None:
+        links = Links()
+        links.read(original(" eins", 0, 300), translation(" one"))
+        links.cut()
+        tail = [original(" eins", 0, 300), translation(" one")]
+        assert links.read(*(one | {"is_final": False} for one in tail)) == []
+
     def test_timeless_originals_are_left_alone(self) -> None:
         links = Links()
         links.read(token(" one", 0, 300))

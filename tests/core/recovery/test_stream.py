@@ -211,6 +211,16 @@ class TestTheEnd:
         talk.exchange()
         assert talk.stream.closed
 
+    def test_an_error_that_comes_while_closing_is_given_out(self) -> None:
+        talk = conversation()
+        ((link, service),) = talk.links
+        service.error(503, "service_unavailable", "again")
+        data, _ = service.take_output()
+        talk.stream.close(talk.now)
+        talk.events += link.receive_data(data, talk.now)
+        assert [type(event) for event in talk.events] == [Opened, Result, ServerError, Closed]
+        assert talk.stream.outcome is Outcome.SERVER_ERROR
+
     def test_before_it_is_connected(self) -> None:
         stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=ReconnectPolicy())
         assert stream.state is SessionState.IDLE
@@ -357,7 +367,7 @@ class TestSendingAgain:
         talk.answer()
         (finalized,) = [event for event in talk.events if isinstance(event, Finalized)]
         assert (finalized.finalize_index, finalized.round_trip) == (None, None)
-        assert link.data_to_send() == b""
+        assert link.buffers_to_send() == []
 
     def test_an_endpoint_is_reported_on_the_clock_of_the_audio(self) -> None:
         talk = conversation()
@@ -375,6 +385,11 @@ class TestSendingAgain:
         (endpoint,) = [event for event in talk.events if isinstance(event, EndpointDetected)]
         assert endpoint.position_ms == 800
         assert endpoint.message.tokens[endpoint.token_index].text == "<end>"
+
+
+def test_an_audio_format_with_a_header_is_refused() -> None:
+    with pytest.raises(SonioxValidationError, match="raw audio format such as 'pcm_s16le': 'auto'"):
+        RecoveringSTTStream(URL, {"model": "m"}, reconnect=ReconnectPolicy())
 
 
 def test_counters_add_up_over_connections() -> None:
