@@ -112,6 +112,7 @@ if typing.TYPE_CHECKING:
         UpgradeReceived,
     )
     from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+    from soniox_proto.upgrade import UpgradeRequest
 
 __version__ = "0.1.0"
 
@@ -198,6 +199,7 @@ __all__ = [
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
     "__version__",
     "render_tokens",
     "websocket_url",
@@ -208,6 +210,7 @@ _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
     "ReconnectPolicy": "recovery.policy",
     "RecoveringSTTStream": "recovery.stream",
+    "UpgradeRequest": "upgrade",
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
 }
 

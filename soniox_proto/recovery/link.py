@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from soniox_proto.connection import RealtimeSTTConnection
@@ -11,6 +11,7 @@ from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
 from soniox_proto.recovery.clock_map import ClockMap
 from soniox_proto.recovery.heard import LinkTranscript
+from soniox_proto.upgrade import UpgradeRequest
 
 __all__ = ["RecoverableLink"]
 
@@ -90,6 +91,11 @@ class RecoverableLink:
         return self._connection.open_by
 
     @property
+    def upgrade_request(self) -> UpgradeRequest:
+        """What to put into an upgrade request that somebody else makes; see `upgraded`."""
+        return self._connection.upgrade_request
+
+    @property
     def closed(self) -> bool:
         """Whether the byte stream may be closed, or need not be opened any more."""
         return self._connection.closed
@@ -97,6 +103,10 @@ class RecoverableLink:
     def opened(self, now: float) -> list[Event]:
         """Note that the byte stream is open."""
         return self._took(self, self._connection.opened(now), now)
+
+    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
+        """Note that the byte stream is open, and a WebSocket already, made by somebody else."""
+        return self._took(self, self._connection.upgraded(now, headers), now)
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
         """Note that the byte stream could not be opened, or broke, because of `error`."""

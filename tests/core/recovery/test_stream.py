@@ -392,6 +392,15 @@ def test_an_audio_format_with_a_header_is_refused() -> None:
         RecoveringSTTStream(URL, {"model": "m"}, reconnect=ReconnectPolicy())
 
 
+def test_a_link_that_somebody_else_has_upgraded() -> None:
+    stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=ReconnectPolicy(), api_key="key")
+    stream.connect(0.0)
+    (link,) = stream.links_to_open()
+    assert ("Authorization", "Bearer key") in link.upgrade_request.headers()
+    assert [type(event) for event in link.upgraded(0.0)] == [Opened]
+    assert stream.state is SessionState.OPEN
+
+
 def test_counters_add_up_over_connections() -> None:
     talk = conversation()
     talk.send(450)
