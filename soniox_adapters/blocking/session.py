@@ -123,7 +123,8 @@ class RealtimeSTTSession(SocketSession):
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
         if self._options.reconnect is not None:
-            self._wait_for_room()
+            self._send_once_there_is_room(chunk)
+            return
         waits_for = None
         # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
@@ -186,10 +187,22 @@ class RealtimeSTTSession(SocketSession):
             if waits_for is not None:
                 self._wait_until_taken(waits_for)
 
-    def _wait_for_room(self) -> None:
-        """Wait while a connection is missing and no more audio can be kept for the next one."""
-        if self._machine.holds_too_much:
-            self._wait_until(lambda: not self._machine.holds_too_much)
+    def _send_once_there_is_room(self, chunk: bytes) -> None:
+        """Send a chunk, but wait while a connection is missing and no more audio can be kept."""
+        waits_for: Marks | None = None
+
+        def send() -> bool:
+            nonlocal waits_for
+            if self._machine.holds_too_much:
+                return False
+            self._machine.send_audio(chunk, _clock())
+            waits_for = self._marks() if self._write() else None
+            return True
+
+        while not self._step(send):
+            self._wait_until(lambda: not self._machine.holds_too_much, sending=True)
+        if waits_for is not None:
+            self._wait_until_taken(waits_for)
 
     def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.

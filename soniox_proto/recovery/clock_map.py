@@ -14,10 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
+from typing import Final
 
 from soniox_proto.server_clock import FINALIZE_STEP_MS
 
 __all__ = ["ClockMap"]
+
+_LONGEST_PAD_MS: Final = 1000
+"""More silence than any finalize adds, in ms. An answer that claims more is not believed."""
+
+_LONGEST_MS: Final = 10**12
+"""The largest position that is taken seriously, in ms: 30 years."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,8 @@ class ClockMap:
     def audio_ms(self, server_ms: float) -> float:
         """Return the position in the user's audio, in ms."""
         points = self._breakpoints
+        # The service may send any number, which need not fit into a float.
+        server_ms = min(max(server_ms, 0), _LONGEST_MS)
         index = len(points) - 1
         while index and server_ms < points[index].server_ms:
             index -= 1
@@ -73,12 +82,29 @@ class ClockMap:
         for index, point in enumerate(points):
             if point.is_finalize and not point.answered:
                 point.answered = True
-                if server_ms is not None:
+                before = self._server_before(index)
+                if server_ms is not None and before <= server_ms <= before + _LONGEST_PAD_MS:
                     point.server_ms = server_ms
-                for before, later in zip(points[index:], points[index + 1 :], strict=False):
-                    server = before.server_ms + later.audio_before_ms - before.audio_ms
+                for behind in range(index + 1, len(points)):
+                    server = self._server_before(behind)
+                    later = points[behind]
                     later.server_ms = _padded(server) if later.is_finalize else server
                 return
+
+    def forget(self, audio_ms: float) -> None:
+        """Drop what is needed only for positions before `audio_ms`."""
+        points = self._breakpoints
+        while (
+            len(points) > 1
+            and points[1].audio_ms < audio_ms
+            and (points[1].answered or not points[1].is_finalize)
+        ):
+            points.pop(0)
+
+    def _server_before(self, index: int) -> float:
+        """Return where the service's clock stands before a jump."""
+        before, point = self._breakpoints[index - 1 : index + 1]
+        return before.server_ms + point.audio_before_ms - before.audio_ms
 
     def skip(self, from_ms: float, to_ms: float) -> None:
         """Note that the audio between two positions is not sent on this connection."""

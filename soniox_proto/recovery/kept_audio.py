@@ -15,12 +15,15 @@ class KeptAudio:
         frame: Bytes of one frame; nothing is cut but between frames.
     """
 
-    __slots__ = ("_chunks", "_frame", "_limit", "begins", "ends")
+    __slots__ = ("_chunks", "_first_at", "_limit", "begins", "ends", "frame")
 
     def __init__(self, limit: int, frame: int) -> None:
         self._chunks: deque[bytes] = deque()
+        # Where the first chunk begins: at `begins`, or before it.
+        self._first_at = 0
         self._limit = max(limit, frame)
-        self._frame = frame
+        self.frame = frame
+        """Bytes of one frame."""
         self.begins = 0
         """Where the kept audio begins."""
         self.ends = 0
@@ -42,26 +45,24 @@ class KeptAudio:
         self.ends += len(chunk)
         if was_full:
             # Up to a boundary of frames, so that what is left is audio.
-            self.drop_before(-(-(self.ends - self._limit) // self._frame) * self._frame)
+            self.drop_before(-(-(self.ends - self._limit) // self.frame) * self.frame)
 
     def drop_before(self, position: int) -> None:
         """Drop the audio before a position, which is rounded down to a frame."""
         position = min(position, self.ends)
-        position -= position % self._frame
+        self.begins = max(self.begins, position - position % self.frame)
         chunks = self._chunks
-        while chunks and self.begins + len(chunks[0]) <= position:
-            self.begins += len(chunks.popleft())
-        if self.begins < position and chunks:
-            chunks[0] = chunks[0][position - self.begins :]
-            self.begins = position
+        while chunks and self._first_at + len(chunks[0]) <= self.begins:
+            self._first_at += len(chunks.popleft())
 
     def from_position(self, position: int, size: int) -> bytes:
         """Return the audio from a position on: at most `size` bytes, or up to the end."""
         parts: list[bytes] = []
-        at = self.begins
+        at = self._first_at
         for chunk in self._chunks:
             if at + len(chunk) > position and size > 0:
-                part = chunk[max(0, position - at) :][:size]
+                skipped = max(0, position - at)
+                part = chunk[skipped : skipped + size]
                 parts.append(part)
                 size -= len(part)
             at += len(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from inspect import iscoroutinefunction
 from typing import Final, Literal
 
 from soniox_proto.errors import SonioxRealtimeError, SonioxValidationError
@@ -77,6 +78,10 @@ class ReconnectPolicy:
                 "multiplier must be at least 1 and replay_speed above 1, or held audio would never "
                 f"be sent; they are {self.multiplier} and {self.replay_speed}"
             )
+        for name in ("should_retry", "on_event"):
+            function = getattr(self, name)
+            if function is not None and (not callable(function) or iscoroutinefunction(function)):
+                raise SonioxValidationError(f"{name} must be a function, and not an async one")
         if self.speaker_labels not in {"distinct", "raw"}:
             raise SonioxValidationError(
                 f"speaker_labels must be 'distinct' or 'raw', not {self.speaker_labels!r}"
@@ -97,7 +102,10 @@ class ReconnectPolicy:
         advised = error.retry_after
         if attempt == 1 and advised is not None:
             return advised
-        grown = min(self.initial_delay * self.multiplier ** (attempt - 1), self.max_delay)
+        try:
+            grown = min(self.initial_delay * self.multiplier ** (attempt - 1), self.max_delay)
+        except OverflowError:
+            grown = self.max_delay
         if self.jitter:
             grown *= 1 - 0.5 * (hash((now, attempt)) % _FRACTIONS) / _FRACTIONS
         return max(grown, advised or 0.0)

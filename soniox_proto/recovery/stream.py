@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import floor
+from math import ceil, floor
 from typing import Any, Final
 
 from typing_extensions import Unpack
@@ -76,6 +76,9 @@ __all__ = ["RecoveringSTTStream"]
 _PIECE_SECONDS: Final = 1.0
 """Audio in one message of those that are sent again, in seconds."""
 
+_LONGEST_TOKEN_MS: Final = 60_000
+"""How far before the end of the final text a token may begin, in ms."""
+
 _PACE_SECONDS: Final = 0.1
 """Seconds between two pieces of held audio that is sent faster than real time."""
 
@@ -120,14 +123,15 @@ class RecoveringSTTStream:
         "_end_asked",
         "_ended",
         "_events",
-        "_ever_open",
         "_finalizes",
         "_heard",
         "_idle",
         "_kept",
         "_last_message",
         "_link",
+        "_links_opened",
         "_lost_at",
+        "_lost_to",
         "_make_connection",
         "_now",
         "_opened_at",
@@ -172,7 +176,7 @@ class RecoveringSTTStream:
         self._wanted: list[RecoverableLink] = []
         self._now = float("-inf")
         self._idle = True
-        self._ever_open = False
+        self._links_opened = 0
         self._opened_at = 0.0
         self._paused = False
         self._end_asked = False
@@ -182,6 +186,8 @@ class RecoveringSTTStream:
         self._attempt = 0
         self._retry_at: float | None = None
         self._lost_at = 0.0
+        # Up to where audio was counted as lost, in bytes.
+        self._lost_to = 0
         # When to send more of the held audio.
         self._pace_at: float | None = None
         # Up to where audio has been sent on any link, in bytes.
@@ -211,7 +217,7 @@ class RecoveringSTTStream:
             return SessionState.IDLE
         if self._over:
             return SessionState.CLOSING
-        if not self._ever_open:
+        if not self._links_opened:
             return SessionState.CONNECTING
         return SessionState.FINISHING if self._end_asked else SessionState.OPEN
 
@@ -255,6 +261,8 @@ class RecoveringSTTStream:
 
         A sender that can wait should, until this is false again.
         """
+        if self._paused or self._end_asked or self._over:
+            return False
         return self._kept.full and not (self._link.is_open and self._link.caught_up)
 
     # Output and time
@@ -270,7 +278,8 @@ class RecoveringSTTStream:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
         if self._events:
             return self._now
-        times = (self._retry_at, self._pace_at, self._link.connection.next_timeout())
+        retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
+        times = (retry_at, self._pace_at, self._link.connection.next_timeout())
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -280,7 +289,11 @@ class RecoveringSTTStream:
         events = self._take(link, link.connection.handle_timeout(now), now)
         if self._pace_at is not None and self._pace_at <= now:
             self._send_held(link, now)
-        if self._retry_at is not None and self._retry_at <= now:
+        if self._retry_at is not None and self._retry_at <= now and self._is_complete():
+            self._complete()
+            made, self._events = self._events, []
+            return events + made
+        if self._retry_at is not None and self._retry_at <= now and not self._reading_paused:
             self._retry_at = None
             self._link = RecoverableLink(self._make_connection(), self._take)
             self._want(self._link, now)
@@ -369,7 +382,8 @@ class RecoveringSTTStream:
             return
         self._end_asked = True
         if self._retry_at is not None and self._is_complete():
-            self._complete(None)
+            # The end is given out by the next call that feeds.
+            self._retry_at = now
         else:
             self._send_held(self._link, now)
 
@@ -417,9 +431,17 @@ class RecoveringSTTStream:
         return self._take(self._link, events, now)
 
     def pause_reading(self, now: float) -> None:
-        """Note that the driver stops reading, on every link; deadlines of the peer rest."""
+        """Note that the driver stops reading, on every link; deadlines of the peer rest.
+
+        No link can be opened meanwhile: the answer to its upgrade would not be read.
+        """
+        now = self._advance(now)
+        link = self._link
         self._reading_paused = True
-        self._link.connection.pause_reading(self._advance(now))
+        if self._links_opened and link.opened_at is None and not link.abandoned and not self._over:
+            link.abandon(now)
+            self._retry_at = now
+        link.connection.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
@@ -443,8 +465,6 @@ class RecoveringSTTStream:
 
     def _want(self, link: RecoverableLink, now: float) -> None:
         link.connection.connect(now)
-        if self._reading_paused:
-            link.connection.pause_reading(now)
         self._wanted = [link]
 
     def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
@@ -498,27 +518,26 @@ class RecoveringSTTStream:
         kept.drop_before(needed)
         begins = kept.begins
         begins_ms = begins / rate
+        self._links_opened += 1
         link.opened_at, link.cursor = now, begins
         link.clock = ClockMap(begins_ms)
         link.transcript = LinkTranscript(
             heard,
             link.clock,
+            number=self._links_opened,
             replays=begins_ms < heard.position_ms,
             distinct_speakers=policy.speaker_labels == "distinct",
         )
         for asked in self._finalizes:
             asked.position, asked.sent = max(asked.position, begins), False
-        first, self._ever_open = not self._ever_open, True
-        if first:
-            self._opened_at = now
         replayed_ms = round(max(0, self._sent_to - begins) / rate)
-        lost_ms = max(0, round(begins_ms) - heard.position_ms)
+        lost_ms = self._note_loss(floor(heard.missing_from_ms() * rate), begins)
         self._send_held(link, now)
-        if first:
+        if self._links_opened == 1:
+            self._opened_at = now
             return event
         self._stats.reconnects += 1
         self._stats.replayed_audio_ms += replayed_ms
-        self._stats.lost_audio_ms += lost_ms
         return Reconnected(self._attempt, replayed_ms, lost_ms, now - self._lost_at)
 
     def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
@@ -531,17 +550,20 @@ class RecoveringSTTStream:
                 settled = received.final_audio_proc_ms
                 same = settled == received.total_audio_proc_ms
                 link.clock.answered(settled if same else None)
-        message, markers = link.transcript.read(received)
-        text = message.model_dump_json(exclude_unset=True)
+        limit_ms = ceil(link.cursor / self._bytes_per_ms)
+        message, markers = link.transcript.read(received, limit_ms)
         self._last_message = message
-        given: list[Event] = [
-            Result(message, text if isinstance(event.raw, str) else text.encode())
-        ]
+        raw = event.raw
+        if message is not received:
+            text = message.model_dump_json(exclude_unset=True)
+            raw = text if isinstance(raw, str) else text.encode()
+        given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
                 given.append(self._finalized(message, marker.token_index, now))
             else:
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
+        link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
         needed_ms = self._heard.needed_from_ms(self._policy.lead_in_ms)
         self._kept.drop_before(floor(needed_ms * self._bytes_per_ms))
         return given
@@ -563,7 +585,7 @@ class RecoveringSTTStream:
             if link.cursor < kept.begins:
                 # More was held than may be kept.
                 link.clock.skip(link.cursor / rate, kept.begins / rate)
-                self._stats.lost_audio_ms += round((kept.begins - link.cursor) / rate)
+                self._note_loss(link.cursor, kept.begins)
                 link.cursor = kept.begins
             stop = min(finalizes[0].position, kept.ends) if finalizes else kept.ends
             if link.cursor < stop:
@@ -587,6 +609,16 @@ class RecoveringSTTStream:
             connection.finish(now)
             link.end_sent = True
 
+    def _note_loss(self, begins: int, ends: int) -> int:
+        """Count audio that is lost, unless it was counted before; return how much, in ms."""
+        begins = max(begins, self._lost_to)
+        if ends <= begins:
+            return 0
+        self._lost_to = ends
+        lost_ms = round((ends - begins) / self._bytes_per_ms)
+        self._stats.lost_audio_ms += lost_ms
+        return lost_ms
+
     def _allowance(self, link: RecoverableLink, now: float) -> int:
         """Return how many bytes of held audio may be sent on a link in one message now."""
         rate = self._bytes_per_ms * 1000
@@ -594,7 +626,8 @@ class RecoveringSTTStream:
         assert link.opened_at is not None, "audio is sent on an open link"
         policy = self._policy
         seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.opened_at)
-        return min(piece, int(seconds * rate) - link.paced_bytes)
+        allowance = min(piece, int(seconds * rate) - link.paced_bytes)
+        return allowance - allowance % self._kept.frame
 
     # The end of a link, and of the session
 
@@ -604,7 +637,7 @@ class RecoveringSTTStream:
             return False
         if self._is_complete():
             link.abandon(now)
-            self._complete(error)
+            self._complete()
             return True
         attempt = self._attempt + 1
         try:
@@ -614,7 +647,7 @@ class RecoveringSTTStream:
             # A function of the user's must not break the session in the middle of a message.
             error.__context__ = raised
             return False
-        if link.is_open or not self._attempt:
+        if link.opened_at is not None or not self._attempt:
             self._lost_at = now
         link.abandon(now)
         self._attempt = attempt
@@ -637,7 +670,7 @@ class RecoveringSTTStream:
             and not self._heard.awaiting_translation
         )
 
-    def _complete(self, cause: SonioxRealtimeError | None) -> None:
+    def _complete(self) -> None:
         """End a session whose transcript is complete, although no finished response came."""
         position = self._heard.position_ms
         message = RealtimeEvent(

@@ -32,12 +32,15 @@ class Links:
         self.lead_in_ms = lead_in_ms
         self.begins = 0
         self.distinct = True
+        self.number = 0
         self.link = self._link()
 
     def _link(self) -> LinkTranscript:
+        self.number += 1
         return LinkTranscript(
             self.heard,
             ClockMap(float(self.begins)),
+            number=self.number,
             replays=self.begins < self.heard.position_ms,
             distinct_speakers=self.distinct,
         )
@@ -57,7 +60,7 @@ class Links:
                 if name in one:
                     one[name] -= self.begins
         message, self.markers = self.link.read(
-            RealtimeEvent.model_validate({"tokens": list(tokens), **fields})
+            RealtimeEvent.model_validate({"tokens": list(tokens), **fields}), 10**6
         )
         return message
 
@@ -205,7 +208,7 @@ class TestSpeakers:
         event = links.event(
             token(" three", 2000, 2100, speaker="1"), token(" four", 2200, 2300, speaker="x")
         )
-        assert [one.speaker for one in event.tokens] == ["3", "x+2"]
+        assert [one.speaker for one in event.tokens] == ["3", "x-2"]
 
     def test_unless_the_policy_says_raw(self) -> None:
         links = Links()
