@@ -220,13 +220,14 @@ class LinkTranscript:
             translations.note_original(begins_ms, ends_ms, is_new=bool(text))
         if token.is_final and ends_ms is not None:
             self._speech_ends_ms = ends_ms
-        if not text:
-            return None
-        if text != token.text:
+        if seam is not None and text != token.text:
+            if not text:
+                return None
+            assert begins_ms is not None, "a token without times is given whole"
+            assert ends_ms is not None, "a token without times is given whole"
             changes["text"] = text
-            if seam is not None and begins_ms is not None and ends_ms is not None:
-                # The rest of a word begins where the part that was given out ends.
-                begins_ms = min(max(begins_ms, seam.ends_ms), ends_ms)
+            # The rest of a word begins where the part that was given out ends.
+            begins_ms = min(max(begins_ms, seam.ends_ms), ends_ms)
         if begins_ms != token.start_ms:
             changes["start_ms"] = begins_ms
         if ends_ms != token.end_ms:

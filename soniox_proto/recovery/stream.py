@@ -279,7 +279,9 @@ class RecoveringSTTStream:
         if self._events:
             return self._now
         retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
-        times = (retry_at, self._pace_at, self._link.connection.next_timeout())
+        link = self._link
+        link_due = None if link.abandoned else link.connection.next_timeout()
+        times = (retry_at, self._pace_at, link_due)
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> list[Event]:

@@ -48,6 +48,25 @@ def test_dropped_audio_makes_the_audio_jump() -> None:
     assert [clock.audio_ms(at) for at in (99, 100, 150)] == [99.0, 400.0, 450.0]
 
 
+def test_what_is_not_needed_any_more_is_forgotten() -> None:
+    clock = ClockMap(0.0)
+    for at in range(0, 100_000, 1000):
+        clock.finalize(at)
+        clock.answered(None)
+        clock.forget(at - 5000)
+        assert clock.audio_ms(clock.server_ms(at)) == at
+    assert len(clock._breakpoints) < 10
+
+
+@pytest.mark.parametrize("claimed", [-1, 99, 5000, 10**400])
+def test_an_answer_that_cannot_be_true_is_not_believed(claimed: int) -> None:
+    clock = ClockMap(0.0)
+    clock.finalize(100.0)
+    clock.answered(claimed)
+    assert clock.audio_ms(120) == 100.0
+    assert clock.audio_ms(claimed) <= 10**13
+
+
 @given(st.lists(st.tuples(st.integers(0, 500), st.booleans()), max_size=10))
 def test_it_takes_back_what_the_service_does(pieces: list[tuple[int, bool]]) -> None:
     clock, server, audio_ms = ClockMap(0.0), ServerClock(), 0

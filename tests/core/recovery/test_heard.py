@@ -128,6 +128,71 @@ def test_audio_behind_the_end_of_the_text_is_not_filtered() -> None:
     assert links.read(token(" two", 5000, 5300)) == [" two"]
 
 
+def test_the_end_of_a_long_text_is_remembered() -> None:
+    links = Links()
+    for at in range(0, 300_000, 100):
+        links.read(token(" ab", at, at + 90))
+    links.cut()
+    assert links.begins >= 298_000
+    again = [token(" ab", at, at + 90) for at in range(299_000, 300_000, 100)]
+    assert links.read(*again, token(" cd", 300_000, 300_200)) == [" cd"]
+
+
+class TestTheSameWordsAgain:
+    """What a second recognition may do to the words before a cut."""
+
+    @pytest.mark.parametrize(
+        ("given", "again", "new"),
+        [
+            ([(" well", 0, 300), (".", 300, 340)], [(" well", 10, 320), (".", 320, 360)], []),
+            ([(" well", 0, 300), (".", 300, 300)], [(" well", 0, 301), (".", 301, 301)], []),
+            ([(" don", 0, 300), ("'", 300, 320)], [(" don't", 0, 400)], ["t"]),
+            ([(" 3", 0, 300), (".", 300, 320)], [(" 3.5", 0, 500)], ["5"]),
+            ([(" i", 0, 40)], [(" I", 20, 60), (" do", 60, 220)], [" do"]),
+            ([(" one", 0, 300)], [("One", 0, 300), ("two", 400, 700)], ["two"]),
+            ([(" one two", 0, 600)], [("three", 700, 900)], [" three"]),
+            ([(" one ", 0, 300)], [(" two", 350, 600)], ["two"]),
+            ([(" sea", 0, 300)], [(" see", 0, 300), (" it", 310, 400)], [" it"]),
+            ([(" no", 0, 200)], [(" no", 0, 200), (" no", 250, 450)], [" no"]),
+            ([("你", 0, 200), ("好", 200, 400)], [("你好吗", 0, 600)], ["吗"]),
+            ([("กข", 0, 200), ("ค", 200, 300)], [("กขค", 5, 310), ("ง", 320, 500)], ["ง"]),
+            ([(" one", 0, 300), ("", 300, 300)], [("", 10, 20), (" one", 0, 300)], [""]),
+        ],
+    )
+    def test_only_what_follows_is_new(
+        self,
+        given: list[tuple[str, int, int]],
+        again: list[tuple[str, int, int]],
+        new: list[str],
+    ) -> None:
+        links = Links()
+        for piece in given:
+            links.read(token(*piece))
+        links.cut()
+        assert links.read(*(token(*piece) for piece in again)) == new
+
+    def test_tokens_without_times_belong_to_the_one_before(self) -> None:
+        links = Links()
+        links.read(token("?", None, None), token(" one", 0, 300), token("!", None, None))
+        links.cut()
+        again = [token(" one", 0, 300), token("!", None, None), token(" two", 400, 600)]
+        assert links.read(*again, token("?", None, None)) == [" two", "?"]
+
+    def test_an_original_that_is_never_translated_keeps_no_audio_for_ever(self) -> None:
+        links = Links()
+        links.read(original(" um", 0, 300))
+        links.read(final_audio_proc_ms=29_000)
+        assert links.heard.needed_from_ms(1000) == 0
+        links.read(final_audio_proc_ms=31_000)
+        assert links.heard.needed_from_ms(1000) == 30_000
+
+    def test_silence_keeps_no_audio(self) -> None:
+        links = Links()
+        links.read(token(" one", 0, 300))
+        links.read(final_audio_proc_ms=60_000)
+        assert links.heard.needed_from_ms(1000) == 59_000
+
+
 class TestMarkers:
     def test_an_endpoint_is_given_once(self) -> None:
         links = Links()
@@ -144,6 +209,15 @@ class TestMarkers:
         links.cut()
         assert links.read(token(" one", 0, 300), token("<end>", 0, 0)) == ["<end>"]
         assert links.markers == [Marker("<end>", 0, 300)]
+
+    def test_one_without_words_before_it(self) -> None:
+        links = Links()
+        assert links.read(token("<end>", 0, 0)) == ["<end>"]
+        links.read(token(" one", 0, 300))
+        links.cut()
+        assert links.read(token("<end>", 0, 0)) == ["<end>"]
+        links.cut()
+        assert links.read(token("<end>", 0, 0)) == []
 
     def test_the_answer_to_a_finalize_is_always_given(self) -> None:
         links = Links()

@@ -23,6 +23,10 @@ def server_error(code: int) -> SonioxServerError:
     )
 
 
+async def an_async_function(event: object) -> None:
+    raise AssertionError("never called")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -34,6 +38,8 @@ def server_error(code: int) -> SonioxServerError:
         ({"multiplier": 0.5}, "multiplier must be at least 1"),
         ({"replay_speed": 1.0}, "replay_speed above 1"),
         ({"jitter": "yes"}, "jitter must be"),
+        ({"should_retry": 5}, "should_retry must be a function"),
+        ({"on_event": an_async_function}, "on_event must be a function, and not an async one"),
         ({"speaker_labels": "other"}, "speaker_labels must be 'distinct' or 'raw', not 'other'"),
     ],
 )
@@ -88,6 +94,11 @@ def test_jitter_shortens_a_delay_by_half_at_most(now: float, attempt: int) -> No
     error = SonioxConnectionError("lost")
     longest = ReconnectPolicy(jitter=False).delay(error, attempt, now)
     assert longest / 2 <= ReconnectPolicy().delay(error, attempt, now) <= longest
+
+
+def test_a_delay_that_no_number_can_hold_is_the_longest() -> None:
+    policy = ReconnectPolicy(max_attempts=10**6, jitter=False)
+    assert policy.delay(SonioxConnectionError("lost"), 10**5, 0.0) == policy.max_delay
 
 
 def test_jitter_differs_between_clients() -> None:

@@ -288,6 +288,31 @@ class TestCalls:
         talk.answer()
         assert any(isinstance(event, Finalized) for event in talk.events)
 
+    def test_no_link_is_made_while_nobody_reads(self) -> None:
+        talk = conversation()
+        cut(talk)
+        talk.stream.handle_timeout(1.0)
+        (link,) = talk.stream.links_to_open()
+        talk.stream.pause_reading(1.5)
+        assert link.closed, "the answer to its upgrade would not be read"
+        assert talk.stream.next_timeout() is None
+        assert talk.stream.handle_timeout(100.0) == []
+        assert talk.stream.links_to_open() == ()
+        talk.stream.resume_reading(200.0)
+        assert talk.stream.next_timeout() == 1.5
+        talk.now = 200.0
+        talk.wait(0)
+        assert len(talk.links) == 1
+        assert sum(isinstance(event, Reconnecting) for event in talk.events) == 1
+
+    def test_nothing_waits_that_is_dropped_or_refused(self) -> None:
+        talk = conversation(max_replay_seconds=1.0, lead_in_ms=0)
+        cut(talk)
+        talk.stream.send_audio(audio(0, 1000), talk.now)
+        assert talk.stream.holds_too_much
+        talk.stream.pause(talk.now)
+        assert not talk.stream.holds_too_much
+
 
 class TestSendingAgain:
     def test_held_audio_is_sent_no_faster_than_the_policy_allows(self) -> None:
@@ -328,6 +353,46 @@ class TestSendingAgain:
         assert (reconnected.lost_ms, reconnected.replayed_ms) == (2000, 0)
         assert talk.stream.stats.lost_audio_ms == 2000
         assert talk.links[0][1].heard == list(range(2000, 3000))
+
+    def test_what_is_lost_is_counted_once(self) -> None:
+        talk = conversation(max_replay_seconds=1.0, lead_in_ms=0)
+        for _ in range(2):
+            cut(talk)
+            if not talk.sent_ms:
+                for begin in range(0, 3000, 100):
+                    talk.stream.send_audio(audio(begin, begin + 100), talk.now)
+                talk.sent_ms = 3000
+            talk.wait(2000)
+        lost = [event.lost_ms for event in talk.events if isinstance(event, Reconnected)]
+        assert lost == [2000, 0]
+        assert talk.stream.stats.lost_audio_ms == 2000
+
+    def test_what_is_lost_before_the_first_link_opens(self) -> None:
+        policy = ReconnectPolicy(max_replay_seconds=1.0, lead_in_ms=0)
+        stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=policy)
+        stream.connect(0.0)
+        (link,) = stream.links_to_open()
+        for begin in range(0, 3000, 100):
+            stream.send_audio(audio(begin, begin + 100), 0.0)
+        link.upgraded(0.0)
+        assert stream.stats.lost_audio_ms == 2000
+
+    def test_positions_beyond_the_audio_are_not_believed(self) -> None:
+        talk = conversation()
+        talk.send(500)
+        ((_, service),) = talk.links
+        for position in (10**9, 10**400):
+            service.server.send_result(
+                {
+                    "tokens": [{"text": " x", "is_final": True, "start_ms": 0, "end_ms": position}],
+                    "final_audio_proc_ms": position,
+                    "total_audio_proc_ms": position,
+                },
+                talk.now,
+            )
+            talk.exchange()
+            assert talk.stream.last_message is not None
+            assert talk.stream.last_message.final_audio_proc_ms == 500
 
     def test_audio_that_is_lost_while_it_is_sent(self) -> None:
         talk = conversation(
