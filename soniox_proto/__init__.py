@@ -61,6 +61,8 @@ from soniox_proto.events import (
     Finished,
     Opened,
     Outcome,
+    Reconnected,
+    Reconnecting,
     Result,
     ServerError,
     SessionStats,
@@ -95,6 +97,8 @@ from soniox_proto.timers import Timer
 
 if typing.TYPE_CHECKING:
     from soniox_proto.connection import RealtimeSTTConnection
+    from soniox_proto.recovery.policy import ReconnectPolicy
+    from soniox_proto.recovery.stream import RecoveringSTTStream
     from soniox_proto.server import (
         AudioReceived,
         ClientClosed,
@@ -171,6 +175,10 @@ __all__ = [
     "RealtimeSTTRawFormat",
     "RealtimeSTTServerConnection",
     "RealtimeSTTStream",
+    "ReconnectPolicy",
+    "Reconnected",
+    "Reconnecting",
+    "RecoveringSTTStream",
     "RequestRefused",
     "Result",
     "Segment",
@@ -226,6 +234,8 @@ __all__ = [
 
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
+    "ReconnectPolicy": "recovery.policy",
+    "RecoveringSTTStream": "recovery.stream",
     "UpgradeRequest": "upgrade",
     **dict.fromkeys(("Cue", "Subtitles"), "subtitles"),
     **dict.fromkeys(("JSONWriter", "TableWriter", "TextWriter", "TranscriptWriter"), "writers"),

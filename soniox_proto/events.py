@@ -23,6 +23,8 @@ __all__ = [
     "Finished",
     "Opened",
     "Outcome",
+    "Reconnected",
+    "Reconnecting",
     "Result",
     "ServerError",
     "SessionStats",
@@ -144,7 +146,43 @@ class Closed:
     """The error that ended the session, if an error did."""
 
 
-Event: TypeAlias = Opened | Result | EndpointDetected | Finalized | Finished | ServerError | Closed
+@dataclass(slots=True)
+class Reconnecting:
+    """The connection is gone, and a new one will be made. Only with a `ReconnectPolicy`."""
+
+    attempt: int
+    """Which attempt in a row this is, from 1."""
+    delay: float
+    """Seconds until it begins."""
+    cause: SonioxRealtimeError
+    """What ended the connection, or the attempt before."""
+
+
+@dataclass(slots=True)
+class Reconnected:
+    """A new connection is open, and the session goes on. Only with a `ReconnectPolicy`."""
+
+    attempt: int
+    """Which attempt in a row succeeded, from 1."""
+    replayed_ms: int
+    """Audio that was sent before and is sent again, in ms."""
+    lost_ms: int
+    """Audio that is lost because no more could be kept, in ms; its words are missing."""
+    gap: float
+    """Seconds for which there was no connection."""
+
+
+Event: TypeAlias = (
+    Opened
+    | Result
+    | EndpointDetected
+    | Finalized
+    | Finished
+    | ServerError
+    | Reconnecting
+    | Reconnected
+    | Closed
+)
 """Everything that the feeding calls of the core return."""
 
 
@@ -164,5 +202,11 @@ class SessionStats:
     """Finalize messages sent."""
     received_messages: int = 0
     """Messages received from the service."""
+    reconnects: int = 0
+    """Connections made in place of lost ones."""
+    replayed_audio_ms: int = 0
+    """Audio sent again on those, in ms."""
+    lost_audio_ms: int = 0
+    """Audio lost because no more could be kept while a connection was missing, in ms."""
     latency: float | None = None
     """Round trip of the latest answered WebSocket ping, in seconds."""

@@ -106,7 +106,13 @@ from soniox_proto.options import (
 )
 from soniox_proto.received_model import fields_of
 from soniox_proto.speech_end import SpeechEnd
-from soniox_proto.state import ENDED_BY_END_OF_AUDIO, TRANSITIONS, SessionInput, SessionState
+from soniox_proto.state import (
+    ENDED_BY_END_OF_AUDIO,
+    TRANSITIONS,
+    WHY_NOT,
+    SessionInput,
+    SessionState,
+)
 from soniox_proto.timers import Timer, TimerTable
 
 __all__ = ["RealtimeSTTProtocol"]
@@ -116,15 +122,6 @@ __all__ = ["RealtimeSTTProtocol"]
 _CONNECTING = SessionState.CONNECTING
 _OPEN = SessionState.OPEN
 _CLOSED = SessionState.CLOSED
-
-_WHY_NOT = {
-    SessionState.IDLE: "the session is not connected",
-    SessionState.CONNECTING: "the session is not open yet",
-    SessionState.OPEN: "the session is already open",
-    SessionState.FINISHING: "end-of-audio was already sent",
-    SessionState.CLOSING: "the session is closing",
-    SessionState.CLOSED: "the session is closed",
-}
 
 
 class _PendingFinalize(NamedTuple):
@@ -693,11 +690,11 @@ class RealtimeSTTProtocol:
         if session_input not in TRANSITIONS[self._state]:
             self._refuse()
         if self._end_of_audio and session_input in ENDED_BY_END_OF_AUDIO:
-            raise SonioxStateError(_WHY_NOT[SessionState.FINISHING])
+            raise SonioxStateError(WHY_NOT[SessionState.FINISHING])
 
     def _refuse(self) -> NoReturn:
         cause = self._error or self._server_error
-        reason = _WHY_NOT[self._state]
+        reason = WHY_NOT[self._state]
         raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
 
     def _take_events(self) -> list[Event]:

@@ -67,6 +67,7 @@ __all__ = [
     "ENDED_BY_END_OF_AUDIO",
     "SERVER_TRANSITIONS",
     "TRANSITIONS",
+    "WHY_NOT",
     "ServerInput",
     "ServerState",
     "SessionInput",
@@ -220,6 +221,17 @@ The row of FINISHING lacks these inputs too. They are named here for CONNECTING,
 is held and the row cannot show it: audio accepted behind it would go out after the end, and a
 keepalive or a finalize would be about audio that is over.
 """
+
+
+WHY_NOT: Final[Mapping[SessionState, str]] = {
+    SessionState.IDLE: "the session is not connected",
+    SessionState.CONNECTING: "the session is not open yet",
+    SessionState.OPEN: "the session is already open",
+    SessionState.FINISHING: "end-of-audio was already sent",
+    SessionState.CLOSING: "the session is closing",
+    SessionState.CLOSED: "the session is closed",
+}
+"""Why a state refuses what the user asks for."""
 
 
 class ServerState(Enum):

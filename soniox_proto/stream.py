@@ -156,6 +156,11 @@ class Stream(Protocol):
         """Counters of the session so far."""
         ...
 
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether a sender that can wait should, because audio is held and no more can be kept."""
+        ...
+
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once.
 
@@ -257,6 +262,11 @@ class RealtimeSTTStream(RealtimeSTTConnection):
     ) -> None:
         super().__init__(url, config, api_key=api_key, **options)
         self._link_wanted = False
+
+    @property
+    def holds_too_much(self) -> bool:
+        """False: audio that is too much before the session is open is refused."""
+        return False
 
     def connect(self, now: float) -> None:
         """Ask for the link. Audio sent from now on is held until the session is open.

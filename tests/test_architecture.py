@@ -40,6 +40,7 @@ LAYERS: Final = (
     {"soniox_proto.protocol"},
     {"soniox_proto.connection", "soniox_proto.server"},
     {"soniox_proto.stream"},
+    {"soniox_proto.recovery"},
     {"soniox_proto"},
     # What moves their bytes.
     {"soniox_adapters.connecting"},

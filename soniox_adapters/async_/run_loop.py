@@ -36,7 +36,8 @@ nearer. It may fire early, because the core ignores early calls of `handle_timeo
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -290,7 +291,8 @@ class AsyncRunLoop(SessionBase):
 
     @property
     def _writing_paused(self) -> bool:
-        return any(link.transport.writing_paused for link in self._links)
+        # A link that was given up takes no more output, and its transport is about to close.
+        return any(link.transport.writing_paused for link in self._links if not link.link.closed)
 
     async def _finish_sending(self) -> None:
         self._calls = 0
@@ -300,17 +302,30 @@ class AsyncRunLoop(SessionBase):
         if not self._writing_paused:
             await self._links[0].transport.checkpoint()
             return
-        # Counted, so that reading goes on meanwhile: the server may be blocked sending to us.
+        with self._sender_waiting():
+            while self._writing_paused and not self._machine.closed:
+                await self._writable.wait()
+        if self._machine.closed:
+            raise self._why_not_sent()
+
+    @contextmanager
+    def _sender_waiting(self) -> Iterator[None]:
+        """Count a waiting sender, so that reading goes on: the server may be blocked sending."""
         self._flow.waiting_senders += 1
         self._control_reading()
         try:
-            while self._writing_paused and not self._machine.closed:
-                await self._writable.wait()
+            yield
         finally:
             self._flow.waiting_senders -= 1
             self._control_reading()
-        if self._machine.closed:
-            raise self._why_not_sent()
+
+    async def _wait_for_room(self) -> None:
+        """Wait while a connection is missing and no more audio can be kept for the next one."""
+        if not self._machine.holds_too_much:
+            return
+        with self._sender_waiting():
+            while self._machine.holds_too_much:
+                await self._changed.wait()
 
     # Receiving
 
@@ -343,7 +358,7 @@ class AsyncRunLoop(SessionBase):
 
     def _control_reading(self) -> None:
         """Start or stop reading on all links, as the flow control says."""
-        if self._machine.closed or not self._links:
+        if self._machine.closed:
             return
         if self._flow.update(self._clock()):
             for link in self._links:
@@ -403,6 +418,9 @@ class AsyncRunLoop(SessionBase):
 
     def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))
+        if self._options.reconnect is not None:
+            # Audio that was held may have gone out, so that there is room for more.
+            self._changed.notify()
 
     def _link_left(self, link: TransportLink) -> None:
         # A link that was given up while its transport was being opened was never added.

@@ -144,6 +144,8 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         try:
             if not self._runs_here():
                 raise self._elsewhere_error()
+            if self._options.reconnect is not None:
+                await self._wait_for_room()
             self._machine.send_audio(chunk, self._clock())
             paused = False
             for link in self._links:
@@ -177,7 +179,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         elif isinstance(chunks, str) or not isinstance(chunks, (Iterable, AsyncIterable)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise not_audio(chunks)
         else:
-            if isinstance(chunks, (list, tuple)):
+            if isinstance(chunks, (list, tuple)) and self._options.reconnect is None:
                 await self._send_ready(iter(cast("list[AudioChunk]", chunks)))
             else:
                 await send_each(cast("Iterable[AudioChunk]", chunks), self.send_byte_chunk)

@@ -126,6 +126,9 @@ class RealtimeSTTSession(SocketSession):
         """
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
+        if self._options.reconnect is not None:
+            self._send_once_there_is_room(chunk)
+            return
         waits_for = None
         # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
@@ -166,7 +169,7 @@ class RealtimeSTTSession(SocketSession):
         elif isinstance(chunks, str) or not isinstance(chunks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise not_audio(chunks)
         else:
-            if isinstance(chunks, (list, tuple)):
+            if isinstance(chunks, (list, tuple)) and self._options.reconnect is None:
                 self._send_ready(cast("list[AudioChunk]", chunks))
             else:
                 source = iter(chunks)
@@ -187,6 +190,23 @@ class RealtimeSTTSession(SocketSession):
             waits_for = self._step(lambda batch=batch: self._send_batch(batch))  # type: ignore[misc]
             if waits_for is not None:
                 self._wait_until_taken(waits_for)
+
+    def _send_once_there_is_room(self, chunk: bytes) -> None:
+        """Send a chunk, but wait while a connection is missing and no more audio can be kept."""
+        waits_for: Marks | None = None
+
+        def send() -> bool:
+            nonlocal waits_for
+            if self._machine.holds_too_much:
+                return False
+            self._machine.send_audio(chunk, _clock())
+            waits_for = self._marks() if self._write() else None
+            return True
+
+        while not self._step(send):
+            self._wait_until(lambda: not self._machine.holds_too_much, sending=True)
+        if waits_for is not None:
+            self._wait_until_taken(waits_for)
 
     def send_control_message(self, control_type: RealtimeControlType) -> None:
         """Send end-of-audio, a keepalive or a finalize.

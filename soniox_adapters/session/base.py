@@ -93,7 +93,12 @@ class SessionBase(ABC):
         """Make `machine` the core of this session. It may ask for any number of links."""
         self._machine = machine
         self._flow = FlowControl(machine)
-        self._inbox = Inbox(self._flow, raise_on_error=self._options.raise_on_error)
+        policy = self._options.reconnect
+        self._inbox = Inbox(
+            self._flow,
+            raise_on_error=self._options.raise_on_error,
+            on_reconnect=None if policy is None else policy.on_event,
+        )
         # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()

@@ -7,7 +7,9 @@ raised only after every message that arrived before it has been returned.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from soniox_adapters.session.flow_control import FlowControl, message_memory
@@ -18,6 +20,8 @@ from soniox_proto import (
     Opened,
     Outcome,
     RealtimeEvent,
+    Reconnected,
+    Reconnecting,
     Result,
     ServerError,
     SonioxServerError,
@@ -25,6 +29,8 @@ from soniox_proto import (
 from soniox_proto.errors import fresh
 
 __all__ = ["Inbox"]
+
+_logger = logging.getLogger("soniox_adapters")
 
 _NO_RESULTS: Final[deque[Result]] = deque(maxlen=0)
 """Shared by inboxes that have had no message yet: a deque takes more memory than all the rest."""
@@ -38,6 +44,7 @@ class Inbox:
         "_ended",
         "_flow",
         "_last",
+        "_on_reconnect",
         "_raise_on_error",
         "_results",
         "_server_error",
@@ -46,8 +53,15 @@ class Inbox:
         "ready",
     )
 
-    def __init__(self, flow: FlowControl, *, raise_on_error: bool) -> None:
+    def __init__(
+        self,
+        flow: FlowControl,
+        *,
+        raise_on_error: bool,
+        on_reconnect: Callable[[Reconnecting | Reconnected], object] | None = None,
+    ) -> None:
         self._flow = flow
+        self._on_reconnect = on_reconnect
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
         # The message after which the stream ends: the finished response, or an error message.
@@ -84,8 +98,19 @@ class Inbox:
                 self.ready = True
             elif type(event) is Opened:
                 self.opened = True
+            elif type(event) is Reconnecting or type(event) is Reconnected:
+                self._report(event)
         if messages:
             self._flow.messages_added(messages, memory)
+
+    def _report(self, event: Reconnecting | Reconnected) -> None:
+        if self._on_reconnect is None:
+            return
+        try:
+            self._on_reconnect(event)
+        except Exception:
+            # Nobody waits for this call, and the session must go on.
+            _logger.exception("the on_event function of a ReconnectPolicy raised")
 
     def take(self) -> Result | None:
         """Return the next message, None at the end of the stream.

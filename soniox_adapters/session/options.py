@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import trio
     import websocket
 
-    from soniox_proto import RealtimeSTTStream
+    from soniox_proto import ReconnectPolicy, Stream
 
     BlockingConnection: TypeAlias = socket.socket | websocket.WebSocket
     AsyncConnection: TypeAlias = socket.socket | anyio.abc.ByteStream | trio.abc.Stream
@@ -78,6 +79,7 @@ class SessionKeywords(TypedDict, total=False):
     compression: bool
     raise_on_error: bool
     transport: Transport | None
+    reconnect: ReconnectPolicy | None
 
 
 _IN_SECONDS: Final = tuple(
@@ -163,12 +165,18 @@ class SessionOptions:
         "function becomes a `SonioxConnectionError`: retryable if it was an `OSError`, not if "
         "it was a bug in the function, such as a `TypeError`.",
     )
+    reconnect: ReconnectPolicy | None = _option(
+        None,
+        "When to make a new connection after one was lost, and how much audio to keep for it; "
+        "None to end the session with its connection. Needs a raw audio format.",
+    )
 
     def __post_init__(self) -> None:
         # The core checks these as well, but would name them without `_sec`. It checks the rest.
         for name in _IN_SECONDS:
             check_seconds(name, getattr(self, name))
         check_flag("raise_on_error", self.raise_on_error)
+        _check_reconnect(self.reconnect)
         _check_ssl_context(self.ssl_context)
         _check_proxy(self.proxy)
         if isinstance(self.additional_headers, Iterator):
@@ -181,12 +189,18 @@ class SessionOptions:
 
     def make_stream(
         self, url: str, config: RealtimeSTTConfig | Mapping[str, Any], api_key: str | None
-    ) -> RealtimeSTTStream:
+    ) -> Stream:
         """Return a new machine with these options."""
         # Imported with the first session, because wsproto is a quarter of the whole import time.
-        from soniox_proto import RealtimeSTTStream
+        from soniox_proto import RealtimeSTTStream, RecoveringSTTStream
 
-        return RealtimeSTTStream(
+        reconnect = self.reconnect
+        make = (
+            RealtimeSTTStream
+            if reconnect is None
+            else partial(RecoveringSTTStream, reconnect=reconnect)
+        )
+        return make(
             url,
             config,
             api_key=api_key,
@@ -254,6 +268,15 @@ def _check_ssl_context(ssl_context: object) -> None:
         raise SonioxValidationError(
             "ssl_context is made for servers (PROTOCOL_TLS_SERVER); make one for clients, for "
             "example with ssl.create_default_context()"
+        )
+
+
+def _check_reconnect(reconnect: object) -> None:
+    if reconnect is not None and not _is_instance(
+        reconnect, "soniox_proto.recovery.policy", "ReconnectPolicy"
+    ):
+        raise SonioxValidationError(
+            f"reconnect must be a ReconnectPolicy or None, not {_kind(reconnect)}"
         )
 
 

@@ -161,4 +161,4 @@ def test_options_are_frozen_and_make_machines_anew() -> None:
         options.keepalive_interval_sec = 1.0  # type: ignore[misc]
     one, two = (options.make_stream(URL, CONFIG, API_KEY) for _ in range(2))
     assert one is not two
-    assert one.endpoint == two.endpoint
+    assert one.config == two.config

@@ -114,6 +114,10 @@ class LineStream:
     def closed(self) -> bool:
         return self.state is SessionState.CLOSED
 
+    @property
+    def holds_too_much(self) -> bool:
+        return False
+
     def links_to_open(self) -> Sequence[LineLink]:
         wanted, self._wanted = self._wanted, []
         return wanted

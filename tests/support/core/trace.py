@@ -42,6 +42,8 @@ from soniox_proto import (
     Finished,
     Opened,
     RealtimeSTTConnection,
+    Reconnected,
+    Reconnecting,
     Result,
     ServerError,
 )
@@ -232,6 +234,8 @@ def describe_event(event: Event) -> str:
             return name
         case ServerError():
             return f"{name} {describe_error(event.error)}"
+        case Reconnecting() | Reconnected():
+            raise AssertionError("traces are of single connections")
         case Closed():
             end = f"{event.outcome.name} {event.code} {event.reason!r}"
             return f"{name} {end} {describe_error(event.error)}"

@@ -1,0 +1,713 @@
+"""A session that survives the loss of its connection.
+
+`RecoveringSTTStream` is a `Stream` with one link after the other. It keeps the audio whose words
+are not final yet, and the finalizes that are not answered (`kept_audio.py`). When a link is lost,
+refused or ended with an error that is worth another try, it waits as long as its policy says, asks
+for a new link, and sends again what the service has not heard, from a little before the first
+missing word. What comes back is moved onto the clock of the user's audio, and words that were given
+out before are left out (`heard.py`, `clock_map.py`). So the user sees one session, whose final
+tokens are those of a session without a loss, unless more audio was held than may be kept.
+
+How the end of a link becomes the end of the session, or does not:
+
+1. After `close`, `abort` and `fail`, after the finished response, and after an error that is not
+   worth another try, the end of the link is the end of the session.
+2. If the audio is over and all of it is final, the transcript is complete: the session is finished
+   without another connection, although the finished response was lost.
+3. Otherwise a new link is made, until `max_attempts` in a row have failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, floor
+from typing import Any, Final
+
+from typing_extensions import Unpack
+
+from soniox_proto.config import RealtimeSTTConfig, checked_config
+from soniox_proto.connection import ConnectionKeywords, RealtimeSTTConnection
+from soniox_proto.credentials import APIKey
+from soniox_proto.endpoint import Endpoint
+from soniox_proto.errors import (
+    SonioxConnectionError,
+    SonioxRealtimeError,
+    SonioxStateError,
+    SonioxValidationError,
+)
+from soniox_proto.events import (
+    Closed,
+    EndpointDetected,
+    Event,
+    Finalized,
+    Finished,
+    Opened,
+    Outcome,
+    Reconnected,
+    Reconnecting,
+    Result,
+    ServerError,
+    SessionStats,
+)
+from soniox_proto.messages import (
+    TOKEN_TEXT_FIN,
+    RealtimeEvent,
+    audio_bytes,
+    finalize_message,
+)
+from soniox_proto.recovery.clock_map import ClockMap
+from soniox_proto.recovery.heard import Heard, LinkTranscript
+from soniox_proto.recovery.kept_audio import KeptAudio
+from soniox_proto.recovery.link import RecoverableLink
+from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.state import (
+    ENDED_BY_END_OF_AUDIO,
+    TRANSITIONS,
+    WHY_NOT,
+    SessionInput,
+    SessionState,
+)
+from soniox_proto.stream import Link
+
+__all__ = ["RecoveringSTTStream"]
+
+_PIECE_SECONDS: Final = 1.0
+"""Audio in one message of those that are sent again, in seconds."""
+
+_LONGEST_TOKEN_MS: Final = 60_000
+"""How far before the end of the final text a token may begin, in ms."""
+
+_PACE_SECONDS: Final = 0.1
+"""Seconds between two pieces of held audio that is sent faster than real time."""
+
+
+@dataclass(slots=True)
+class _Finalize:
+    """A finalize that is not answered yet."""
+
+    index: int
+    """Which call it was, from 0."""
+    position: int
+    """Where in the audio it stands, in bytes."""
+    asked_at: float
+    trailing_silence_ms: int | None
+    sent: bool = False
+    """Whether it was sent on the present link."""
+
+
+class RecoveringSTTStream:
+    """One speech-to-text session over as many connections as it takes.
+
+    All times of tokens and all positions are positions in the audio that the user sent.
+
+    Args:
+        url: `ws://` or `wss://` URL of the service (see `REGIONS`).
+        config: Configuration of the stream, or a mapping of its fields. Its audio format must be a
+            raw one, because only raw audio can be sent again from the middle.
+        reconnect: When to make new connections, and how much audio to keep for them.
+        api_key: API key; None sends none (local servers).
+        options: The keyword options of `RealtimeSTTConnection`, with the same meaning, for each
+            connection.
+
+    Raises:
+        SonioxValidationError: The URL, the configuration, the key or an option cannot be used.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attempt",
+        "_bytes_per_ms",
+        "_config",
+        "_end_asked",
+        "_ended",
+        "_events",
+        "_finalizes",
+        "_heard",
+        "_idle",
+        "_kept",
+        "_last_message",
+        "_link",
+        "_links_opened",
+        "_lost_at",
+        "_lost_to",
+        "_make_connection",
+        "_now",
+        "_opened_at",
+        "_over",
+        "_pace_at",
+        "_paused",
+        "_policy",
+        "_reading_paused",
+        "_retry_at",
+        "_sent_to",
+        "_stats",
+        "_wanted",
+    )
+
+    def __init__(
+        self,
+        url: str,
+        config: RealtimeSTTConfig | Mapping[str, Any],
+        *,
+        reconnect: ReconnectPolicy,
+        api_key: str | APIKey | None = None,
+        **options: Unpack[ConnectionKeywords],
+    ) -> None:
+        self._config = checked_config(config)
+        rate, frame = self._config.bytes_per_second, self._config.bytes_per_frame
+        if rate is None or frame is None:
+            raise SonioxValidationError(
+                "reconnecting needs a raw audio format such as 'pcm_s16le': "
+                f"{self._config.audio_format!r} cannot be sent again from the middle"
+            )
+        self._bytes_per_ms = rate / 1000
+        self._policy = reconnect
+        self._make_connection = partial(
+            RealtimeSTTConnection, url, self._config, api_key=api_key, **options
+        )
+        self._link = RecoverableLink(self._make_connection(), self._take)
+        kept_seconds = reconnect.max_replay_seconds + reconnect.lead_in_ms / 1000
+        self._kept = KeptAudio(int(rate * kept_seconds), frame)
+        self._heard = Heard()
+        self._finalizes: list[_Finalize] = []
+        self._events: list[Event] = []
+        self._wanted: list[RecoverableLink] = []
+        self._now = float("-inf")
+        self._idle = True
+        self._links_opened = 0
+        self._opened_at = 0.0
+        self._paused = False
+        self._end_asked = False
+        # Whether the present link decides how the session ends.
+        self._over = False
+        self._ended: Closed | None = None
+        self._attempt = 0
+        self._retry_at: float | None = None
+        self._lost_at = 0.0
+        # Up to where audio was counted as lost, in bytes.
+        self._lost_to = 0
+        # When to send more of the held audio.
+        self._pace_at: float | None = None
+        # Up to where audio has been sent on any link, in bytes.
+        self._sent_to = 0
+        self._reading_paused = False
+        self._last_message: RealtimeEvent | None = None
+        self._stats = SessionStats()
+
+    # Views
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where to connect to."""
+        return self._link.endpoint
+
+    @property
+    def config(self) -> RealtimeSTTConfig:
+        """Configuration of the stream."""
+        return self._config
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session is in its life; a missing connection does not change it."""
+        if self.closed:
+            return SessionState.CLOSED
+        if self._idle:
+            return SessionState.IDLE
+        if self._over:
+            return SessionState.CLOSING
+        if not self._links_opened:
+            return SessionState.CONNECTING
+        return SessionState.FINISHING if self._end_asked else SessionState.OPEN
+
+    @property
+    def paused(self) -> bool:
+        """Whether audio is being dropped."""
+        return self._paused
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over, and every byte stream may be closed."""
+        return self._ended is not None or (self._over and self._link.closed)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the session ended; None until that is certain, and if it was never started."""
+        if self._ended is not None:
+            return self._ended.outcome
+        return self._link.connection.outcome if self._over else None
+
+    @property
+    def error(self) -> SonioxRealtimeError | None:
+        """The error that ended the session, if an error did."""
+        if self._ended is not None:
+            return self._ended.error
+        return self._link.connection.error if self._over else None
+
+    @property
+    def last_message(self) -> RealtimeEvent | None:
+        """The latest message of the service."""
+        return self._last_message
+
+    @property
+    def stats(self) -> SessionStats:
+        """Counters of the session so far, over all connections."""
+        return self._stats
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether more audio would be lost: no connection takes it, and no more can be kept.
+
+        A sender that can wait should, until this is false again.
+        """
+        if self._paused or self._end_asked or self._over:
+            return False
+        return self._kept.full and not (self._link.is_open and self._link.caught_up)
+
+    # Output and time
+
+    def links_to_open(self) -> Sequence[Link]:
+        """Return the links that are wanted now; each is returned once."""
+        if not self._wanted:
+            return ()
+        wanted, self._wanted = self._wanted, []
+        return [link for link in wanted if not link.closed]
+
+    def next_timeout(self) -> float | None:
+        """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
+        if self._events:
+            return self._now
+        retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
+        link = self._link
+        link_due = None if link.abandoned else link.connection.next_timeout()
+        times = (retry_at, self._pace_at, link_due)
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
+        now = self._advance(now)
+        link = self._link
+        events = self._take(link, link.connection.handle_timeout(now), now)
+        if self._pace_at is not None and self._pace_at <= now:
+            self._send_held(link, now)
+        if self._retry_at is not None and self._retry_at <= now and self._is_complete():
+            self._complete()
+            made, self._events = self._events, []
+            return events + made
+        if self._retry_at is not None and self._retry_at <= now and not self._reading_paused:
+            self._retry_at = None
+            self._link = RecoverableLink(self._make_connection(), self._take)
+            self._want(self._link, now)
+        return events
+
+    # Calls by the user
+
+    def connect(self, now: float) -> None:
+        """Ask for the first link. Audio sent from now on is kept until it is open.
+
+        Raises `SonioxStateError` unless the session is new.
+        """
+        self._require(SessionInput.CONNECT)
+        self._idle = False
+        self._want(self._link, self._advance(now))
+
+    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+        """Send a chunk of audio, or keep it while no link is open; see `holds_too_much`.
+
+        Raises:
+            TypeError: The chunk is not bytes.
+            SonioxValidationError: The chunk is a memoryview that is not contiguous.
+            SonioxStateError: The session is not connected, finished or closed.
+        """
+        data = audio_bytes(chunk)
+        self._require(SessionInput.AUDIO)
+        if not data:
+            return
+        if self._paused:
+            self._stats.dropped_while_paused_bytes += len(data)
+            return
+        self._stats.sent_audio_bytes += len(data)
+        self._stats.sent_audio_chunks += 1
+        now = self._advance(now)
+        kept, link = self._kept, self._link
+        kept.append(data)
+        if link.is_open:
+            if link.caught_up:
+                # As it came, without looking for it among what is kept.
+                link.connection.send_audio(data, now)
+                link.cursor = self._sent_to = kept.ends
+            else:
+                self._send_held(link, now)
+
+    def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
+        """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.
+
+        If its answer is lost with a connection, it is asked again at the same place of the audio.
+
+        Args:
+            now: The time, in seconds.
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+
+        Raises:
+            SonioxStateError: The session is not connected, finished or closed.
+            SonioxValidationError: `trailing_silence_ms` is not a whole number of 0 or more.
+        """
+        self._require(SessionInput.FINALIZE)
+        finalize_message(trailing_silence_ms)
+        now = self._advance(now)
+        index = self._stats.sent_finalizes
+        self._stats.sent_finalizes += 1
+        self._finalizes.append(_Finalize(index, self._kept.ends, now, trailing_silence_ms))
+        self._send_held(self._link, now)
+
+    def keep_alive(self, now: float) -> None:
+        """Queue a keepalive; while no link is open there is nothing to keep alive.
+
+        Raises `SonioxStateError` if the session is not connected, finished or closed.
+        """
+        self._require(SessionInput.KEEP_ALIVE)
+        now = self._advance(now)
+        if self._link.is_open:
+            self._link.connection.keep_alive(now)
+
+    def finish(self, now: float) -> None:
+        """End the audio; the service answers with the rest and the finished response.
+
+        Raises `SonioxStateError` if the session is not connected, or if it ended without
+        end-of-audio.
+        """
+        again = self._end_asked
+        self._require(SessionInput.FINISH_AGAIN if again else SessionInput.FINISH)
+        now = self._advance(now)
+        if again:
+            return
+        self._end_asked = True
+        if self._retry_at is not None and self._is_complete():
+            # The end is given out by the next call that feeds.
+            self._retry_at = now
+        else:
+            self._send_held(self._link, now)
+
+    def pause(self, now: float, finalize: bool = True) -> None:
+        """Drop audio from now on; with `finalize`, ask for outstanding tokens first.
+
+        Raises `SonioxStateError` if the session is not connected, finished or closed.
+        """
+        self._require(SessionInput.PAUSE)
+        if not self._paused:
+            if finalize:
+                self.finalize(now)
+            self._paused = True
+
+    def resume(self, now: float) -> None:
+        """Send audio again. Safe to repeat.
+
+        Raises `SonioxStateError` if the session is not connected or closed.
+        """
+        self._require(SessionInput.RESUME)
+        self._advance(now)
+        self._paused = False
+
+    def close(self, now: float) -> None:
+        """End the session with the close handshake, if there is a connection. Safe to repeat."""
+        now = self._advance(now)
+        self._end_with_link(Outcome.CLOSED_LOCALLY, None)
+        self._link.connection.close(now)
+
+    def abort(self, now: float) -> None:
+        """End the session at once. Safe to repeat."""
+        now = self._advance(now)
+        self._end_with_link(Outcome.ABORTED, None)
+        self._link.connection.abort(now)
+
+    def fail(
+        self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
+    ) -> list[Event]:
+        """End the session because of `error`; no new connection is made."""
+        now = self._advance(now)
+        if self._idle:
+            return []
+        self._end_with_link(Outcome.LOST, error)
+        events = self._link.connection.fail(error, now, close_code=close_code)
+        return self._take(self._link, events, now)
+
+    def pause_reading(self, now: float) -> None:
+        """Note that the driver stops reading, on every link; deadlines of the peer rest.
+
+        No link can be opened meanwhile: the answer to its upgrade would not be read.
+        """
+        now = self._advance(now)
+        link = self._link
+        self._reading_paused = True
+        if self._links_opened and link.opened_at is None and not link.abandoned and not self._over:
+            link.abandon(now)
+            self._retry_at = now
+        link.connection.pause_reading(now)
+
+    def resume_reading(self, now: float) -> None:
+        """Note that the driver reads again."""
+        self._reading_paused = False
+        self._link.connection.resume_reading(self._advance(now))
+
+    # Inside
+
+    def _advance(self, now: float) -> float:
+        self._now = max(self._now, now)
+        return self._now
+
+    def _require(self, session_input: SessionInput) -> None:
+        """Raise unless the user may do this now."""
+        state = self.state
+        ended = self._end_asked and session_input in ENDED_BY_END_OF_AUDIO
+        if ended or session_input not in TRANSITIONS[state]:
+            reason = WHY_NOT[SessionState.FINISHING if ended else state]
+            cause = self.error
+            raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+
+    def _want(self, link: RecoverableLink, now: float) -> None:
+        link.connection.connect(now)
+        self._wanted = [link]
+
+    def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
+        """Turn events of a connection into those of the session."""
+        now = self._advance(now)
+        given, self._events = self._events, []
+        refused: Result | None = None
+        for event in events:
+            if link.abandoned or self._ended is not None:
+                break
+            match event:
+                case Opened():
+                    given.append(self._opened(link, event, now))
+                case Result(message):
+                    if message.error_code is not None or message.error_message is not None:
+                        # Given out only if it ends the session.
+                        refused = event
+                    else:
+                        given += self._read(link, event, now)
+                case EndpointDetected() | Finalized():
+                    pass  # Made anew by `_read`, for the tokens that are given out.
+                case Finished():
+                    assert self._last_message is not None, "it came as a result first"
+                    self._over = True
+                    given.append(Finished(self._last_message))
+                case ServerError(error):
+                    if not self._recovers(link, error, now):
+                        self._over = True
+                        assert refused is not None, "it came as a result first"
+                        self._last_message = refused.message
+                        given += [refused, event]
+                case Closed():
+                    cause = event.error or SonioxConnectionError(
+                        "the server closed the connection before the transcript was complete",
+                        close_code=event.code,
+                        reason=event.reason,
+                    )
+                    if not self._recovers(link, cause, now):
+                        self._end(event)
+                        given.append(event)
+                case _:  # pragma: no cover
+                    raise AssertionError(f"a connection does not report {type(event).__name__}")
+        self._count(link)
+        made, self._events = self._events, []
+        return given + made
+
+    def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
+        """Begin to send on a link that has just opened."""
+        policy, heard, kept, rate = self._policy, self._heard, self._kept, self._bytes_per_ms
+        needed = floor(heard.needed_from_ms(policy.lead_in_ms) * rate)
+        kept.drop_before(needed)
+        begins = kept.begins
+        begins_ms = begins / rate
+        self._links_opened += 1
+        link.opened_at, link.cursor = now, begins
+        link.clock = ClockMap(begins_ms)
+        link.transcript = LinkTranscript(
+            heard,
+            link.clock,
+            number=self._links_opened,
+            replays=begins_ms < heard.position_ms,
+            distinct_speakers=policy.speaker_labels == "distinct",
+        )
+        for asked in self._finalizes:
+            asked.position, asked.sent = max(asked.position, begins), False
+        replayed_ms = round(max(0, self._sent_to - begins) / rate)
+        lost_ms = self._note_loss(floor(heard.missing_from_ms() * rate), begins)
+        self._send_held(link, now)
+        if self._links_opened == 1:
+            self._opened_at = now
+            return event
+        self._stats.reconnects += 1
+        self._stats.replayed_audio_ms += replayed_ms
+        return Reconnected(self._attempt, replayed_ms, lost_ms, now - self._lost_at)
+
+    def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
+        """Return a result as the user gets it, and the events for the markers in it."""
+        # Results come in answer to audio, so the connection has proven itself.
+        self._attempt = 0
+        received = event.message
+        for token in received.tokens:
+            if token.is_final and token.text == TOKEN_TEXT_FIN:
+                settled = received.final_audio_proc_ms
+                same = settled == received.total_audio_proc_ms
+                link.clock.answered(settled if same else None)
+        limit_ms = ceil(link.cursor / self._bytes_per_ms)
+        message, markers = link.transcript.read(received, limit_ms)
+        self._last_message = message
+        raw = event.raw
+        if message is not received:
+            text = message.model_dump_json(exclude_unset=True)
+            raw = text if isinstance(raw, str) else text.encode()
+        given: list[Event] = [Result(message, raw)]
+        for marker in markers:
+            if marker.text == TOKEN_TEXT_FIN:
+                given.append(self._finalized(message, marker.token_index, now))
+            else:
+                given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
+        link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
+        needed_ms = self._heard.needed_from_ms(self._policy.lead_in_ms)
+        self._kept.drop_before(floor(needed_ms * self._bytes_per_ms))
+        return given
+
+    def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+        if not self._finalizes or not self._finalizes[0].sent:
+            return Finalized(message, index, None, None)
+        asked = self._finalizes.pop(0)
+        return Finalized(message, index, asked.index, now - max(asked.asked_at, self._opened_at))
+
+    def _send_held(self, link: RecoverableLink, now: float) -> None:
+        """Send what is held for a link, in order and no faster than the policy allows."""
+        self._pace_at = None
+        if self._over or not link.is_open or link.end_sent:
+            return
+        connection, kept, rate = link.connection, self._kept, self._bytes_per_ms
+        finalizes = [asked for asked in self._finalizes if not asked.sent]
+        while True:
+            if link.cursor < kept.begins:
+                # More was held than may be kept.
+                link.clock.skip(link.cursor / rate, kept.begins / rate)
+                self._note_loss(link.cursor, kept.begins)
+                link.cursor = kept.begins
+            stop = min(finalizes[0].position, kept.ends) if finalizes else kept.ends
+            if link.cursor < stop:
+                size = min(stop - link.cursor, self._allowance(link, now))
+                if size <= 0:
+                    self._pace_at = now + _PACE_SECONDS
+                    return
+                connection.send_audio(kept.from_position(link.cursor, size), now)
+                link.cursor += size
+                link.paced_bytes += size
+                self._sent_to = max(self._sent_to, link.cursor)
+            elif finalizes:
+                asked = finalizes.pop(0)
+                link.clock.finalize(link.cursor / rate)
+                connection.finalize(now, asked.trailing_silence_ms)
+                asked.sent = True
+            else:
+                break
+        link.caught_up = True
+        if self._end_asked:
+            connection.finish(now)
+            link.end_sent = True
+
+    def _note_loss(self, begins: int, ends: int) -> int:
+        """Count audio that is lost, unless it was counted before; return how much, in ms."""
+        begins = max(begins, self._lost_to)
+        if ends <= begins:
+            return 0
+        self._lost_to = ends
+        lost_ms = round((ends - begins) / self._bytes_per_ms)
+        self._stats.lost_audio_ms += lost_ms
+        return lost_ms
+
+    def _allowance(self, link: RecoverableLink, now: float) -> int:
+        """Return how many bytes of held audio may be sent on a link in one message now."""
+        rate = self._bytes_per_ms * 1000
+        piece = max(1, int(_PIECE_SECONDS * rate))
+        assert link.opened_at is not None, "audio is sent on an open link"
+        policy = self._policy
+        seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.opened_at)
+        allowance = min(piece, int(seconds * rate) - link.paced_bytes)
+        return allowance - allowance % self._kept.frame
+
+    # The end of a link, and of the session
+
+    def _recovers(self, link: RecoverableLink, error: SonioxRealtimeError, now: float) -> bool:
+        """Do without a link that has ended; return False if the session ends with it."""
+        if self._over:
+            return False
+        if self._is_complete():
+            link.abandon(now)
+            self._complete()
+            return True
+        attempt = self._attempt + 1
+        try:
+            if not self._policy.retries(error, attempt):
+                return False
+        except Exception as raised:
+            # A function of the user's must not break the session in the middle of a message.
+            error.__context__ = raised
+            return False
+        if link.opened_at is not None or not self._attempt:
+            self._lost_at = now
+        link.abandon(now)
+        self._attempt = attempt
+        self._pace_at = None
+        delay = self._policy.delay(error, attempt, now)
+        self._retry_at = now + delay
+        self._events.append(Reconnecting(attempt, delay, error))
+        return True
+
+    def _is_complete(self) -> bool:
+        """Return whether the audio is over and all of it has become final.
+
+        A session without audio is not complete: the service ends it with an error.
+        """
+        ends_ms = floor(self._kept.ends / self._bytes_per_ms)
+        return (
+            self._end_asked
+            and ends_ms > 0
+            and self._heard.position_ms >= ends_ms
+            and not self._heard.awaiting_translation
+        )
+
+    def _complete(self) -> None:
+        """End a session whose transcript is complete, although no finished response came."""
+        position = self._heard.position_ms
+        message = RealtimeEvent(
+            tokens=[], final_audio_proc_ms=position, total_audio_proc_ms=position, finished=True
+        )
+        self._last_message = message
+        closed = Closed(Outcome.FINISHED, 1006, "", None)
+        self._events += [
+            Result(message, message.model_dump_json(exclude_unset=True)),
+            Finished(message),
+            closed,
+        ]
+        self._end(closed)
+
+    def _end_with_link(self, outcome: Outcome, error: SonioxRealtimeError | None) -> None:
+        """Make the end of the present link that of the session; without a link it is over now."""
+        if self._retry_at is not None and self._ended is None:
+            closed = Closed(outcome, None, "", error)
+            self._events.append(closed)
+            self._end(closed)
+        self._over = True
+
+    def _end(self, closed: Closed) -> None:
+        self._over = True
+        self._ended = closed
+        self._retry_at = self._pace_at = None
+        self._finalizes.clear()
+        # Audio can be large.
+        self._kept = KeptAudio(1, 1)
+
+    def _count(self, link: RecoverableLink) -> None:
+        """Add what a connection has counted since the last time."""
+        counted, stats = link.connection.stats, self._stats
+        stats.received_messages += counted.received_messages - link.received_messages
+        stats.sent_keepalives += counted.sent_keepalives - link.sent_keepalives
+        link.received_messages = counted.received_messages
+        link.sent_keepalives = counted.sent_keepalives
+        stats.latency = counted.latency or stats.latency
