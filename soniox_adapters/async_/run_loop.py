@@ -36,7 +36,7 @@ nearer. It may fire early, because the core ignores early calls of `handle_timeo
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -309,7 +309,7 @@ class AsyncRunLoop(SessionBase):
             raise self._why_not_sent()
 
     @contextmanager
-    def _sender_waiting(self) -> Iterator[None]:
+    def _sender_waiting(self) -> Generator[None, None, None]:
         """Count a waiting sender, so that reading goes on: the server may be blocked sending."""
         self._flow.waiting_senders += 1
         self._control_reading()
