@@ -119,6 +119,7 @@ if typing.TYPE_CHECKING:
         UtteranceEnd,
         Word,
     )
+    from soniox_proto.upgrade import UpgradeRequest
     from soniox_proto.writers import JSONWriter, TableWriter, TextWriter, TranscriptWriter
 
 __version__ = "0.1.0"
@@ -213,6 +214,7 @@ __all__ = [
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
     "Utterance",
     "UtteranceEnd",
     "Word",
@@ -224,6 +226,7 @@ __all__ = [
 
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
+    "UpgradeRequest": "upgrade",
     **dict.fromkeys(("Cue", "Subtitles"), "subtitles"),
     **dict.fromkeys(("JSONWriter", "TableWriter", "TextWriter", "TranscriptWriter"), "writers"),
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),

@@ -31,6 +31,7 @@ LAYERS: Final = (
         "soniox_proto.timers",
         "soniox_proto.rendering",
         "soniox_proto.transcript",
+        "soniox_proto.upgrade",
         "soniox_proto.websocket",
     },
     {"soniox_proto.subtitles"},

@@ -30,6 +30,7 @@ from soniox_adapters import (
     SessionStats,
     Transcript,
     Utterance,
+    websocket_client,
 )
 from tests.support.adapters.server import PATIENCE
 from tests.support.core.messages import API_KEY, CONFIG
@@ -41,6 +42,8 @@ class Kind(Enum):
     """Every kind of session, by what runs it and what moves its bytes."""
 
     BLOCKING = "blocking"
+    WEBSOCKET_CLIENT = "websocket-client"
+    """Blocking, on a connection that websocket-client has opened and upgraded."""
     ASYNCIO = "asyncio"
     TRIO = "trio"
     ASYNCIO_STREAM = "asyncio-anyio-stream"
@@ -50,7 +53,7 @@ class Kind(Enum):
 
     @property
     def asynchronous(self) -> bool:
-        return self is not Kind.BLOCKING
+        return self not in {Kind.BLOCKING, Kind.WEBSOCKET_CLIENT}
 
     @property
     def backend(self) -> str:
@@ -254,7 +257,9 @@ class _AsyncDriver(SessionDriver):
 def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver]:
     """Make a session of `kind`, not entered, with `API_KEY` and `CONFIG` unless told otherwise."""
     options = {"config": CONFIG, "api_key": API_KEY, "proxy": None, **options}
-    if kind is Kind.BLOCKING:
+    if not kind.asynchronous:
+        if kind is Kind.WEBSOCKET_CLIENT:
+            options = {"transport": websocket_client(), **options}
         driver = _BlockingDriver(url, **options)
         try:
             yield driver
