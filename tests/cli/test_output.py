@@ -56,7 +56,7 @@ def run_in_shell(*arguments: str, redirection: str) -> tuple[int, str, str]:
 def test_a_transcript_that_cannot_be_written(
     output: str, redirection: str, error: str, server: LocalServer
 ) -> None:
-    arguments = ("transcribe", MEETING, "--url", server.url, "--no-throttle", "--output", output)
+    arguments = ("transcribe", MEETING, "--url", server.url, "--no-throttle", "--format", output)
     options = ("--sync",) if output == "json" else ()
     assert run_in_shell(*arguments, *options, redirection=redirection) == (1, "", error)
 
