@@ -319,3 +319,17 @@ def test_a_translation_without_original_or_text() -> None:
     assert texts(cues_of(event(translation("Hola.")), track="both")) == ["Hola."]
     nothing = [event(said("\x07", 0, 1, translation_status="original"), translation("\x07"))]
     assert cues_of(*nothing, track="both") == []
+
+
+def test_a_cue_ends_after_a_clause_if_there_is_no_sentence() -> None:
+    tokens = spoken("One two three four, five six seven")
+    assert texts(cues_of(event(*tokens), max_line_characters=24, max_lines=1)) == [
+        "One two three four,",
+        "five six seven",
+    ]
+
+
+def test_both_languages_of_a_word_that_is_longer_than_a_cue_may_be() -> None:
+    messages = [event(said("Yes", 0, 9000, translation_status="original"), translation("Sí"))]
+    cues = cues_of(*messages, track="both")
+    assert (texts(cues), spans(cues)) == (["Yes/Sí"], [(0, 7000)])
