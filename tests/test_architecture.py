@@ -38,6 +38,7 @@ LAYERS: Final = (
     {"soniox_proto.connection", "soniox_proto.server"},
     {"soniox_proto.stream"},
     {"soniox_proto"},
+    {"soniox_proto.testing"},
     # What moves their bytes.
     {"soniox_adapters.connecting"},
     {"soniox_adapters.session"},
