@@ -457,13 +457,15 @@ class RealtimeSTTConnection:
         events: list[Event] = []
         for event in self._websocket.receive_data(data):
             if type(event) is list:
+                # Messages queue no output unless they end the session.
                 events += protocol.receive_messages(event, now)
             else:
                 events += self._handle(event, now)
-            # After each event, not at the end: once a close frame further on in `data` has been
-            # read, wsproto refuses to frame anything, even the start message.
-            self._flush()
+                # After each event, not at the end: once a close frame further on in `data` has
+                # been read, wsproto refuses to frame anything, even the start message.
+                self._flush()
             if protocol.state is _CLOSED:
+                self._flush()
                 break
         return events
 

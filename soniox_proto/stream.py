@@ -216,12 +216,11 @@ class Stream(Protocol):
         ...
 
 
-class RealtimeSTTStream:
+class RealtimeSTTStream(RealtimeSTTConnection):
     """One speech-to-text session that asks for the connections it needs.
 
-    It has one link for life and ends with it, so nearly every call is passed on. What it adds to
-    `RealtimeSTTConnection` is that `connect` asks for the byte stream (`links_to_open`), instead of
-    leaving it to the caller to have one.
+    It is its own only link, for life. What it adds to `RealtimeSTTConnection` is that `connect`
+    asks for the byte stream (`links_to_open`), instead of leaving it to the caller to have one.
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
@@ -233,7 +232,7 @@ class RealtimeSTTStream:
         SonioxValidationError: The URL, the configuration, the key or an option cannot be used.
     """
 
-    __slots__ = ("__weakref__", "_link", "_wanted")
+    __slots__ = ("_link_wanted",)
 
     def __init__(
         self,
@@ -243,130 +242,20 @@ class RealtimeSTTStream:
         api_key: str | APIKey | None = None,
         **options: Unpack[ConnectionKeywords],
     ) -> None:
-        self._link = RealtimeSTTConnection(url, config, api_key=api_key, **options)
-        self._wanted: tuple[RealtimeSTTConnection, ...] = ()
-
-    # Views
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where to connect to."""
-        return self._link.endpoint
-
-    @property
-    def config(self) -> RealtimeSTTConfig:
-        """Configuration of the stream."""
-        return self._link.config
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session is in its life."""
-        return self._link.state
-
-    @property
-    def paused(self) -> bool:
-        """Whether audio is being dropped."""
-        return self._link.paused
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is over, and every byte stream may be closed."""
-        return self._link.closed
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the session ended; None until that is certain, and if it was never started."""
-        return self._link.outcome
-
-    @property
-    def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if an error did."""
-        return self._link.error
-
-    @property
-    def last_message(self) -> RealtimeEvent | None:
-        """The latest message of the service."""
-        return self._link.last_message
-
-    @property
-    def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._link.stats
-
-    # Output and time
-
-    def links_to_open(self) -> Sequence[Link]:
-        """Return the links that are wanted now; each is returned once."""
-        if not self._wanted:
-            return ()
-        wanted, self._wanted = self._wanted, ()
-        return () if self._link.closed else wanted
-
-    def next_timeout(self) -> float | None:
-        """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
-        return self._link.next_timeout()
-
-    def handle_timeout(self, now: float) -> list[Event]:
-        """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
-        return self._link.handle_timeout(now)
-
-    # Calls by the user
+        super().__init__(url, config, api_key=api_key, **options)
+        self._link_wanted = False
 
     def connect(self, now: float) -> None:
         """Ask for the link. Audio sent from now on is held until the session is open.
 
         Raises `SonioxStateError` unless the session is new.
         """
-        self._link.connect(now)
-        self._wanted = (self._link,)
+        super().connect(now)
+        self._link_wanted = True
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
-        """Queue a chunk of audio, as `RealtimeSTTConnection.send_audio` does."""
-        self._link.send_audio(chunk, now)
-
-    def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
-        """Ask for all outstanding tokens to become final, as `RealtimeSTTConnection` does.
-
-        Args:
-            now: The time, in seconds.
-            trailing_silence_ms: Silence already sent after the speech, in ms.
-        """
-        self._link.finalize(now, trailing_silence_ms)
-
-    def keep_alive(self, now: float) -> None:
-        """Queue a keepalive, as `RealtimeSTTConnection.keep_alive` does."""
-        self._link.keep_alive(now)
-
-    def finish(self, now: float) -> None:
-        """Queue end-of-audio, at most once, as `RealtimeSTTConnection.finish` does."""
-        self._link.finish(now)
-
-    def pause(self, now: float, finalize: bool = True) -> None:
-        """Drop audio from now on, as `RealtimeSTTConnection.pause` does."""
-        self._link.pause(now, finalize)
-
-    def resume(self, now: float) -> None:
-        """Send audio again, as `RealtimeSTTConnection.resume` does."""
-        self._link.resume(now)
-
-    def close(self, now: float) -> None:
-        """End the session with the close handshake, as `RealtimeSTTConnection.close` does."""
-        self._link.close(now)
-
-    def abort(self, now: float) -> None:
-        """End the session at once, as `RealtimeSTTConnection.abort` does."""
-        self._link.abort(now)
-
-    def fail(
-        self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
-    ) -> list[Event]:
-        """End the session because of `error`, as `RealtimeSTTConnection.fail` does."""
-        return self._link.fail(error, now, close_code=close_code)
-
-    def pause_reading(self, now: float) -> None:
-        """Note that the driver stops reading; deadlines of the server rest until it reads again."""
-        self._link.pause_reading(now)
-
-    def resume_reading(self, now: float) -> None:
-        """Note that the driver reads again."""
-        self._link.resume_reading(now)
+    def links_to_open(self) -> Sequence[Link]:
+        """Return the links that are wanted now; each is returned once."""
+        if not self._link_wanted:
+            return ()
+        self._link_wanted = False
+        return () if self.closed else (self,)

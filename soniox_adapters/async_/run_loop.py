@@ -36,7 +36,7 @@ nearer. It may fire early, because the core ignores early calls of `handle_timeo
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -152,9 +152,9 @@ class AsyncRunLoop(SessionBase):
         for link in self._machine.links_to_open():
             await self._open(link)
 
-    def _open_wanted(self) -> None:
-        """Open each link that the core wants now in a new task."""
-        for link in self._machine.links_to_open():
+    def _open_in_tasks(self, links: Sequence[Link]) -> None:
+        """Open each link in a new task, because the callers of `_flush` cannot wait."""
+        for link in links:
             assert self._loop is not None, "it asks for links once it is connected"
             self._loop.spawn(self._open_later, link)
             self._arm_timer()
@@ -280,7 +280,9 @@ class AsyncRunLoop(SessionBase):
             replying: The link that has just received something. Its output counts as replies, which
                 `FlowControl` bounds.
         """
-        self._open_wanted()
+        links = self._machine.links_to_open()
+        if links:
+            self._open_in_tasks(links)
         paused = False
         for link in self._links:
             paused |= link.flush(replying=link is replying)
@@ -371,7 +373,7 @@ class AsyncRunLoop(SessionBase):
             self._close_links()
         if events:
             self._changed.notify()
-        if replying is not None:
+        if replying is not None and self._flow.is_strained:
             self._bound_memory()
 
     def _close_links(self) -> None:
@@ -388,7 +390,7 @@ class AsyncRunLoop(SessionBase):
         if self._flow.too_much:
             error = self._overflow_error()
             self._process(self._machine.fail(error, self._clock(), close_code=1001))
-        elif not self._flow.may_read:
+        else:
             self._control_reading()
 
     def _arm_timer(self) -> None:

@@ -31,8 +31,8 @@ def wait_for_streams(interests: Sequence[Interest], timeout: float | None) -> bo
             (write and not stream.write_waits_for_read) or (read and stream.read_waits_for_write),
         )
     ready = wait_for_descriptors(descriptors, timeout)
-    for (stream, read, _), descriptor in zip(interests, descriptors, strict=True):
-        readable, writable = ready.get(descriptor, (False, False))
+    for stream, read, _ in interests:
+        readable, writable = ready.get(stream.fileno(), (False, False))
         if read and (readable or (writable and stream.read_waits_for_write)):
             return True
     return False
@@ -54,12 +54,12 @@ if hasattr(select, "poll"):
             mask = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
             poll.register(descriptor, mask)
         # Rounded up to whole ms: a wait that ends early would only be repeated.
-        ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
-        # After an error or a hang-up both are worth a try: they raise, or return the end.
-        return {
-            descriptor: (bool(events & ~select.POLLOUT), bool(events & ~select.POLLIN))
-            for descriptor, events in ready
-        }
+        events = poll.poll(None if timeout is None else max(0.0, timeout) * 1000 + 1)
+        ready: dict[int, tuple[bool, bool]] = {}
+        for descriptor, seen in events:
+            # After an error or a hang-up both are worth a try: they raise, or return the end.
+            ready[descriptor] = (bool(seen & ~select.POLLOUT), bool(seen & ~select.POLLIN))
+        return ready
 
 else:  # pragma: no cover (Windows)
 

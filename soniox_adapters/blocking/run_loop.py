@@ -67,6 +67,7 @@ from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeErr
 
 if TYPE_CHECKING:
     from soniox_adapters.blocking.link import SocketLink
+    from soniox_adapters.blocking.polling import Interest
     from soniox_adapters.blocking.socket_stream import SocketStream
     from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
     from soniox_proto import Link
@@ -224,37 +225,37 @@ class SocketSession(SteppedSession):
 
     def _handle(self, events: list[Event], replying: SocketLink | None = None) -> None:
         """Deliver events, and write what they made."""
-        self._deliver(events)
+        if events:
+            self._deliver(events)
         self._flush(replying)
 
     def _deliver(self, events: list[Event]) -> None:
-        if events:
-            self._inbox.put(events)
-            self._waiting.wake_sleepers()
+        self._inbox.put(events)
+        self._waiting.wake_sleepers()
 
-    def _flush(self, replying: SocketLink | None = None) -> None:
-        """Write what fits of what the core made, and close what is done with.
+    def _flush(self, replying: SocketLink | None = None) -> bool:
+        """Open what the core wants, write what fits, and close what is done with.
+
+        Returns whether the kernel left anything.
 
         Args:
             replying: The link that has just been read. Its output counts as replies, which
                 `FlowControl` bounds.
         """
-        self._write(replying)
+        wanted = self._machine.links_to_open()
+        if wanted:
+            self._open_in_threads(wanted)
+        left = self._write(replying)
         for link in self._links:
             if link.link.closed and not link.done:
                 self._release()
-                return
+                return left
         if self._opening:
             self._release()
+        return left
 
     def _write(self, replying: SocketLink | None = None) -> bool:
-        """Open what the core wants, and write; return whether the kernel left anything."""
-        links = self._machine.links_to_open()
-        if links:
-            self._open_in_threads(links)
-        return self._flush_links(replying)
-
-    def _flush_links(self, replying: SocketLink | None = None) -> bool:
+        """Write what fits of what the core made; return whether the kernel left anything."""
         left = False
         for link in self._links:
             if link.flush(link is replying):
@@ -263,15 +264,11 @@ class SocketSession(SteppedSession):
                     self._reschedule(_clock())
         return left
 
-    def _write_out(self) -> Marks | None:
-        """Write; return the marks to wait for if the kernel did not take everything.
-
-        While the session is connecting nothing is waited for: the core bounds what it holds back.
-        """
-        return self._marks() if self._write() else None
-
     def _marks(self) -> Marks | None:
-        """Return what the kernel still has to take, unless nobody waits for it."""
+        """Return what the kernel still has to take.
+
+        While the session is connecting nobody waits for that: the core bounds what it holds back.
+        """
         if self._machine.state is SessionState.CONNECTING:
             return None
         return [(link, link.taken + len(link.output)) for link in self._links if not link.done]
@@ -316,8 +313,7 @@ class SocketSession(SteppedSession):
         if events is None:
             return False
         self._handle(events, link)
-        flow = self._flow
-        if (flow.full or flow.closing) and flow.too_much:
+        if self._flow.is_strained and self._flow.too_much:
             self._handle(self._machine.fail(self._overflow_error(), now, close_code=1001))
         return True
 
@@ -375,8 +371,8 @@ class SocketSession(SteppedSession):
         came = self._read(now, may_read=may_read, wanted=wanted)
         if due:
             self._handle(machine.handle_timeout(now))
-        elif not came and self._has_output():
-            self._flush()
+        elif not came:
+            self._write_rest()
         if done():
             if wait.sending or not alone:
                 self._leave(wait, now)
@@ -397,8 +393,12 @@ class SocketSession(SteppedSession):
         timer = self._machine.next_timeout()
         return float("inf") if timer is None else timer
 
-    def _has_output(self) -> bool:
-        return any(link.output and not link.done for link in self._links)
+    def _write_rest(self) -> None:
+        """Write output that the kernel did not take earlier."""
+        for link in self._links:
+            if link.output and not link.done:
+                self._flush()
+                return
 
     def _others_read(self, now: float) -> bool:
         """Return whether another thread is the reader of every link."""
@@ -413,17 +413,23 @@ class SocketSession(SteppedSession):
             may_read: Whether flow control allows reading.
             watched: Whether another thread is the reader.
         """
-        links, timer = [link for link in self._links if not link.done], wait.timer
         until = wait.deadline
-        if until is None or (timer is not None and timer < until):
-            until = timer
+        if until is None or (wait.timer is not None and wait.timer < until):
+            until = wait.timer
         if self._opening:
             # Nothing wakes a thread that polls when another socket is there to be polled.
             until = min(now + OPENING_LOOK, until if until is not None else math.inf)
         reads = may_read and not watched
-        if not links or not (reads or self._has_output()):
+        interests: list[Interest] = []
+        goes_on = writes = False
+        for link in self._links:
+            if not link.done:
+                interests.append((link.stream, may_read, bool(link.output)))
+                writes |= bool(link.output)
+                goes_on |= link.write_error is not None or (reads and link.more_to_read)
+        if not interests or not (reads or writes):
             wait.plan_to_sleep(now, until)
-        elif any(link.write_error or (reads and link.more_to_read) for link in links):
+        elif goes_on:
             wait.plan_to_go_on(now)
         elif watched and wait.readable:
             # It polled because it has output, and saw input that the reader has yet to read.
@@ -431,9 +437,7 @@ class SocketSession(SteppedSession):
             wait.plan_to_sleep(now, now + RETRY_DELAY)
         else:
             # A writer polls for input even if there is a reader, which may leave at any time.
-            wait.plan_to_watch(
-                now, until, [(link.stream, may_read, bool(link.output)) for link in links]
-            )
+            wait.plan_to_watch(now, until, interests)
             wait.reads = reads
 
     def _leave(self, wait: Wait, now: float) -> None:

@@ -132,7 +132,7 @@ class RealtimeSTTSession(SocketSession):
             self._busy = True
             try:
                 self._machine.send_audio(chunk, _clock())
-                if self._flush_links():
+                if self._write():
                     waits_for = self._marks()
             except BaseException as error:
                 self._interruption = error
@@ -295,9 +295,9 @@ class RealtimeSTTSession(SocketSession):
 
         def step() -> Marks | None:
             call()
-            self._flush()
+            left = self._flush()
             self._reschedule()
-            return self._marks() if self._has_output() else None
+            return self._marks() if left else None
 
         waits_for = self._step(step, deferrable=True)
         if waits_for is not None:
@@ -308,7 +308,7 @@ class RealtimeSTTSession(SocketSession):
             self._queue_audio(iter(chunks), _clock())
         finally:
             # The chunks ahead of one that is refused are sent all the same.
-            waits_for = self._write_out()
+            waits_for = self._marks() if self._flush() else None
         return waits_for
 
     def _receive(self, timeout: float | None) -> Result | None:
@@ -352,7 +352,8 @@ class RealtimeSTTSession(SocketSession):
                 results.append(inbox.take())
             return bool(results)
 
-        self._wait_until(take, timeout=timeout, readable=True)
+        # With no time to wait only a read can tell whether a message has arrived.
+        self._wait_until(take, timeout=timeout, readable=timeout == 0)
         if not results:
             self._require_started()
             raise receive_timeout_error(timeout or 0.0)

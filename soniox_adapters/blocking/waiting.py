@@ -99,21 +99,24 @@ class Wait:
 
     def plan_to_go_on(self, now: float) -> None:
         """Have `wait` return at once, because there is more to read."""
-        self._plan(now, (), 0.0)
+        self._plan(now, (), now, 0.0)
         self.readable = True
 
     def plan_to_watch(self, now: float, until: float | None, interests: Sequence[Interest]) -> None:
         """Have `wait` poll sockets, at most until a time."""
-        self._plan(now, interests, _seconds(now, until, LONGEST_WAIT))
+        self._plan(now, interests, until, LONGEST_WAIT)
 
     def plan_to_sleep(self, now: float, until: float | None) -> None:
         """Have `wait` sleep until `wake`, at most until a time."""
-        self._plan(now, (), _seconds(now, until, LONGEST_SLEEP))
+        self._plan(now, (), until, LONGEST_SLEEP)
         if self._bell is None:
             self._bell = threading.Lock()
             self._bell.acquire()
 
-    def _plan(self, now: float, interests: Sequence[Interest], timeout: float) -> None:
+    def _plan(
+        self, now: float, interests: Sequence[Interest], until: float | None, longest: float
+    ) -> None:
+        timeout = longest if until is None else min(max(until - now, 0.0), longest)
         self.interests = interests
         self.readable = self.reads = False
         self._timeout = timeout
@@ -186,7 +189,3 @@ class WaitingThreads:
             wait.until > now and any(interest[0] is stream for interest in wait.interests)
             for wait in self._waits
         )
-
-
-def _seconds(now: float, until: float | None, longest: float) -> float:
-    return longest if until is None else min(max(until - now, 0.0), longest)

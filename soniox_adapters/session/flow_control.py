@@ -141,9 +141,9 @@ class FlowControl:
         self.closing -= 1
 
     @property
-    def may_read(self) -> bool:
-        """Whether to read now."""
-        return self.unsent_replies < MAX_UNSENT_REPLIES and self._has_listener
+    def is_strained(self) -> bool:
+        """Whether a limit may be near. If not, `update` returns true and `too_much` is false."""
+        return self.full or self.closing > 0 or self.unsent_replies > 0
 
     @property
     def too_much(self) -> bool:
@@ -160,7 +160,7 @@ class FlowControl:
         The core's deadlines go on while reading has stopped for unsent replies alone: a peer that
         takes none of them has itself to blame.
         """
-        listening = self._has_listener
+        listening = not self.full or self.waiting_senders > 0 or self.closing > 0
         if listening is not self._listening:
             self._listening = listening
             if listening:
@@ -168,7 +168,3 @@ class FlowControl:
             else:
                 self._core.pause_reading(now)
         return listening and self.unsent_replies < MAX_UNSENT_REPLIES
-
-    @property
-    def _has_listener(self) -> bool:
-        return not self.full or self.waiting_senders > 0 or self.closing > 0

@@ -79,7 +79,6 @@ def test_who_may_read(
     flow.unsent_replies = MAX_UNSENT_REPLIES if replies else 0
     if life is CLOSING:
         flow.begin_closing()
-    assert flow.may_read is may_read
     assert flow.update(1.0) is may_read
     assert flow.update(2.0) is may_read, "asking again changes nothing"
     assert core.told == [(word, 1.0) for word in told]
@@ -180,7 +179,7 @@ def test_the_core_is_paused_exactly_while_nobody_listens(steps: list[tuple[str, 
             case _:
                 flow.begin_closing()
         reading = flow.update(now)
-        assert reading is flow.may_read
+        assert flow.is_strained or (reading and not flow.too_much)
         told = [word for word, _ in core.told]
         assert told == ["pause", "resume"] * (len(told) // 2) + ["pause"] * (len(told) % 2)
         if reading:
