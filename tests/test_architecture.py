@@ -46,6 +46,7 @@ LAYERS: Final = (
     {"soniox_adapters.audio"},
     {"soniox_adapters.client"},
     {"soniox_adapters"},
+    {"soniox_adapters.testing"},
     # Programs.
     {"soniox_adapters.server"},
     {"soniox_adapters.cli"},

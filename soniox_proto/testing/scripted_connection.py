@@ -135,6 +135,11 @@ class ScriptedConnection:
         return self._dropped or (self._core.closed and not self._dark and not self.stalled)
 
     @property
+    def readable(self) -> bool:
+        """Whether the client would read something now, be it the end of the stream."""
+        return bool(self._pieces and not self.stalled) or self.closed
+
+    @property
     def stalled(self) -> bool:
         """Whether the server reads nothing at the moment."""
         return self._stalled_until is not None

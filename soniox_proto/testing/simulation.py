@@ -14,7 +14,7 @@ from soniox_proto.events import Closed, Event, Outcome, Result
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.protocol import RealtimeSTTProtocol
 from soniox_proto.state import SessionState
-from soniox_proto.stream import Link, Stream
+from soniox_proto.stream import Link, RealtimeSTTStream, Stream
 from soniox_proto.testing.clock import VirtualClock
 from soniox_proto.testing.scripted_connection import ScriptedConnection
 from soniox_proto.testing.scripted_server import ScriptedServer
@@ -46,6 +46,7 @@ class Simulation:
         self.clock = clock or VirtualClock()
         self.events: list[tuple[float, Event]] = []
         """Every event of the client so far, with its time."""
+        self._stream = _as_stream(client)
         self._links: list[tuple[Link | _MessageLink, ScriptedConnection]] = []
 
     @property
@@ -70,7 +71,7 @@ class Simulation:
         client.connect(self.now)
         if isinstance(client, RealtimeSTTProtocol):
             self._open(_MessageLink(client))
-        elif isinstance(client, RealtimeSTTConnection):
+        elif isinstance(client, RealtimeSTTConnection) and self._stream is None:
             self._open(client)
         self._deliver()
         return self
@@ -131,10 +132,7 @@ class Simulation:
                 moved |= self._move(link, connection)
 
     def _open_links(self) -> bool:
-        client = self.client
-        if isinstance(client, (RealtimeSTTProtocol, RealtimeSTTConnection)):
-            return False
-        wanted = client.links_to_open()
+        wanted = () if self._stream is None else self._stream.links_to_open()
         for link in wanted:
             self._open(link)
         return bool(wanted)
@@ -160,6 +158,15 @@ class Simulation:
 
     def _take(self, events: list[Event]) -> None:
         self.events += [(self.now, event) for event in events]
+
+
+def _as_stream(client: Client) -> Stream | None:
+    """Return the client if it asks for its byte streams, else None."""
+    if isinstance(client, RealtimeSTTProtocol):
+        return None
+    if isinstance(client, RealtimeSTTConnection) and not isinstance(client, RealtimeSTTStream):
+        return None
+    return client
 
 
 class _MessageLink:
