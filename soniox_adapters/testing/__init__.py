@@ -4,6 +4,7 @@ The server is a `ScriptedServer` (`soniox_proto.testing`, whose names are here t
 opened, and nothing waits: when every task or thread waits, time jumps.
 """
 
+from soniox_adapters.testing.recording import record
 from soniox_adapters.testing.scripted import (
     ScriptedClient,
     ScriptedSession,
@@ -13,15 +14,19 @@ from soniox_adapters.testing.scripted import (
 from soniox_proto.testing import (
     Cue,
     LogEntry,
+    RecordedStream,
     Script,
     ScriptedConnection,
     ScriptedServer,
     ScriptMismatchError,
     Simulation,
+    Trace,
+    TraceMismatchError,
     VirtualClock,
     endpoint,
     error,
     finished,
+    replay,
     result,
     token,
 )
@@ -29,6 +34,7 @@ from soniox_proto.testing import (
 __all__ = [
     "Cue",
     "LogEntry",
+    "RecordedStream",
     "Script",
     "ScriptMismatchError",
     "ScriptedClient",
@@ -36,10 +42,14 @@ __all__ = [
     "ScriptedServer",
     "ScriptedSession",
     "Simulation",
+    "Trace",
+    "TraceMismatchError",
     "VirtualClock",
     "endpoint",
     "error",
     "finished",
+    "record",
+    "replay",
     "result",
     "scripted_client",
     "scripted_session",

@@ -8,23 +8,30 @@ see `soniox_adapters.testing`.
 from soniox_proto.testing.clock import VirtualClock
 from soniox_proto.testing.factories import endpoint, error, finished, result, token
 from soniox_proto.testing.log import LogEntry, ScriptMismatchError
+from soniox_proto.testing.recording import RecordedStream
+from soniox_proto.testing.replaying import TraceMismatchError, replay
 from soniox_proto.testing.script import Cue, Script
 from soniox_proto.testing.scripted_connection import ScriptedConnection
 from soniox_proto.testing.scripted_server import ScriptedServer
 from soniox_proto.testing.simulation import Simulation
+from soniox_proto.testing.trace import Trace
 
 __all__ = [
     "Cue",
     "LogEntry",
+    "RecordedStream",
     "Script",
     "ScriptMismatchError",
     "ScriptedConnection",
     "ScriptedServer",
     "Simulation",
+    "Trace",
+    "TraceMismatchError",
     "VirtualClock",
     "endpoint",
     "error",
     "finished",
+    "replay",
     "result",
     "token",
 ]

@@ -344,6 +344,19 @@ class TestFaults:
         assert texts(simulation) == [(4.0, "held"), (4.0, "heard")]
         assert not server.connections[0].stalled
 
+    def test_what_can_be_read_now(self, server: ScriptedServer) -> None:
+        server.at(1.0).say("one").stall(1.0)
+        connected(server)
+        connection = server.connections[0]
+        assert not connection.readable
+        connection.handle_timeout(1.0)
+        assert not connection.readable, "it stalls"
+        connection.handle_timeout(2.0)
+        assert connection.readable
+        connection.receive_eof(2.0)
+        connection.data_to_send()
+        assert connection.readable, "the end can be read"
+
     def test_a_stall_for_ever(self, server: ScriptedServer) -> None:
         server.at(1.0).stall()
         simulation = connected(server)
