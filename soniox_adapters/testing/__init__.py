@@ -4,6 +4,7 @@ The server is a `ScriptedServer` (`soniox_proto.testing`, whose names are here t
 opened, and nothing waits: when every task or thread waits, time jumps.
 """
 
+from soniox_adapters.testing.golden import GoldenTraces
 from soniox_adapters.testing.recording import record
 from soniox_adapters.testing.scripted import (
     ScriptedClient,
@@ -33,6 +34,7 @@ from soniox_proto.testing import (
 
 __all__ = [
     "Cue",
+    "GoldenTraces",
     "LogEntry",
     "RecordedStream",
     "Script",
