@@ -228,6 +228,7 @@ def test_a_session_that_never_began() -> None:
     assert stream.state is SessionState.IDLE
     assert stream.config is CONFIG
     assert not stream.paused
+    assert not stream.closed
     assert (stream.error, stream.last_message) == (None, None)
     assert stream.stats.received_messages == 0
     with pytest.raises(SonioxStateError):
