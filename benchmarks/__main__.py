@@ -20,6 +20,7 @@ from benchmarks.processes import prepare_client_process
 QUESTIONS: Final = (
     "sending",
     "without_c",
+    "with_websocket_client",
     "receiving",
     "round_trip",
     "on_trio",

@@ -4,6 +4,7 @@ They move the bytes for `soniox_proto`, which knows the protocol. Everything tha
 exports can be imported from here too.
 """
 
+import importlib
 import typing
 
 import soniox_proto
@@ -24,6 +25,7 @@ from soniox_adapters.client import (
     RealtimeSTTClient,
     SonioxClient,
 )
+from soniox_adapters.connecting.websocket_client import websocket_client
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_CLOSE_TIMEOUT,
@@ -95,21 +97,37 @@ from soniox_proto import (
 )
 
 if typing.TYPE_CHECKING:
+    from soniox_adapters.blocking.app import RealtimeSTTApp
     from soniox_proto import (
+        Addition,
         AudioReceived,
         ClientClosed,
+        Cue,
         EndOfAudioReceived,
         FinalizeReceived,
+        JSONWriter,
         KeepAliveReceived,
         Link,
         RealtimeSTTConnection,
         RealtimeSTTServerConnection,
         RealtimeSTTStream,
         RequestRefused,
+        Segment,
         ServerEvent,
         StartReceived,
         Stream,
+        Subtitles,
+        TableWriter,
+        TextEdit,
+        TextWriter,
+        Transcript,
+        TranscriptUpdate,
+        TranscriptWriter,
         UpgradeReceived,
+        UpgradeRequest,
+        Utterance,
+        UtteranceEnd,
+        Word,
     )
 
 __all__ = [
@@ -128,6 +146,7 @@ __all__ = [
     "TOKEN_TEXT_FIN",
     "TRANSITIONS",
     "APIKey",
+    "Addition",
     "AsyncRealtimeAPI",
     "AsyncRealtimeSTTClient",
     "AsyncRealtimeSTTSession",
@@ -137,6 +156,7 @@ __all__ = [
     "AuthenticationInput",
     "ClientClosed",
     "Closed",
+    "Cue",
     "EndOfAudioReceived",
     "Endpoint",
     "EndpointDetected",
@@ -145,6 +165,7 @@ __all__ = [
     "Finalized",
     "Finished",
     "HeadersInput",
+    "JSONWriter",
     "KeepAliveReceived",
     "LanguageCode",
     "Link",
@@ -153,6 +174,7 @@ __all__ = [
     "RealtimeAPI",
     "RealtimeControlType",
     "RealtimeEvent",
+    "RealtimeSTTApp",
     "RealtimeSTTAudioFormat",
     "RealtimeSTTClient",
     "RealtimeSTTConfig",
@@ -165,6 +187,7 @@ __all__ = [
     "RealtimeSTTStream",
     "RequestRefused",
     "Result",
+    "Segment",
     "ServerError",
     "ServerEvent",
     "ServerInput",
@@ -194,11 +217,22 @@ __all__ = [
     "StructuredContext",
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
+    "Subtitles",
+    "TableWriter",
+    "TextEdit",
+    "TextWriter",
     "Timer",
     "Token",
+    "Transcript",
+    "TranscriptUpdate",
+    "TranscriptWriter",
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
+    "Utterance",
+    "UtteranceEnd",
+    "Word",
     "__version__",
     "render_tokens",
     "start_audio_thread",
@@ -206,6 +240,7 @@ __all__ = [
     "stream_audio_async",
     "throttle_audio",
     "throttle_audio_async",
+    "websocket_client",
     "websocket_url",
 ]
 
@@ -213,10 +248,13 @@ __all__ = [
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # The names that soniox_proto imports only on first use.
+        # RealtimeSTTApp, and the names that soniox_proto imports only on first use.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(soniox_proto, name)
+        module = soniox_proto
+        if name == "RealtimeSTTApp":
+            module = importlib.import_module("soniox_adapters.blocking.app")
+        value: object = getattr(module, name)
         globals()[name] = value
         return value
 

@@ -108,6 +108,19 @@ if typing.TYPE_CHECKING:
         UpgradeReceived,
     )
     from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+    from soniox_proto.subtitles import Cue, Subtitles
+    from soniox_proto.transcript import (
+        Addition,
+        Segment,
+        TextEdit,
+        Transcript,
+        TranscriptUpdate,
+        Utterance,
+        UtteranceEnd,
+        Word,
+    )
+    from soniox_proto.upgrade import UpgradeRequest
+    from soniox_proto.writers import JSONWriter, TableWriter, TextWriter, TranscriptWriter
 
 __version__ = "0.1.0"
 
@@ -127,11 +140,13 @@ __all__ = [
     "TOKEN_TEXT_FIN",
     "TRANSITIONS",
     "APIKey",
+    "Addition",
     "AudioReceived",
     "Authentication",
     "AuthenticationInput",
     "ClientClosed",
     "Closed",
+    "Cue",
     "EndOfAudioReceived",
     "Endpoint",
     "EndpointDetected",
@@ -140,6 +155,7 @@ __all__ = [
     "Finalized",
     "Finished",
     "HeadersInput",
+    "JSONWriter",
     "KeepAliveReceived",
     "LanguageCode",
     "Link",
@@ -157,6 +173,7 @@ __all__ = [
     "RealtimeSTTStream",
     "RequestRefused",
     "Result",
+    "Segment",
     "ServerError",
     "ServerEvent",
     "ServerInput",
@@ -185,11 +202,22 @@ __all__ = [
     "StructuredContext",
     "StructuredContextGeneralItem",
     "StructuredContextTranslationTerm",
+    "Subtitles",
+    "TableWriter",
+    "TextEdit",
+    "TextWriter",
     "Timer",
     "Token",
+    "Transcript",
+    "TranscriptUpdate",
+    "TranscriptWriter",
     "TranslationConfig",
     "TranslationType",
     "UpgradeReceived",
+    "UpgradeRequest",
+    "Utterance",
+    "UtteranceEnd",
+    "Word",
     "__version__",
     "render_tokens",
     "websocket_url",
@@ -198,14 +226,30 @@ __all__ = [
 
 _LOADED_LATER = {
     "RealtimeSTTConnection": "connection",
+    "UpgradeRequest": "upgrade",
+    **dict.fromkeys(("Cue", "Subtitles"), "subtitles"),
+    **dict.fromkeys(("JSONWriter", "TableWriter", "TextWriter", "TranscriptWriter"), "writers"),
     **dict.fromkeys(("Link", "RealtimeSTTStream", "Stream"), "stream"),
+    **dict.fromkeys(
+        (
+            "Addition",
+            "Segment",
+            "TextEdit",
+            "Transcript",
+            "TranscriptUpdate",
+            "Utterance",
+            "UtteranceEnd",
+            "Word",
+        ),
+        "transcript",
+    ),
 }
 
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # The modules that speak bytes, and wsproto with them, are loaded when first asked for. A
-        # program with a WebSocket of its own needs neither, and every program starts sooner.
+        # What not every program needs is loaded when first asked for: the modules that speak bytes,
+        # wsproto with them, and the transcript. So every program starts sooner.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = _LOADED_LATER.get(name, "server")

@@ -34,7 +34,6 @@ from wsproto import ConnectionType
 
 from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.credentials import (
-    SUBPROTOCOL,
     APIKey,
     Authentication,
     AuthenticationInput,
@@ -44,7 +43,6 @@ from soniox_proto.credentials import (
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import (
     SonioxConnectionError,
-    SonioxHandshakeError,
     SonioxProtocolError,
     SonioxRealtimeError,
     SonioxStateError,
@@ -68,6 +66,7 @@ from soniox_proto.options import (
 from soniox_proto.protocol import RealtimeSTTProtocol
 from soniox_proto.state import SessionState
 from soniox_proto.timers import Timer, TimerTable
+from soniox_proto.upgrade import UpgradeRequest
 from soniox_proto.websocket.connection import (
     Accepted,
     CloseReceived,
@@ -83,10 +82,6 @@ __all__ = ["ConnectionKeywords", "RealtimeSTTConnection"]
 # Up to Python 3.11 looking up an enum member takes as long as a function call.
 _IDLE: Final = SessionState.IDLE
 _CLOSED: Final = SessionState.CLOSED
-
-_EXCERPT: Final = 200
-"""Characters of a refused upgrade's body that the error message quotes. The whole body, as far as
-it is kept, is in the error's `body`."""
 
 
 class ConnectionKeywords(TypedDict, total=False):
@@ -258,10 +253,42 @@ class RealtimeSTTConnection:
         """
         return self._protocol.connect_by
 
+    @property
+    def upgrade_request(self) -> UpgradeRequest:
+        """What to put into an upgrade request that somebody else makes; see `upgraded`."""
+        offer = self._websocket.offered_extensions()
+        headers = [*self._additional_headers, *offer]
+        return UpgradeRequest(self._api_key, self._authentication, headers)
+
     def opened(self, now: float) -> list[Event]:
         """Note that the byte stream is open. The upgrade request was queued by `connect`."""
         self._advance(now)
         return []
+
+    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
+        """Note that the byte stream is open, and a WebSocket already.
+
+        For streams on which another library has made the upgrade, with what `upgrade_request`
+        says. It takes the place of `opened`, and drops the upgrade request that `connect` queued.
+        The next bytes to feed are those right after the head of the server's answer.
+
+        Args:
+            now: The time, in seconds.
+            headers: Headers of the server's answer.
+
+        Raises:
+            SonioxStateError: The session is not connecting, or its own upgrade request is sent.
+        """
+        now = self._advance(now)
+        if self._protocol.state is _CLOSED:
+            return self._protocol.handle_timeout(now)
+        # Taken first: it is the last thing that may be in the way.
+        if self._protocol.state is not SessionState.CONNECTING or not self.data_to_send():
+            raise SonioxStateError(
+                "the session takes over an upgraded connection only right after connect, in place "
+                "of sending its own upgrade request"
+            )
+        return self._flushed(self._handle(self._websocket.adopt(headers or {}), now))
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
         """Note that the byte stream could not be opened, or broke."""
@@ -321,18 +348,12 @@ class RealtimeSTTConnection:
         Raises `SonioxStateError` unless the connection is new.
         """
         self._protocol.connect(self._advance(now))
-        headers = list(self._additional_headers)
-        subprotocols: list[str] = []
-        if self._api_key is not None:
-            if self._authentication is Authentication.HEADER:
-                headers.append(("Authorization", f"Bearer {self._api_key.reveal()}"))
-            elif self._authentication is Authentication.SUBPROTOCOL:
-                subprotocols = [SUBPROTOCOL, self._api_key.reveal()]
+        request = self._request()
         self._websocket.request_upgrade(
             host=self._endpoint.host_header,
             target=self._endpoint.target,
-            headers=headers,
-            subprotocols=subprotocols,
+            headers=request.headers(),
+            subprotocols=request.subprotocols(),
         )
 
     def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
@@ -530,7 +551,8 @@ class RealtimeSTTConnection:
                 self._websocket.send_close(1000 if event.code == 1005 else event.code)
                 return self._protocol.receive_close(event.code, event.reason, now)
             case Rejected():
-                return self._protocol.fail(self._handshake_error(event), now)
+                refusal = self._request().refusal(event.status_code, event.headers, event.body)
+                return self._protocol.fail(refusal, now)
             case Violation():
                 error = SonioxProtocolError(
                     f"the server broke the WebSocket protocol: {self._redacted(event.message)}",
@@ -582,17 +604,8 @@ class RealtimeSTTConnection:
             self._ping_sent_at = None
             self._timers.stop(Timer.PONG)
 
-    def _handshake_error(self, event: Rejected) -> SonioxHandshakeError:
-        body = event.body if self._api_key is None else self._api_key.redact(event.body)
-        excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
-        # Cut before decoding: only the beginning of a body of up to 64 KiB is quoted.
-        text = f"the server refused the WebSocket upgrade with HTTP status {event.status_code}"
-        return SonioxHandshakeError(
-            f"{text}: {excerpt}" if excerpt else text,
-            status_code=event.status_code,
-            headers=self._redacted_headers(event.headers),
-            body=body,
-        )
+    def _request(self) -> UpgradeRequest:
+        return UpgradeRequest(self._api_key, self._authentication, self._additional_headers)
 
     def _redacted(self, text: str) -> str:
         """Return `text` of the server without the key, which some servers echo."""

@@ -39,6 +39,7 @@ from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event, Outcome, SessionStats
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.state import SessionState
+from soniox_proto.upgrade import UpgradeRequest
 
 __all__ = ["Link", "RealtimeSTTStream", "Stream"]
 
@@ -67,8 +68,20 @@ class Link(Protocol):
         """Whether the byte stream may be closed, or need not be opened any more."""
         ...
 
+    @property
+    def upgrade_request(self) -> UpgradeRequest:
+        """What to put into an upgrade request that somebody else makes; see `upgraded`."""
+        ...
+
     def opened(self, now: float) -> list[Event]:
         """Note that the byte stream is open."""
+        ...
+
+    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
+        """Note that the byte stream is open, and a WebSocket already, made by somebody else.
+
+        `headers` are those of the server's answer; nothing that follows them may be read yet.
+        """
         ...
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:

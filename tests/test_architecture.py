@@ -32,8 +32,11 @@ LAYERS: Final = (
         "soniox_proto.timers",
         "soniox_proto.rendering",
         "soniox_proto.transcript",
+        "soniox_proto.upgrade",
         "soniox_proto.websocket",
     },
+    {"soniox_proto.subtitles"},
+    {"soniox_proto.writers"},
     # The machines.
     {"soniox_proto.protocol"},
     {"soniox_proto.connection", "soniox_proto.server"},

@@ -113,9 +113,13 @@ def number_of(words: str) -> int:
 PRINTED: Final = {
     "provisional": "Speaker 1:\n[en] Good morning\n[Translation] [es] Buenos días\n\n"
     "Speaker 2:\n[en] Hello\nOutcome.FINISHED\n",
-    "two-speakers.wav": "Speaker 1:\n[en] Good morning\n[Translation] [es] Buenos días\n\n"
+    "render_tokens(final, []))": "Speaker 1:\n[en] Good morning\n[Translation] [es] Buenos días\n\n"
     "Speaker 2:\n[en] Hello\n",
     "TOKEN_TEXT_END": "Good morning\nBuenos días Hello\n",
+    ".completed:": "1: Good morning / Buenos días\n2: Hello / None\n",
+    "shown = update.apply(shown)": "0 0 'I scream'\n0 3 'ice '\n",
+    'Subtitles("vtt"': "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<v Ann>Good morning</v>\n\n"
+    "00:00:01.080 --> 00:00:02.080\n<v Speaker 2>Hello</v>\n\n\n",
     "RealtimeSTTProtocol(config)": "Outcome.FINISHED\n",
 }
 EXPECTED: Final = {number_of(words): printed for words, printed in PRINTED.items()}

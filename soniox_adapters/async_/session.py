@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
     Iterator,
 )
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from typing_extensions import Self
 
@@ -23,12 +24,16 @@ from soniox_adapters.async_.event_loop import current_event_loop, give_way
 from soniox_adapters.async_.run_loop import AsyncRunLoop
 from soniox_adapters.async_.source import send_each
 from soniox_adapters.session.base import AudioChunk, checked_control_type, not_audio
+from soniox_adapters.session.utterances import AsyncUtterances
 from soniox_proto import (
     RealtimeControlType,
     RealtimeEvent,
     SessionState,
     SonioxRealtimeError,
 )
+
+if TYPE_CHECKING:
+    from soniox_proto import Transcript, Utterance
 
 __all__ = ["AsyncRealtimeSTTSession"]
 
@@ -262,6 +267,19 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
     def receive_events(self) -> AsyncGenerator[RealtimeEvent, None]:
         """Yield messages until the stream ends; raises what `receive_event` raises."""
         return EventIterator(self._take_ready, self._receive)
+
+    def utterances(self, transcript: Transcript | None = None) -> AsyncIterator[Utterance]:
+        """Receive messages, and yield utterances as they become complete.
+
+        What was said last is yielded too, before an error is raised if there is one: what
+        `receive_event` raises. `Utterance.end_ms` says where speech ended, `ended_by` how, and
+        `settled_at` when that became final, in seconds of `time.monotonic`.
+
+        Args:
+            transcript: What to gather the messages in: one with limits of its own, one to be read
+                meanwhile, or that of an iteration that was left. None for a new one.
+        """
+        return AsyncUtterances(self.receive_event, transcript)
 
     async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
         """Await `handler` with each message until the stream ends."""

@@ -63,7 +63,8 @@ class SocketLink:
         self._read_size = ReadSize()
         self.has_read = False
         """Whether anything, the end of the stream included, has been read yet."""
-        self.more_to_read = False
+        # TLS may have decrypted what follows an upgrade that somebody else has made.
+        self.more_to_read = stream.has_more(b"")
         """Whether another read may give more at once. Polling cannot show what TLS has already
         decrypted."""
 

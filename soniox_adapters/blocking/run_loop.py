@@ -55,7 +55,7 @@ import contextvars
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -63,6 +63,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import Schedule, ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
+from soniox_adapters.connecting.websocket_client import WebSocketClient
 from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
 
 if TYPE_CHECKING:
@@ -157,11 +158,14 @@ class SocketSession(SteppedSession):
         from soniox_adapters.connecting.blocking import ConnectCancelledError
 
         try:
+            transport = self._transport_for_link()
+            if isinstance(transport, WebSocketClient):
+                transport = transport.attempt(link.upgrade_request, self._options.ssl_context)
             connected = connecting.open(
                 link.endpoint,
                 ssl_context=self._options.ssl_context,
                 proxy=self._options.proxy,
-                transport=cast("BlockingTransport | None", self._transport_for_link()),
+                transport=cast("BlockingTransport | None", transport),
             )
         except ConnectCancelledError:
             return
@@ -171,13 +175,14 @@ class SocketSession(SteppedSession):
             return
         finally:
             self._opening.remove((link, connecting))
-        self._step(lambda: self._use(link, SocketStream(connected)))
+        self._step(lambda: self._use(link, SocketStream(connected), connecting.answer))
 
-    def _use(self, link: Link, stream: SocketStream) -> None:
+    def _use(self, link: Link, stream: SocketStream, answer: Mapping[str, str] | None) -> None:
         from soniox_adapters.blocking.link import SocketLink
 
         self._links.append(SocketLink(link, stream, self._flow))
-        self._handle(link.opened(self._clock()))
+        now = self._clock()
+        self._handle(link.opened(now) if answer is None else link.upgraded(now, answer))
         self._reschedule()
 
     def _is_unattended(self, link: Link) -> bool:

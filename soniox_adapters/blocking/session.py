@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from typing_extensions import Self
 
@@ -21,6 +21,7 @@ from soniox_adapters.session.base import (
     not_audio,
     receive_timeout_error,
 )
+from soniox_adapters.session.utterances import utterances_of
 from soniox_proto import (
     RealtimeControlType,
     RealtimeEvent,
@@ -30,6 +31,9 @@ from soniox_proto import (
 )
 from soniox_proto.messages import audio_bytes
 from soniox_proto.options import check_timeout
+
+if TYPE_CHECKING:
+    from soniox_proto import Transcript, Utterance
 
 __all__ = ["RealtimeSTTSession"]
 
@@ -259,6 +263,19 @@ class RealtimeSTTSession(SocketSession):
         """Yield messages until the stream ends; raises what `receive_event` raises."""
         while (result := self._receive(None)) is not None:
             yield result.message
+
+    def utterances(self, transcript: Transcript | None = None) -> Iterator[Utterance]:
+        """Receive messages, and yield utterances as they become complete.
+
+        What was said last is yielded too, before an error is raised if there is one: what
+        `receive_event` raises. `Utterance.end_ms` says where speech ended, `ended_by` how, and
+        `settled_at` when that became final, in seconds of `time.monotonic`.
+
+        Args:
+            transcript: What to gather the messages in: one with limits of its own, one to be read
+                meanwhile, or that of an iteration that was left. None for a new one.
+        """
+        return utterances_of(self.receive_event, transcript)
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Call `handler` with each message until the stream ends."""

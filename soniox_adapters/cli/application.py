@@ -163,7 +163,10 @@ def transcribe(
     endpoint_latency_adjustment_level: options.EndpointLatencyOption = None,
     translate_to: options.TranslateToOption = None,
     translate_between: options.TranslateBetweenOption = None,
-    output: options.OutputOption = OutputFormat.TEXT,
+    format: options.FormatOption = OutputFormat.TEXT,
+    output: options.OutputOption = None,
+    speakers: options.SpeakersOption = False,
+    track: options.TrackOption = None,
     trace: options.TraceOption = None,
     trace_audio: options.TraceAudioOption = True,
     trace_text: options.TraceTextOption = True,
@@ -187,6 +190,10 @@ def transcribe(
         raise typer.BadParameter("give --context or --context-file, not both")
     if translate_to is not None and translate_between is not None:
         raise typer.BadParameter("give --translate-to or --translate-between, not both")
+    if output in {kind.value for kind in OutputFormat}:
+        raise typer.BadParameter(
+            f"--output names a file, --format {output} the format (a file of that name: ./{output})"
+        )
     translation: dict[str, str] | None = None
     if translate_to is not None:
         translation = {"type": "one_way", "target_language": translate_to}
@@ -203,7 +210,8 @@ def transcribe(
             "language_hints": language_hint or None,
             "language_hints_strict": language_hints_strict,
             "context": context if context_file is None else read_context(context_file),
-            "enable_speaker_diarization": diarization,
+            # Speakers can be named only if they are told apart.
+            "enable_speaker_diarization": speakers or diarization,
             "enable_language_identification": language_identification,
             "enable_endpoint_detection": endpoint_detection,
             "max_endpoint_delay_ms": max_endpoint_delay_ms,
@@ -224,7 +232,10 @@ def transcribe(
             config=build_config(fields, config_file=config),
             pace=Pace(speed if throttle else None),
             blocking=sync,
-            output=output,
+            format=format,
+            output=None if output is None else Path(output),
+            speakers=speakers,
+            track=track,
             trace=trace,
             trace_audio=trace_audio,
             trace_text=trace_text,

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import zip_longest
 from types import TracebackType
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
+from soniox_adapters.cli.live_region import LiveRegion
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.cli.wording import format_seconds, format_span, utterance_text
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import Transcript, TranscriptUpdate, Utterance
+from soniox_proto.writers import written_now
 
 __all__ = ["Captions", "announce_stop", "output_console"]
 
-_FRAMES_PER_SECOND: Final = 12
 _MAX_LINES: Final = 8
 _BAR_WIDTH: Final = 40
 _SPAN_WIDTH: Final = 7
@@ -76,25 +76,23 @@ class Captions:
         self._times = times
         self._lines = lines
         self._stopping = False
-        self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._live = Live(
-                self,
-                console=console,
-                refresh_per_second=_FRAMES_PER_SECOND,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+        self._under_way = transcript.open_utterances
+        self._live: LiveRegion | None = None
+        if console.is_terminal and not console.is_dumb_terminal and not console.legacy_windows:
+            self._live = LiveRegion(console, self)
 
-    def show(self, utterances: Iterable[Utterance]) -> None:
-        """Write complete utterances."""
+    def show(self, update: TranscriptUpdate) -> None:
+        """Write the utterances that an update completes, and show those under way."""
+        # Assigned once, because the display reads it from another thread.
+        self._under_way = self._transcript.open_utterances
         if not self._lines:
             return
-        for utterance in utterances:
+        for utterance in written_now(update):
             text = utterance_text(utterance)
             span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
-            if self._console.is_terminal:
+            if self._live is not None and self._live.is_shown:
+                self._live.print_above(self._row(span, Text(text)))
+            elif self._console.is_terminal:
                 self._console.print(self._row(span, Text(text)))
             else:
                 self._console.print(
@@ -110,7 +108,7 @@ class Captions:
 
     def __enter__(self) -> Self:
         if self._live is not None:
-            self._live.start(refresh=True)
+            self._live.start()
         return self
 
     def __exit__(
@@ -134,19 +132,12 @@ class Captions:
         yield self._progress(console)
 
     def _caption(self) -> Table | Text | None:
-        final, tail = self._transcript.current
-        if not final and not tail:
+        utterances = self._under_way
+        if not utterances:
             return None
-        utterance = Utterance((*final, *tail))
-        span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
-        firm_lines = utterance_text(Utterance(final)).split("\n")
-        lines: list[Text] = []
-        for line, firm in zip_longest(
-            utterance_text(utterance).split("\n"), firm_lines, fillvalue=""
-        ):
-            text = Text(line)
-            text.stylize("dim", len(firm) if line.startswith(firm) else 0)
-            lines.append(text)
+        start_ms, end_ms = utterances[0].start_ms, utterances[-1].end_ms
+        span = format_span(start_ms, end_ms) if self._times else ""
+        lines = [line for utterance in utterances for line in _firm_and_dim(utterance)]
         return self._row(span, Text("\n").join(lines))
 
     def _row(self, span: str, text: Text) -> Table | Text:
@@ -174,3 +165,13 @@ class Captions:
         row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
         row.add_row(ProgressBar(total=1.0, completed=done, width=width), Text(label, style="dim"))
         return row
+
+
+def _firm_and_dim(utterance: Utterance) -> Iterator[Text]:
+    """Yield the lines of an utterance; what may still change is dim."""
+    final = Utterance(tuple(token for token in utterance.tokens if token.is_final))
+    lines, firm_lines = (utterance_text(each).split("\n") for each in (utterance, final))
+    for line, firm in zip_longest(lines, firm_lines, fillvalue=""):
+        text = Text(line)
+        text.stylize("dim", len(firm) if line.startswith(firm) else 0)
+        yield text

@@ -27,8 +27,8 @@ from soniox_proto import (
     RealtimeSTTConfig,
     SonioxRealtimeError,
     SonioxValidationError,
+    Transcript,
 )
-from soniox_proto.transcript import Transcript
 
 __all__ = ["run_demo"]
 
@@ -120,11 +120,11 @@ class _Demo:
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
         """Show the utterances that the message completes."""
         at = self._recording.played
-        completed = self.transcript.add(event, at)
+        update = self.transcript.feed(event, at)
         self._lag.message(event, at)
-        for utterance in completed:
+        for utterance in update.completed:
             self._lag.utterance(utterance)
-        self._captions.show(completed)
+        self._captions.show(update)
 
     def stopping(self) -> None:
         """Show that the program is waiting for the rest."""
@@ -132,9 +132,9 @@ class _Demo:
 
     def conclude(self, end: StreamEnd, *, with_hint: bool) -> None:
         """Show the rest of the transcript, and how far the text lagged behind the speech."""
-        rest = self.transcript.complete()
-        self._captions.show(rest)
-        for utterance in rest:
+        update = self.transcript.finish()
+        self._captions.show(update)
+        for utterance in update.completed:
             self._lag.utterance(utterance)
         lag = self._lag.result()
         if end.problem is not None or end.interrupted or lag is None:

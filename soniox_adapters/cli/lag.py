@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from soniox_proto import RealtimeEvent
-from soniox_proto.transcript import Utterance
+from soniox_proto import RealtimeEvent, Utterance
 
 __all__ = ["Lag", "LagMeter"]
 

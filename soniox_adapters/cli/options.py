@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from soniox_adapters.cli.configuration import DEFAULT_MODEL
-from soniox_adapters.cli.transcribe import OutputFormat
+from soniox_adapters.cli.transcribe import OutputFormat, SubtitleTrack
 from soniox_proto import API_KEY_ENVIRONMENT_VARIABLE, REGIONS
 
 _SERVICE = "Service"
@@ -295,12 +295,41 @@ TraceTextOption: TypeAlias = Annotated[
         help="Whether the trace holds what was said, and the context.",
     ),
 ]
-OutputOption: TypeAlias = Annotated[
+SpeakersOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--speakers",
+        rich_help_panel=_OUTPUT,
+        help="Tell speakers apart, and name them in subtitles too.",
+    ),
+]
+FormatOption: TypeAlias = Annotated[
     OutputFormat,
     typer.Option(
-        "--output",
+        "--format",
         rich_help_panel=_OUTPUT,
-        help="text: the transcript, one utterance per line. jsonl: each message of the service, "
-        "as it arrives. json: a single document at the end.",
+        help="text: one utterance per line. srt, vtt: subtitles. json: a document with utterances, "
+        "words and tokens. jsonl: each message of the service, as it arrives. csv, tsv: a table "
+        "of utterances.",
+    ),
+]
+OutputOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+        help="Write to this file, while the transcript grows, instead of to standard output.",
+    ),
+]
+TrackOption: TypeAlias = Annotated[
+    SubtitleTrack | None,
+    typer.Option(
+        "--track",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+        help="Language of subtitles, if there is a translation; both if it is not given.",
     ),
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -16,6 +16,7 @@ from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.cli.captions import Captions, announce_stop, output_console
 from soniox_adapters.cli.output import say
+from soniox_adapters.cli.output_file import OutputFile
 from soniox_adapters.cli.recording import Recording, open_recording
 from soniox_adapters.cli.streaming import (
     Listener,
@@ -27,16 +28,22 @@ from soniox_adapters.cli.streaming import (
 from soniox_adapters.cli.wording import one_line
 from soniox_adapters.session.base import SessionBase
 from soniox_proto import (
+    JSONWriter,
     Outcome,
     RealtimeEvent,
     RealtimeSTTConfig,
     SonioxError,
     SonioxServerError,
+    Subtitles,
+    TableWriter,
+    TextWriter,
     Token,
+    Transcript,
+    TranscriptUpdate,
+    TranscriptWriter,
 )
-from soniox_proto.transcript import Transcript
 
-__all__ = ["OutputFormat", "TranscribeRequest", "run_transcribe"]
+__all__ = ["OutputFormat", "SubtitleTrack", "TranscribeRequest", "run_transcribe"]
 
 _PAUSE_MS: Final = 1_000
 """Without endpoint detection, a pause of this length begins a new line."""
@@ -47,10 +54,29 @@ class OutputFormat(str, Enum):
 
     TEXT = "text"
     """The transcript, one utterance per line."""
+    SRT = "srt"
+    """Subtitles."""
+    VTT = "vtt"
+    """Subtitles, as WebVTT."""
+    JSON = "json"
+    """A single document with utterances, words and tokens."""
     JSON_LINES = "jsonl"
     """Each message of the service as it arrives, one per line."""
-    JSON = "json"
-    """A single document at the end."""
+    CSV = "csv"
+    """A table of utterances."""
+    TSV = "tsv"
+    """The same, with tabs."""
+
+
+class SubtitleTrack(str, Enum):
+    """Which language subtitles are in."""
+
+    ORIGINAL = "original"
+    """What was said."""
+    TRANSLATION = "translation"
+    """Its translation."""
+    BOTH = "both"
+    """One below the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +95,14 @@ class TranscribeRequest:
     """How fast to send the audio."""
     blocking: bool = False
     """Whether to use the blocking session."""
-    output: OutputFormat = OutputFormat.TEXT
+    format: OutputFormat = OutputFormat.TEXT
     """What to write."""
+    output: Path | None = None
+    """The file to write it to; None for standard output."""
+    speakers: bool = False
+    """Whether subtitles name the speakers."""
+    track: SubtitleTrack | None = None
+    """The language of subtitles; None for all that there are."""
     trace: str | None = None
     """File to record the session to."""
     trace_audio: bool = True
@@ -83,12 +115,16 @@ class TranscribeRequest:
 
 
 def run_transcribe(request: TranscribeRequest) -> StreamEnd:
-    """Transcribe, write the transcript to standard output, and return how the stream ended.
+    """Transcribe, write the transcript, and return how the stream ended.
 
-    Raises `SonioxError` if the recording cannot be opened, or an argument is invalid.
+    Raises `SonioxError` if the recording cannot be opened, the output cannot be written, or an
+    argument is invalid.
     """
-    with open_recording(request.path, request.config) as recording:
-        transcription = _Transcription(request, recording)
+    with (
+        open_recording(request.path, request.config) as recording,
+        nullcontext() if request.output is None else OutputFile(request.output) as file,
+    ):
+        transcription = _Transcription(request, recording, file)
         with transcription.captions or nullcontext():
             end = _stream(request, recording, transcription)
         transcription.conclude(end)
@@ -96,31 +132,29 @@ def run_transcribe(request: TranscribeRequest) -> StreamEnd:
 
 
 class _Transcription:
-    """Writes the transcript of one stream."""
+    """Writes the transcript of one stream, and shows it on a terminal."""
 
-    def __init__(self, request: TranscribeRequest, recording: Recording) -> None:
-        self._output = request.output
+    def __init__(
+        self, request: TranscribeRequest, recording: Recording, file: OutputFile | None
+    ) -> None:
+        self._format = request.format
         self._config = request.config
+        self._file = file
         self._recording = recording
+        self._writer = _writer(request)
         pause_ms = None if request.config.enable_endpoint_detection else _PAUSE_MS
         self._transcript = Transcript(pause_ms=pause_ms)
-        self.captions: Captions | None = None
-        if self._output is not OutputFormat.JSON_LINES:
-            self.captions = Captions(
-                output_console(),
-                self._transcript,
-                recording,
-                lines=self._output is OutputFormat.TEXT,
-            )
+        self.captions = self._captions()
+        # What would be mixed with captions on the same terminal is written when they are gone.
+        self._held: list[str] = []
+        self._holds = self._format is OutputFormat.JSON and file is None
 
     def message(self, raw: bytes, event: RealtimeEvent) -> None:
-        """Write the message, or the utterances that it completes."""
-        completed = self._transcript.add(event, self._recording.played)
-        if self.captions is not None:
-            self.captions.show(completed)
-        else:
+        """Write the message, or what it adds to the transcript."""
+        self._take(self._transcript.feed(event, self._recording.played))
+        if self._format is OutputFormat.JSON_LINES:
             # JSON may contain line breaks outside of its strings.
-            typer.echo(raw.decode().replace("\n", " ").replace("\r", " "))
+            self._write(raw.decode().replace("\n", " ").replace("\r", " ") + "\n")
 
     def stopping(self) -> None:
         """Report that the program is waiting for the rest."""
@@ -131,17 +165,61 @@ class _Transcription:
 
     def conclude(self, end: StreamEnd) -> None:
         """Write the rest."""
-        rest = self._transcript.complete()
-        if self.captions is not None:
-            self.captions.show(rest)
-        if self._output is OutputFormat.JSON:
-            document = _document(self._transcript, end)
-            typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        self._take(self._transcript.finish())
+        # A file stays what it was if the stream failed before anything was said.
+        if end.problem is None or self._file is None or self._transcript.utterances:
+            if isinstance(self._writer, JSONWriter):
+                self._write(self._writer.finish(**_document(self._transcript, end)))
+            elif self._writer is not None:
+                self._write(self._writer.finish())
+        typer.echo("".join(self._held), nl=False)
         for wish in _wishes_not_met(self._config, self._transcript.tokens):
             say(f"the server did not {wish}; its recognizer cannot do that")
 
+    def _captions(self) -> Captions | None:
+        """Return captions, if standard output has nothing else to show while the stream lasts."""
+        console = output_console()
+        if self._file is None and self._format not in {OutputFormat.TEXT, OutputFormat.JSON}:
+            return None
+        if self._file is not None and not console.is_terminal:
+            return None
+        lines = self._file is not None or self._format is OutputFormat.TEXT
+        return Captions(console, self._transcript, self._recording, lines=lines)
 
-def _wishes_not_met(config: RealtimeSTTConfig, tokens: list[Token]) -> list[str]:
+    def _take(self, update: TranscriptUpdate) -> None:
+        if self.captions is not None:
+            self.captions.show(update)
+        if self._writer is not None:
+            self._write(self._writer.feed(update))
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        if self._file is not None:
+            self._file.write(text)
+        elif self._holds:
+            self._held.append(text)
+        else:
+            typer.echo(text, nl=False)
+
+
+def _writer(request: TranscribeRequest) -> TranscriptWriter | None:
+    """Return what writes the format; None for captions and messages, which are written as such."""
+    kind = request.format
+    if kind is OutputFormat.JSON:
+        return JSONWriter()
+    if kind is OutputFormat.CSV or kind is OutputFormat.TSV:
+        return TableWriter(kind.value)
+    if kind is OutputFormat.SRT or kind is OutputFormat.VTT:
+        track = request.track
+        if track is None:
+            translated = request.config.translation is not None
+            track = SubtitleTrack.BOTH if translated else SubtitleTrack.ORIGINAL
+        return Subtitles(kind.value, track=track.value, speakers=request.speakers)
+    return TextWriter() if kind is OutputFormat.TEXT and request.output is not None else None
+
+
+def _wishes_not_met(config: RealtimeSTTConfig, tokens: Sequence[Token]) -> list[str]:
     """Return the features that the configuration asks for, but no token shows."""
     if not tokens:
         return []
@@ -196,7 +274,6 @@ def _document(transcript: Transcript, end: StreamEnd) -> dict[str, Any]:
         "interrupted": end.interrupted,
         "error": None if end.problem is None else _error_fields(end.problem),
         "text": transcript.text,
-        "utterances": [utterance.as_dict() for utterance in transcript.utterances],
         "tokens": [token.model_dump(exclude_none=True) for token in transcript.tokens],
     }
 

@@ -22,8 +22,9 @@ from soniox_proto import (
     SonioxServiceUnavailableError,
     SonioxTimeoutError,
     SonioxValidationError,
+    TextWriter,
+    Utterance,
 )
-from soniox_proto.transcript import Utterance
 
 __all__ = ["describe_error", "format_seconds", "format_span", "one_line", "utterance_text"]
 
@@ -71,13 +72,7 @@ def one_line(text: str) -> str:
 
 def utterance_text(utterance: Utterance) -> str:
     """Return an utterance as one line, and its translation, if any, as a second."""
-    line = _labelled(utterance.text, utterance.language)
-    if utterance.speaker is not None:
-        line = one_line(f"Speaker {utterance.speaker}: {line}")
-    if utterance.translation is None:
-        return line
-    translation = _labelled(utterance.translation, utterance.translation_language)
-    return f"{line}\n    {translation}" if utterance.text else f"    {translation}"
+    return TextWriter().text_of(utterance)
 
 
 def format_seconds(milliseconds: int) -> str:
@@ -107,7 +102,3 @@ def _advice(error: SonioxError) -> str:
     if isinstance(error.__cause__, OSError) and error.__cause__.errno in _TOO_MANY_FILES:
         return "raise the limit of open files (ulimit -n)"
     return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
-
-
-def _labelled(text: str, language: str | None) -> str:
-    return one_line(text if language is None else f"[{language}] {text}")

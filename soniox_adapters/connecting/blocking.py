@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from soniox_adapters.connecting.addresses import (
     Address,
@@ -30,13 +30,24 @@ from soniox_adapters.connecting.addresses import (
 from soniox_adapters.connecting.failures import ConnectError, connector_errors
 from soniox_adapters.connecting.proxy import Proxy, ProxyOption, find_proxy
 from soniox_adapters.connecting.tls import client_context
+from soniox_adapters.connecting.websocket_client import (
+    Attempt,
+    close_websocket,
+    is_websocket,
+    take_over,
+)
 from soniox_proto import Endpoint, SonioxValidationError
+
+if TYPE_CHECKING:
+    import websocket
+
+    Connection: TypeAlias = socket.socket | websocket.WebSocket
 
 __all__ = ["BlockingTransport", "ConnectCancelledError", "Connecting"]
 
-BlockingTransport: TypeAlias = "socket.socket | Callable[[Endpoint, float | None], socket.socket]"
-"""A connected socket, or a function of the endpoint and the seconds left (None for no limit) that
-returns one."""
+BlockingTransport: TypeAlias = "Connection | Callable[[Endpoint, float | None], Connection]"
+"""A connected socket or WebSocket of websocket-client, or a function of the endpoint and the
+seconds left (None for no limit) that returns one."""
 
 _UNDER_WAY: Final = frozenset(
     {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", 0)}
@@ -75,6 +86,8 @@ class Connecting:
         self._lock = threading.RLock()
         self._selector: selectors.BaseSelector | None = None
         self._wakers: tuple[socket.socket, ...] = ()
+        self.answer: Mapping[str, str] | None = None
+        """Headers of the server's answer, if what `open` returned is upgraded to a WebSocket."""
 
     def cancel(self) -> None:
         """Make `open` raise `ConnectCancelledError` at once; does nothing once it has returned."""
@@ -95,8 +108,9 @@ class Connecting:
     ) -> socket.socket:
         """Return a connected, non-blocking socket, with TLS if the endpoint asks for it.
 
-        A transport that is a TLS socket already is used as it is. The transport is closed if this
-        fails.
+        A transport that is a TLS socket already is used as it is, and so is the socket of a
+        WebSocket, which leaves the headers of the upgrade in `answer`. The transport is closed if
+        this fails.
 
         Raises:
             OSError: Connecting failed; includes `ssl.SSLError` and `TimeoutError`.
@@ -107,12 +121,9 @@ class Connecting:
             connected = self._open_plain(endpoint, proxy, transport)
             try:
                 connected.setblocking(False)
-                if connected.family in (socket.AF_INET, socket.AF_INET6):
-                    # Audio is sent in small chunks, none of which should wait for the next.
-                    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
-                    context = client_context(ssl_context)
-                    connected = self._secure(connected, context, endpoint.server_hostname)
+                # Of a WebSocket, TLS and the options of the socket are its library's business.
+                if self.answer is None:
+                    connected = self._prepare(connected, endpoint, ssl_context)
                 self._check()
             except BaseException:
                 connected.close()
@@ -122,6 +133,17 @@ class Connecting:
             self._over = True
             self._discard_outcomes()
             self._close_wakers()
+
+    def _prepare(
+        self, connected: socket.socket, endpoint: Endpoint, ssl_context: ssl.SSLContext | None
+    ) -> socket.socket:
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            # Audio is sent in small chunks, none of which should wait for the next.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.secure and not isinstance(connected, ssl.SSLSocket):
+            context = client_context(ssl_context)
+            connected = self._secure(connected, context, endpoint.server_hostname)
+        return connected
 
     def _open_plain(
         self, endpoint: Endpoint, proxy: ProxyOption, transport: BlockingTransport | None
@@ -137,9 +159,16 @@ class Connecting:
     def _adopt(self, endpoint: Endpoint, transport: BlockingTransport) -> socket.socket:
         given: object = transport
         if callable(transport):
-            given = self._in_thread(
-                partial(_call_connector, transport, endpoint, self._time_left())
-            )
+            try:
+                given = self._in_thread(
+                    partial(_call_connector, transport, endpoint, self._time_left())
+                )
+            except BaseException:
+                if isinstance(transport, Attempt):
+                    transport.abandon()
+                raise
+        if is_websocket(given):
+            given, self.answer = take_over(cast("websocket.WebSocket", given))
         if not isinstance(given, socket.socket):
             raise SonioxValidationError(
                 "transport must be a connected socket, or a function that returns one, not "
@@ -341,6 +370,8 @@ class Connecting:
                 outcome = self._outcomes.get_nowait()
                 if outcome is not None and isinstance(outcome[0], socket.socket):
                     outcome[0].close()
+                elif outcome is not None and is_websocket(outcome[0]):
+                    close_websocket(cast("websocket.WebSocket", outcome[0]))
 
 
 class _WaitingSocket:

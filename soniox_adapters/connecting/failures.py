@@ -30,10 +30,14 @@ _PASSING_TLS_FAULTS: Final = ("INTERNAL_ERROR", "BAD_RECORD_MAC", "USER_CANCEL")
 class ConnectError(OSError):
     """A failure to connect that the operating system did not report: of a proxy, TLS, the user."""
 
-    def __init__(self, message: str, *, retryable: bool) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool, error: SonioxRealtimeError | None = None
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         """Whether another try may succeed with the same configuration."""
+        self.error = error
+        """The error that the session raises, if it is known better where this was raised."""
 
 
 @contextmanager
@@ -85,6 +89,8 @@ def session_error(error: OSError, endpoint: Endpoint, proxy: Proxy | None) -> So
     """
     import socket
 
+    if isinstance(error, ConnectError) and error.error is not None:
+        return error.error
     where = f"{endpoint.host}:{endpoint.port}"
     if proxy is not None:
         where += f" through {proxy}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 from typing_extensions import Unpack
 
 from soniox_adapters.connecting.proxy import find_proxy
+from soniox_adapters.connecting.websocket_client import WebSocketClient
 from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
 from soniox_adapters.session.inbox import Inbox
 from soniox_adapters.session.options import (
@@ -183,7 +184,7 @@ class SessionBase(ABC):
         Raises `ConnectError` if it is a byte stream and an earlier link has used it.
         """
         transport = self._options.transport
-        if transport is not None and not callable(transport):
+        if not (transport is None or callable(transport) or isinstance(transport, WebSocketClient)):
             if self._transport_taken:
                 from soniox_adapters.connecting.failures import ConnectError
 

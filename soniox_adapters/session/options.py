@@ -16,6 +16,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar
 
 from soniox_adapters.connecting.proxy import PARAMETER, ProxyOption, parse_proxy
+from soniox_adapters.connecting.websocket_client import WebSocketClient, is_websocket
 from soniox_proto import (
     DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_CONNECT_TIMEOUT,
@@ -37,19 +38,24 @@ if TYPE_CHECKING:
 
     import anyio.abc
     import trio
+    import websocket
 
     from soniox_proto import RealtimeSTTStream
 
-    OpenTransport: TypeAlias = socket.socket | anyio.abc.ByteStream | trio.abc.Stream
-    BlockingConnector: TypeAlias = Callable[[Endpoint, float | None], socket.socket]
-    AsyncConnector: TypeAlias = Callable[[Endpoint], Awaitable[OpenTransport]]
+    BlockingConnection: TypeAlias = socket.socket | websocket.WebSocket
+    AsyncConnection: TypeAlias = socket.socket | anyio.abc.ByteStream | trio.abc.Stream
+    BlockingConnector: TypeAlias = Callable[[Endpoint, float | None], BlockingConnection]
+    AsyncConnector: TypeAlias = Callable[[Endpoint], Awaitable[AsyncConnection]]
 
 __all__ = ["SessionKeywords", "SessionOptions", "Transport", "check_keywords", "takes_options"]
 
-Transport: TypeAlias = "OpenTransport | BlockingConnector | AsyncConnector"
+Transport: TypeAlias = (
+    "BlockingConnection | AsyncConnection | BlockingConnector | AsyncConnector | WebSocketClient"
+)
 """An open byte stream, or a function that opens one. Blocking sessions take a socket, or a function
-of the endpoint and the seconds left (None for no limit). Async sessions also take streams of anyio
-and trio; their functions are async, and get the endpoint only."""
+of the endpoint and the seconds left (None for no limit); also a connected WebSocket of
+websocket-client, or `websocket_client`. Async sessions also take streams of anyio and trio; their
+functions are async, and get the endpoint only."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
@@ -153,9 +159,9 @@ class SessionOptions:
     transport: Transport | None = _option(
         None,
         "An open byte stream, or a function that opens one, to use instead of a TCP "
-        "connection. An exception of the function becomes a `SonioxConnectionError`: "
-        "retryable if it was an `OSError`, not if it was a bug in the function, such as "
-        "a `TypeError`.",
+        "connection; in blocking sessions also `websocket_client(...)`. An exception of the "
+        "function becomes a `SonioxConnectionError`: retryable if it was an `OSError`, not if "
+        "it was a bug in the function, such as a `TypeError`.",
     )
 
     def __post_init__(self) -> None:
@@ -265,16 +271,18 @@ def _check_proxy(proxy: object) -> None:
 def _check_transport(transport: object, *, asynchronous: bool) -> None:
     if transport is None or _is_instance(transport, "socket", "socket"):
         return
+    for_blocking = isinstance(transport, WebSocketClient) or is_websocket(transport)
     if asynchronous:
         if not (callable(transport) or _is_stream(transport)):
             raise SonioxValidationError(
                 "transport must be a connected socket, a byte stream of anyio or trio, or an async "
                 f"function that returns one, not {_kind(transport)}"
+                + ("; websocket-client is for blocking sessions" if for_blocking else "")
             )
-    elif not callable(transport) or iscoroutinefunction(transport):
+    elif not for_blocking and (not callable(transport) or iscoroutinefunction(transport)):
         raise SonioxValidationError(
-            "transport must be a connected socket, or a function that returns one (not an async "
-            f"function), not {_kind(transport)}"
+            "transport must be a connected socket, a WebSocket of websocket-client, or a function "
+            f"that returns one (not an async function), not {_kind(transport)}"
         )
 
 

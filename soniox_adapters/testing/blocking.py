@@ -107,7 +107,7 @@ class InMemorySession(RealtimeSTTSession):
     def _open(self, link: Link, connecting: Connecting) -> None:
         self._opening.remove((link, connecting))
         stream = MemoryStream(self._time.connect(self._server), self._time)
-        self._step(lambda: self._use(link, stream))
+        self._step(lambda: self._use(link, stream, None))
 
     @override
     def _wait(self, wait: Wait) -> None:

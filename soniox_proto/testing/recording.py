@@ -17,12 +17,14 @@ from soniox_proto.state import SessionState
 from soniox_proto.stream import Link, Stream
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import TRACE_VERSION, Trace, class_name, described
+from soniox_proto.upgrade import UpgradeRequest
 
 __all__ = ["RecordedStream", "start_without_words"]
 
 _T = TypeVar("_T")
 
 _TEXT_FIELD: Final = re.compile(rb'("text"\s*:\s*")((?:[^"\\]|\\.)*)"')
+_PROTOCOLS: Final = "sec-websocket-protocol"
 _MARKERS: Final = frozenset({b"<end>", b"<fin>"})
 
 
@@ -96,11 +98,15 @@ class RecordedStream:
             self._nonces[number] = nonce
         frames = sent_frames(data)
         for frame in frames:
-            self._key = self._key or _key_in(frame)
+            self.note_key(frame)
             if not self._audio:
                 frame.pop("crc32", None)
         now = self._entries[-1]["t"]
         self._entries.append({"t": now, "link": number, "sent": frames})
+
+    def note_key(self, frame: Mapping[str, Any]) -> None:
+        """Look for the API key in what a client sent."""
+        self._key = self._key or _key_in(frame)
 
     def _clean_received(self, entries: list[dict[str, Any]]) -> None:
         """Clean what one link received. What is to go may be cut across several reads."""
@@ -279,6 +285,19 @@ class _RecordedLink:
     def opened(self, now: float) -> list[Event]:
         return self._note(now, {"call": "opened"}, self._link.opened(now))
 
+    @property
+    def upgrade_request(self) -> UpgradeRequest:
+        return self._link.upgrade_request
+
+    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
+        # The request that had the key was made by somebody else.
+        request = self._link.upgrade_request
+        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
+        self._stream.note_key({"http": lines})
+        self._stream.note_key({"http": [f"{_PROTOCOLS}: {', '.join(request.subprotocols())}"]})
+        entry = {"call": "upgraded", "headers": None if headers is None else dict(headers)}
+        return self._note(now, entry, self._link.upgraded(now, headers))
+
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
         entry = {"call": "failed", "error": _error_fields(error)}
         return self._note(now, entry, self._link.failed(error, now))
@@ -321,7 +340,7 @@ def _key_in(frame: Mapping[str, Any]) -> str | None:
         name, _, value = cast("str", line).partition(": ")
         if name == "authorization":
             return value.partition(" ")[2]
-        if name == "sec-websocket-protocol":
+        if name == _PROTOCOLS and ", " in value:
             return value.rpartition(", ")[2]
     if "api_key" in frame.get("text", ""):
         key: object = json.loads(frame["text"]).get("api_key")

@@ -109,6 +109,10 @@ class _Replay:
                 self._pending += self._link(entry).failed(_error(entry["error"]), now)
             case "opened":
                 self._pending += self._link(entry).opened(now)
+            case "upgraded":
+                link = self._link(entry)
+                self._prepare_received(entry["link"], NONCE)
+                self._pending += link.upgraded(now, entry["headers"])
             case "eof":
                 self._pending += self._link(entry).receive_eof(now)
             case name:

@@ -28,7 +28,7 @@ One connection goes through these stages:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
@@ -47,6 +47,7 @@ from wsproto.events import (
 )
 from wsproto.events import Event as WSProtoEvent
 from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.handshake import client_extensions_handshake
 from wsproto.utilities import RemoteProtocolError
 
 from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
@@ -58,10 +59,14 @@ from soniox_proto.websocket.framing import (
     FrameReader,
     FrameWriter,
 )
-from soniox_proto.websocket.http_head import MAX_HEAD_SIZE, HeadScanner, is_interim_answer
+from soniox_proto.websocket.http_head import (
+    MAX_BODY_SIZE,
+    MAX_HEAD_SIZE,
+    HeadScanner,
+    is_interim_answer,
+)
 
 __all__ = [
-    "MAX_BODY_SIZE",
     "Accepted",
     "CloseReceived",
     "PongReceived",
@@ -73,12 +78,15 @@ __all__ = [
     "close_code_may_be_sent",
 ]
 
-MAX_BODY_SIZE: Final = 64 * 1024
-"""Bytes kept of the body of a refused upgrade: enough for any explanation."""
-
 MAX_EMPTY_FRAGMENTS: Final = 64
 """Empty fragments that one message may have. `max_message_size` never ends a message that consists
 of them, yet each one takes time to parse."""
+
+_HANDSHAKE_HEADERS: Final = frozenset(
+    {"connection", "upgrade"}
+    | {f"sec-websocket-{name}" for name in ("accept", "extensions", "protocol")}
+)
+"""Headers of an answer that concern the handshake alone; wsproto leaves them out too."""
 
 _NOT_UTF_8 = "payload is not valid UTF-8"
 
@@ -288,6 +296,32 @@ class WebSocket:
             )
         )
 
+    def offered_extensions(self) -> list[tuple[str, str]]:
+        """Client: return the header with which the upgrade request offers extensions, if any."""
+        offers = [f"{extension.name}; {extension.offer()}" for extension in self._extensions]
+        return [("Sec-WebSocket-Extensions", ", ".join(offers))] if offers else []
+
+    def adopt(self, headers: Mapping[str, str]) -> Accepted | Violation:
+        """Client: take over a connection that somebody else has upgraded.
+
+        Nothing may have been read after the head of the answer, whose headers these are. It has
+        been checked, but for the extensions: whether they can be used is known here alone.
+        """
+        kept = {name.lower(): value for name, value in headers.items()}
+        accepted = [item.strip() for item in kept.get("sec-websocket-extensions", "").split(",")]
+        accepted = [item for item in accepted if item]
+        try:
+            extensions = client_extensions_handshake(accepted, self._extensions)
+        except (RemoteProtocolError, ValueError, IndexError):
+            self._wsproto = Connection(ConnectionType.CLIENT)
+            return self._violated(1010, "not a WebSocket handshake: unexpected extensions")
+        self._opened(Connection(ConnectionType.CLIENT, extensions))
+        self._note_state()
+        subprotocol = kept.get("sec-websocket-protocol")
+        return Accepted(
+            subprotocol, {name: kept[name] for name in kept if name not in _HANDSHAKE_HEADERS}
+        )
+
     def accept(self, *, subprotocol: str | None, headers: Sequence[tuple[str, str]]) -> None:
         """Server: accept the upgrade (RFC 6455 section 4.2.2)."""
         self._send(
@@ -297,7 +331,7 @@ class WebSocket:
                 extra_headers=_encode_headers(headers),
             )
         )
-        self._opened()
+        self._opened(self._connection())
 
     def reject(
         self, status_code: int, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
@@ -315,11 +349,15 @@ class WebSocket:
         self._send(RejectData(data=body))
         self._end()
 
-    def _opened(self) -> None:
-        """Leave the handshake behind, and read and write frames directly if possible."""
+    def _connection(self) -> Connection:
+        """Return the part of wsproto that is left after its own handshake."""
         assert isinstance(self._wsproto, WSConnection), "a WebSocket opens once"
         assert self._wsproto.connection is not None, "the upgrade was accepted"
-        self._wsproto = self._wsproto.connection
+        return self._wsproto.connection
+
+    def _opened(self, connection: Connection) -> None:
+        """Leave the handshake behind, and read and write frames directly if possible."""
+        self._wsproto = connection
         if self.direct_framing and not any(extension.enabled() for extension in self._extensions):
             client = self._client
             self._writer = FrameWriter(masked=client)
@@ -524,7 +562,7 @@ class WebSocket:
                     reason = _NOT_UTF_8 if event.code == 1007 else event.reason
                     yield self._violated(int(event.code), reason or "protocol error")
             case AcceptConnection():
-                self._opened()
+                self._opened(self._connection())
                 yield Accepted(event.subprotocol, _decode_headers(event.extra_headers))
             case RejectConnection():
                 # A body follows: without one are interim answers only, which are skipped.

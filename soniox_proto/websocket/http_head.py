@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MAX_HEAD_SIZE", "HeadScanner", "is_interim_answer"]
+__all__ = ["MAX_BODY_SIZE", "MAX_HEAD_SIZE", "HeadScanner", "is_interim_answer"]
 
 MAX_HEAD_SIZE: Final = 16 * 1024
 """Bytes of the largest head of a request or an answer. This is h11's limit, but h11 checks it only
 between reads, so that it would depend on where reads end."""
+
+MAX_BODY_SIZE: Final = 64 * 1024
+"""Bytes kept of the body of a refused upgrade: enough for any explanation."""
 
 _END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")

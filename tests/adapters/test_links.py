@@ -22,11 +22,21 @@ from soniox_adapters import (
 )
 from tests.support.adapters.line_stream import LineServer, LineStream
 from tests.support.adapters.server import PATIENCE
-from tests.support.adapters.sessions import Kind, SessionDriver, label, open_session
+from tests.support.adapters.sessions import ALL_KINDS, Kind, SessionDriver, label, open_session
 
 IN_TURN = [["a"], ["b"], ["c"]]
 TOGETHER = [["a", "b"]]
 MIXED = [["a"], ["b", "c"], ["d"]]
+
+
+@pytest.fixture(
+    params=[kind for kind in ALL_KINDS if kind is not Kind.WEBSOCKET_CLIENT],
+    ids=lambda kind: kind.value,
+)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Kinds of session whose connections need not be WebSockets."""
+    assert isinstance(request.param, Kind)
+    return request.param
 
 
 @contextmanager

@@ -185,10 +185,10 @@ def test_another_service_needs_no_key(requests: list[TranscribeRequest]) -> None
 def test_the_rest_of_the_options(requests: list[TranscribeRequest]) -> None:
     request = request_of(requests)
     assert (request.path, request.pace) == ("talk.wav", Pace(1.0))
-    assert (request.blocking, request.output) == (False, OutputFormat.TEXT)
-    request = request_of(requests, "--sync", "--speed", "2", "--output", "jsonl")
+    assert (request.blocking, request.format) == (False, OutputFormat.TEXT)
+    request = request_of(requests, "--sync", "--speed", "2", "--format", "jsonl")
     assert (request.pace, request.blocking) == (Pace(2.0), True)
-    assert request.output is OutputFormat.JSON_LINES
+    assert request.format is OutputFormat.JSON_LINES
     assert request_of(requests, "--no-throttle").pace == Pace(None)
 
 
@@ -212,7 +212,8 @@ def test_the_rest_of_the_options(requests: list[TranscribeRequest]) -> None:
             for speed in ("0", "-1", "nan", "inf", "1e308", "1e-308")
         ),
         (["transcribe", "x", "--url", ""], "--url is empty"),
-        (["transcribe", "x", "--output", "xml"], "--output"),
+        (["transcribe", "x", "--format", "xml"], "--format"),
+        (["transcribe", "x", "--output", "json"], "--output names a file, --format json"),
         (["demo", "--speed", "-1"], "--speed must be between 0.01 and 1000"),
         (["serve", "--port", "70000"], "--port"),
         (["serve", "--script", "x", "--recognizer", "pocketsphinx"], "needs the scripted"),

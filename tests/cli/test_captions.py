@@ -10,8 +10,7 @@ from rich.console import Console
 
 from soniox_adapters.cli.captions import Captions, output_console
 from soniox_adapters.cli.recording import Recording, recording_of_bytes
-from soniox_proto import RealtimeEvent, Token
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import RealtimeEvent, Token, Transcript, TranscriptUpdate, Utterance
 
 from .servers import MEETING_LINES
 
@@ -57,6 +56,10 @@ def spoken(text: str, *, start_ms: int = 4500, end_ms: int = 8600) -> Utterance:
     return Utterance((Token(text=text, start_ms=start_ms, end_ms=end_ms),))
 
 
+def completing(*utterances: Utterance) -> TranscriptUpdate:
+    return TranscriptUpdate(completed=utterances)
+
+
 def shown(transcript: Transcript, recording: Recording, console: Console, *, times: bool) -> str:
     console.print(Captions(console, transcript, recording, times=times))
     return written(console)
@@ -64,7 +67,7 @@ def shown(transcript: Transcript, recording: Recording, console: Console, *, tim
 
 def test_final_text_is_firm_and_the_rest_dim() -> None:
     transcript = Transcript()
-    transcript.add(said(("good", True), (" morning", True), (" ever", False)), 1)
+    transcript.feed(said(("good", True), (" morning", True), (" ever", False)), 1)
     text = shown(transcript, audio(), terminal(), times=True)
     assert "4.5-5.5" in text
     assert "good morning\x1b[2m ever\x1b[0m" in text
@@ -72,14 +75,14 @@ def test_final_text_is_firm_and_the_rest_dim() -> None:
 
 def test_the_caption_without_times() -> None:
     transcript = Transcript()
-    transcript.add(said(("nothing is sure", False)), 1)
+    transcript.feed(said(("nothing is sure", False)), 1)
     text = shown(transcript, audio(), terminal(), times=False)
     assert text.startswith("\x1b[2mnothing is sure\x1b[0m\n")
 
 
 def test_a_space_at_the_end_of_final_text_is_kept() -> None:
     transcript = Transcript()
-    transcript.add(said(("good ", True), ("mor", False)), 1)
+    transcript.feed(said(("good ", True), ("mor", False)), 1)
     assert "good\x1b[2m mor\x1b[0m" in shown(transcript, audio(), terminal(), times=False)
 
 
@@ -89,7 +92,7 @@ def test_the_caption_names_the_speaker_and_has_the_translation_below() -> None:
         Token(text="good", speaker="1", is_final=True),
         Token(text="bue", translation_status="translation", language="es", is_final=False),
     ]
-    transcript.add(RealtimeEvent(tokens=tokens), 1)
+    transcript.feed(RealtimeEvent(tokens=tokens), 1)
     rows = shown(transcript, audio(), terminal(), times=False).splitlines()
     assert rows[0] == "Speaker 1: good"
     assert rows[1] == "\x1b[2m    [es] bue\x1b[0m"
@@ -111,7 +114,7 @@ def test_no_caption_while_nobody_speaks() -> None:
 def test_of_a_long_caption_the_end_is_shown(height: int, lines: int) -> None:
     transcript = Transcript()
     words = [(f" word{number}", True) for number in range(200)]
-    transcript.add(said(*words), 1)
+    transcript.feed(said(*words), 1)
     console = terminal(width=40, height=height)
     rows = plain(shown(transcript, audio(), console, times=False)).splitlines()
     assert len([row for row in rows if "word" in row]) == lines
@@ -139,8 +142,8 @@ def test_the_screen_is_clean_when_it_is_over() -> None:
     console = terminal()
     transcript = Transcript()
     with Captions(console, transcript, audio(), times=True) as captions:
-        transcript.add(said(("good", False)), 1)
-        captions.show([spoken("good morning")])
+        transcript.feed(said(("good", False)), 1)
+        captions.show(completing(spoken("good morning")))
     text = written(console)
     assert "\x1b[?25l" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
@@ -150,22 +153,33 @@ def test_the_screen_is_clean_when_it_is_over() -> None:
 def test_the_longest_line_of_the_sample_fits_a_terminal() -> None:
     console = terminal(width=80)
     with Captions(console, Transcript(), audio(), times=True) as captions:
-        captions.show([spoken(MEETING_LINES[1])])
+        captions.show(completing(spoken(MEETING_LINES[1])))
     assert f"4.5-8.6  {MEETING_LINES[1]}" in plain(written(console))
 
 
 def test_longer_lines_are_wrapped_beside_their_times() -> None:
     console = terminal(width=40)
     captions = Captions(console, Transcript(), audio(), times=True)
-    captions.show([spoken(MEETING_LINES[1])])
+    captions.show(completing(spoken(MEETING_LINES[1])))
     rows = plain(written(console)).splitlines()
     assert rows[0].startswith("4.5-8.6  today we will")
     assert all(row.startswith(" " * 9) for row in rows[1:])
 
 
+def test_a_late_translation_is_written_below_what_came_meanwhile(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    original = Token(text="Hello.", translation_status="original", language="en")
+    translation = Token(text="Hola.", translation_status="translation", language="es")
+    captions = Captions(output_console(), Transcript(), audio())
+    captions.show(completing(Utterance((original,))))
+    captions.show(TranscriptUpdate(amended=(Utterance((original, translation)),)))
+    assert capsys.readouterr().out == "[en] Hello.\n    [es] Hola.\n"
+
+
 def test_complete_utterances_can_be_left_out() -> None:
     console = terminal()
-    Captions(console, Transcript(), audio(), lines=False).show([spoken("good morning")])
+    Captions(console, Transcript(), audio(), lines=False).show(completing(spoken("good morning")))
     assert written(console) == ""
 
 
@@ -176,12 +190,12 @@ def test_what_is_not_a_terminal_gets_plain_lines(
     monkeypatch.setenv("FORCE_COLOR", "1")
     transcript = Transcript()
     with Captions(output_console(), transcript, audio(), times=times) as captions:
-        transcript.add(said(("good", False)), 1)
-        captions.show([spoken(MEETING_LINES[1])])
+        transcript.feed(said(("good", False)), 1)
+        captions.show(completing(spoken(MEETING_LINES[1])))
     assert capsys.readouterr().out == line.format(MEETING_LINES[1])
 
 
 def test_an_utterance_without_times_is_its_text(capsys: pytest.CaptureFixture[str]) -> None:
     captions = Captions(output_console(), Transcript(), audio(), times=True)
-    captions.show([Utterance((Token(text="hi"),))])
+    captions.show(completing(Utterance((Token(text="hi"),))))
     assert capsys.readouterr().out == "hi\n"

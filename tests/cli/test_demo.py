@@ -12,8 +12,14 @@ from soniox_adapters.cli import demo
 from soniox_adapters.cli.demo import run_demo
 from soniox_adapters.cli.recording import recording_of_bytes
 from soniox_adapters.server import pocketsphinx_installed
-from soniox_proto import Outcome, RealtimeEvent, SonioxInvalidRequestError, SonioxValidationError
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import (
+    Outcome,
+    RealtimeEvent,
+    SonioxInvalidRequestError,
+    SonioxValidationError,
+    Transcript,
+    TranscriptUpdate,
+)
 
 from .program import ESCAPE, run_program
 from .servers import MEETING, MEETING_LINES
@@ -125,7 +131,7 @@ def test_ctrl_c_shows_what_there_is(
 class _InterruptedTranscript(Transcript):
     """Presses Ctrl-C at the first text."""
 
-    def add(self, event: RealtimeEvent, at: float) -> list[Utterance]:
-        if event.tokens and not self.current[1]:
+    def feed(self, event: RealtimeEvent, now: float | None = None) -> TranscriptUpdate:
+        if event.tokens and not self.provisional_text:
             signal.raise_signal(signal.SIGINT)
-        return super().add(event, at)
+        return super().feed(event, now)

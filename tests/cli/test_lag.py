@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from soniox_adapters.cli.lag import LagMeter
-from soniox_proto import RealtimeEvent, Token
-from soniox_proto.transcript import Utterance
+from soniox_proto import RealtimeEvent, Token, Utterance
 
 
 def utterance(end_ms: int | None, settled_at: float | None) -> Utterance:

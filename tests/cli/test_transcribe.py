@@ -17,8 +17,7 @@ from soniox_adapters.cli import transcribe
 from soniox_adapters.cli.streaming import Pace
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
-from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig, Transcript, TranscriptUpdate
 
 from .program import ESCAPE, line_of, run_program, started_program
 from .servers import (
@@ -92,15 +91,19 @@ def test_text_without_endpoints_is_cut_at_pauses(
 
 
 def test_messages(server: LocalServer, audio: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_transcribe(request(server, audio, output=OutputFormat.JSON_LINES))
+    run_transcribe(request(server, audio, format=OutputFormat.JSON_LINES))
     messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     words = [token["text"] for message in messages for token in message["tokens"]]
     assert " four" in words
     assert messages[-1]["finished"] is True
 
 
+def word(text: str, start_ms: int, end_ms: int) -> dict[str, Any]:
+    return {"text": text, "start_ms": start_ms, "end_ms": end_ms, "confidence": 0.95}
+
+
 def test_a_document(server: LocalServer, audio: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_transcribe(request(server, audio, output=OutputFormat.JSON))
+    run_transcribe(request(server, audio, format=OutputFormat.JSON))
     document = json.loads(capsys.readouterr().out)
     tokens = document.pop("tokens")
     assert [token["text"] for token in tokens] == ["one", " two", " three", " four"]
@@ -111,15 +114,27 @@ def test_a_document(server: LocalServer, audio: str, capsys: pytest.CaptureFixtu
         "error": None,
         "text": "one two\nthree four",
         "utterances": [
-            {"text": "one two", "start_ms": 0, "end_ms": 200},
-            {"text": "three four", "start_ms": 300, "end_ms": 500},
+            {
+                "index": 0,
+                "text": "one two",
+                "start_ms": 0,
+                "end_ms": 200,
+                "words": [word("one", 0, 100), word("two", 100, 200)],
+            },
+            {
+                "index": 1,
+                "text": "three four",
+                "start_ms": 300,
+                "end_ms": 500,
+                "words": [word("three", 300, 400), word("four", 400, 500)],
+            },
         ],
     }
 
 
 def test_a_document_of_a_failure(audio: str, capsys: pytest.CaptureFixture[str]) -> None:
     with run_in_thread(scripted_server(api_key=KEY)) as server:
-        end = run_transcribe(request(server, audio, output=OutputFormat.JSON))
+        end = run_transcribe(request(server, audio, format=OutputFormat.JSON))
     assert end.exit_status == 1
     document = json.loads(capsys.readouterr().out)
     assert (document["outcome"], document["text"]) == ("server_error", "")
@@ -133,7 +148,7 @@ def test_a_document_without_a_session(audio: str, capsys: pytest.CaptureFixture[
     server = scripted_server()
     with run_in_thread(server):
         pass
-    end = run_transcribe(request(server, audio, output=OutputFormat.JSON))
+    end = run_transcribe(request(server, audio, format=OutputFormat.JSON))
     assert end.exit_status == 1
     document = json.loads(capsys.readouterr().out)
     assert document["error"]["type"] == "SonioxConnectionError"
@@ -220,12 +235,13 @@ def test_a_translation_is_shown_with_its_original(
     ]
     with run_in_thread(LocalServer(recognizer=scripted(script))) as server:
         run_transcribe(request(server, audio))
-        run_transcribe(request(server, audio, output=OutputFormat.JSON))
+        run_transcribe(request(server, audio, format=OutputFormat.JSON))
     text, _, document = capsys.readouterr().out.partition("{")
     assert text == "Hello.\n    Hola.\nGoodbye.\n    Adiós.\n"
-    assert json.loads("{" + document)["utterances"] == [
-        {"text": "Hello.", "translation": "Hola."},
-        {"text": "Goodbye.", "translation": "Adiós."},
+    utterances = json.loads("{" + document)["utterances"]
+    assert [(utterance["text"], utterance["translation"]) for utterance in utterances] == [
+        ("Hello.", "Hola."),
+        ("Goodbye.", "Adiós."),
     ]
 
 
@@ -261,7 +277,7 @@ def test_the_program_transcribes_standard_input(
         "-",
         "--url",
         server.url,
-        "--output",
+        "--format",
         output,
         "--no-throttle",
         *RAW_OPTIONS,
@@ -358,7 +374,7 @@ def test_ctrl_c_prints_what_there_is(server: LocalServer, options: tuple[str, ..
 def test_a_second_ctrl_c_stops_at_once(options: tuple[str, ...]) -> None:
     held = HeldRecognizer()
     with run_in_thread(LocalServer(recognizer=held)) as server:
-        arguments = ("transcribe", "-", "--url", server.url, "--no-throttle", "--output", "jsonl")
+        arguments = ("transcribe", "-", "--url", server.url, "--no-throttle", "--format", "jsonl")
         with started_program(*arguments, *RAW_OPTIONS, *options) as process:
             assert process.stdin is not None
             process.stdin.write(SECOND)
@@ -381,13 +397,13 @@ def test_a_stop_is_announced_where_nothing_else_is_mixed_in(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Interrupted(Transcript):
-        def add(self, event: RealtimeEvent, at: float) -> list[Utterance]:
-            if not self.utterances and not self.current[1]:
+        def feed(self, event: RealtimeEvent, now: float | None = None) -> TranscriptUpdate:
+            if not self.utterances and not self.provisional_text:
                 signal.raise_signal(signal.SIGINT)
-            return super().add(event, at)
+            return super().feed(event, now)
 
     monkeypatch.setattr(transcribe, "Transcript", Interrupted)
-    end = run_transcribe(request(server, audio, output=output, pace=Pace(5.0)))
+    end = run_transcribe(request(server, audio, format=output, pace=Pace(5.0)))
     assert end.exit_status == 130
     output_text = capsys.readouterr()
     assert output_text.err.startswith("soniox-rt: finishing; Ctrl-C again stops at once\n")
@@ -396,7 +412,7 @@ def test_a_stop_is_announced_where_nothing_else_is_mixed_in(
 
 @interrupts
 def test_a_reader_that_goes_away_ends_it_quietly(server: LocalServer) -> None:
-    arguments = ("transcribe", "-", "--url", server.url, "--output", "jsonl", "--no-throttle")
+    arguments = ("transcribe", "-", "--url", server.url, "--format", "jsonl", "--no-throttle")
     with started_program(*arguments, *RAW_OPTIONS) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -30,8 +30,8 @@ from soniox_proto import (
     SonioxTimeoutError,
     SonioxValidationError,
     Token,
+    Utterance,
 )
-from soniox_proto.transcript import Utterance
 
 
 def utterance(*tokens: Token) -> Utterance:

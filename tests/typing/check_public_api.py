@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 
+import websocket
 from typing_extensions import assert_type
 
 from soniox_adapters import (
@@ -19,6 +20,7 @@ from soniox_adapters import (
     RealtimeAPI,
     RealtimeControlType,
     RealtimeEvent,
+    RealtimeSTTApp,
     RealtimeSTTClient,
     RealtimeSTTConfig,
     RealtimeSTTConnection,
@@ -39,6 +41,7 @@ from soniox_adapters import (
     stream_audio_async,
     throttle_audio,
     throttle_audio_async,
+    websocket_client,
 )
 
 
@@ -50,6 +53,24 @@ def clients(config: RealtimeSTTConfig) -> None:
         assert_type(client.realtime.stt.connect(config=config), RealtimeSTTSession)
         assert_type(client.api_key, str | None)
         assert_type(client.websocket_base_url, str)
+
+
+def with_websocket_client(client: SonioxClient, config: RealtimeSTTConfig) -> None:
+    transport = websocket_client(sslopt={"ca_certs": "file"}, http_proxy_host="localhost")
+    client.realtime.stt.connect(config=config, transport=transport)
+    client.realtime.stt.connect(
+        config=config, transport=websocket.create_connection("ws://localhost")
+    )
+    client.realtime.stt.connect(
+        config=config, transport=lambda endpoint, left: websocket.create_connection("ws://x", left)
+    )
+
+    def on_event(app: RealtimeSTTApp, event: RealtimeEvent) -> None:
+        assert_type(app.outcome, Outcome | None)
+        app.send_byte_chunk(b"")
+
+    app = RealtimeSTTApp("ws://localhost", config, "key", on_event=on_event, close_timeout_sec=1.0)
+    assert_type(app.run_forever(ping_interval=20, sslopt={}), bool)
 
 
 async def async_clients(config: RealtimeSTTConfig) -> None:

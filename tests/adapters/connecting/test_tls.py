@@ -59,7 +59,9 @@ def test_a_system_whose_tls_cannot_be_set_up(
         tls_server(server_tls, silent) as server,
         open_session(kind, server.url, **TIMES) as driver,
     ):
-        with pytest.raises(SonioxConnectionError, match="TLS cannot be set up") as refused:
+        # websocket-client makes its own settings, and reports what the system says.
+        text = "(?i)directory" if kind is Kind.WEBSOCKET_CLIENT else "TLS cannot be set up"
+        with pytest.raises(SonioxConnectionError, match=text) as refused:
             driver.enter()
         assert not refused.value.retryable
         assert isinstance(refused.value.__cause__, OSError)

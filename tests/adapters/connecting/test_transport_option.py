@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +127,40 @@ def test_unix_socket(kind: Kind, tmp_path: Path) -> None:
         server.adopt(listener.accept()[0])
         with open_session(kind, URL, transport=near, **OPTIONS) as driver:
             check_session(driver)
+
+
+TUNNEL = """
+import contextlib, os, socket, sys, threading
+far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def send():
+    with contextlib.suppress(OSError):
+        while data := os.read(0, 4096):
+            far.sendall(data)
+    far.shutdown(socket.SHUT_RDWR)
+threading.Thread(target=send).start()
+with contextlib.suppress(OSError):
+    while data := far.recv(4096):
+        os.write(1, data)
+"""
+"""A program that joins its standard input and output to a server, as `ssh -W` does."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a socket is no standard input there")
+def test_tunnel_through_another_program(kind: Kind) -> None:
+    programs: list[subprocess.Popen[bytes]] = []
+    with FakeServer(obliging) as server:
+
+        def open_it() -> socket.socket:
+            near, far = socket.socketpair()
+            with far:
+                command = [sys.executable, "-c", TUNNEL, str(server.port)]
+                pipe = far.fileno()
+                programs.append(subprocess.Popen(command, stdin=pipe, stdout=pipe))
+            return near
+
+        with open_session(kind, URL, transport=connector(kind, open_it), **OPTIONS) as driver:
+            check_session(driver)
+    assert programs[0].wait(PATIENCE) == 0
 
 
 def test_function_that_returns_a_socket(kind: Kind) -> None:

@@ -261,6 +261,21 @@ def test_a_link_that_could_not_be_opened() -> None:
     assert isinstance(event.error, SonioxRealtimeError)
 
 
+@pytest.mark.parametrize("authentication", ["header", "subprotocol", "message"])
+def test_a_connection_that_somebody_else_has_upgraded(authentication: str) -> None:
+    stream = recorded(authentication=authentication)
+    stream.connect(0.0)
+    (link,) = stream.links_to_open()
+    assert link.upgrade_request.headers() is not None
+    events = link.upgraded(1.0, {"server": "mine"})
+    link.data_to_send()
+    events += link.receive_data(b"\x81\x0d" + b'{"tokens":[]}', 2.0)
+    events += link.receive_eof(3.0)
+    text = stream.trace().dumps()
+    assert API_KEY not in text
+    assert len(replay(Trace.loads(text))) == len(events) == 3
+
+
 def test_the_handshake_may_come_in_pieces() -> None:
     stream = recorded()
     server = ScriptedServer()

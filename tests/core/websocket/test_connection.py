@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from wsproto import ConnectionType
 
 from soniox_proto.websocket.connection import (
-    MAX_BODY_SIZE,
     Accepted,
     CloseReceived,
     PongReceived,
@@ -23,6 +22,7 @@ from soniox_proto.websocket.connection import (
     close_code_may_be_sent,
 )
 from soniox_proto.websocket.framing import LARGE_MESSAGE
+from soniox_proto.websocket.http_head import MAX_BODY_SIZE
 from tests.support.core import frames
 from tests.support.core.frames import CLIENT_MASK, Frame, Opcode
 from tests.support.core.websocket import Received, one_by_one

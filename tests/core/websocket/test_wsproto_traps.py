@@ -33,7 +33,7 @@ from soniox_proto import (
     SonioxProtocolError,
     SonioxStateError,
 )
-from soniox_proto.websocket.connection import MAX_BODY_SIZE
+from soniox_proto.websocket.http_head import MAX_BODY_SIZE
 from tests.support.core import frames
 from tests.support.core.client import Client
 from tests.support.core.frames import Frame, Opcode

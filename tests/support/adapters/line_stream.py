@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from soniox_adapters import (
@@ -25,6 +25,7 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxRealtimeError,
     Token,
+    UpgradeRequest,
 )
 from tests.support.core.messages import CONFIG
 
@@ -51,6 +52,13 @@ class LineLink:
         self.is_open = True
         self._output.insert(0, f"{self.name}\n".encode())
         return self._stream.link_opened()
+
+    @property
+    def upgrade_request(self) -> UpgradeRequest:
+        raise AssertionError("lines are no WebSocket")
+
+    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
+        raise AssertionError("lines are no WebSocket")
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
         return [] if self.closed else self._stream.link_failed(self, error)

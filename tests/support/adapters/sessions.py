@@ -28,6 +28,9 @@ from soniox_adapters import (
     RealtimeEvent,
     RealtimeSTTSession,
     SessionStats,
+    Transcript,
+    Utterance,
+    websocket_client,
 )
 from tests.support.adapters.server import PATIENCE
 from tests.support.core.messages import API_KEY, CONFIG
@@ -39,6 +42,8 @@ class Kind(Enum):
     """Every kind of session, by what runs it and what moves its bytes."""
 
     BLOCKING = "blocking"
+    WEBSOCKET_CLIENT = "websocket-client"
+    """Blocking, on a connection that websocket-client has opened and upgraded."""
     ASYNCIO = "asyncio"
     TRIO = "trio"
     ASYNCIO_STREAM = "asyncio-anyio-stream"
@@ -48,7 +53,7 @@ class Kind(Enum):
 
     @property
     def asynchronous(self) -> bool:
-        return self is not Kind.BLOCKING
+        return self not in {Kind.BLOCKING, Kind.WEBSOCKET_CLIENT}
 
     @property
     def backend(self) -> str:
@@ -86,6 +91,10 @@ class SessionDriver(ABC):
     @abstractmethod
     def first_event(self) -> RealtimeEvent:
         """Return the first event of `receive_events`, and leave the iteration."""
+
+    @abstractmethod
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        """Append everything that `utterances` yields."""
 
     @abstractmethod
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
@@ -144,6 +153,10 @@ class _BlockingDriver(SessionDriver):
 
     def first_event(self) -> RealtimeEvent:
         return next(iter(self.session.receive_events()))
+
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        for utterance in self.session.utterances(transcript):
+            into.append(utterance)  # noqa: PERF402 - what came before an error counts too
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         self._in_thread(lambda: self.session.handle_events(handler)).result(PATIENCE)
@@ -209,6 +222,13 @@ class _AsyncDriver(SessionDriver):
 
         return self._portal.start_task_soon(run).result(PATIENCE)
 
+    def gather_utterances(self, into: list[Utterance], transcript: Transcript | None) -> None:
+        async def run() -> None:
+            async for utterance in self.session.utterances(transcript):
+                into.append(utterance)  # noqa: PERF401 - what came before an error counts too
+
+        self._portal.start_task_soon(run).result(PATIENCE)
+
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         async def handle(event: RealtimeEvent) -> None:
             handler(event)
@@ -237,7 +257,9 @@ class _AsyncDriver(SessionDriver):
 def open_session(kind: Kind, url: str, **options: Any) -> Iterator[SessionDriver]:
     """Make a session of `kind`, not entered, with `API_KEY` and `CONFIG` unless told otherwise."""
     options = {"config": CONFIG, "api_key": API_KEY, "proxy": None, **options}
-    if kind is Kind.BLOCKING:
+    if not kind.asynchronous:
+        if kind is Kind.WEBSOCKET_CLIENT:
+            options = {"transport": websocket_client(), **options}
         driver = _BlockingDriver(url, **options)
         try:
             yield driver

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from soniox_proto import RealtimeEvent, Token
-from soniox_proto.transcript import Transcript, Utterance
+from soniox_proto import RealtimeEvent, Token, Transcript, Utterance
 
 
 def message(*tokens: dict[str, Any], **fields: Any) -> RealtimeEvent:
@@ -25,44 +24,58 @@ def tentative(text: str, **fields: Any) -> dict[str, Any]:
 END = final("<end>")
 
 
+def add(transcript: Transcript, event: RealtimeEvent, now: float) -> list[Utterance]:
+    return list(transcript.feed(event, now).completed)
+
+
+def finish(transcript: Transcript) -> list[Utterance]:
+    return list(transcript.finish().completed)
+
+
+def under_way(transcript: Transcript) -> list[list[str]]:
+    return [[token.text for token in part.tokens] for part in transcript.open_utterances]
+
+
 def texts(utterances: list[Utterance]) -> list[str]:
     return [utterance.text for utterance in utterances]
 
 
 def test_an_endpoint_completes_an_utterance() -> None:
     transcript = Transcript()
-    assert transcript.add(message(final("Good"), tentative(" mourn")), 1.0) == []
-    completed = transcript.add(message(final(" morning"), END, final(" Next"), tentative(" o")), 2)
+    assert add(transcript, message(final("Good"), tentative(" mourn")), 1.0) == []
+    completed = add(transcript, message(final(" morning"), END, final(" Next"), tentative(" o")), 2)
     assert texts(completed) == ["Good morning"]
-    assert transcript.utterances == completed
-    assert [[token.text for token in part] for part in transcript.current] == [[" Next"], [" o"]]
+    assert list(transcript.utterances) == completed
+    assert under_way(transcript) == [[" Next", " o"]]
+    assert (transcript.final_text, transcript.provisional_text) == ("Good morning\nNext", " o")
 
 
 def test_non_final_tokens_are_replaced_at_every_message() -> None:
     transcript = Transcript()
-    transcript.add(message(tentative("I"), tentative(" scream")), 1)
-    transcript.add(message(tentative("ice"), tentative(" cream")), 2)
-    assert [token.text for token in transcript.current[1]] == ["ice", " cream"]
-    transcript.add(message(), 3)
-    assert transcript.current == ((), ())
+    add(transcript, message(tentative("I"), tentative(" scream")), 1)
+    add(transcript, message(tentative("ice"), tentative(" cream")), 2)
+    assert under_way(transcript) == [["ice", " cream"]]
+    add(transcript, message(), 3)
+    assert under_way(transcript) == []
 
 
 def test_an_error_message_takes_nothing_back() -> None:
     transcript = Transcript()
-    transcript.add(message(final("so"), tentative(" far")), 1)
-    transcript.add(message(error_code=503), 2)
-    assert texts(transcript.complete()) == ["so far"]
+    add(transcript, message(final("so"), tentative(" far")), 1)
+    add(transcript, message(error_code=503), 2)
+    assert texts(finish(transcript)) == ["so far"]
 
 
 def test_the_answer_to_a_finalize_is_not_text_and_ends_nothing() -> None:
     transcript = Transcript()
-    transcript.add(message(final("one"), final("<fin>"), final(" two")), 1)
-    assert texts(transcript.complete()) == ["one two"]
+    add(transcript, message(final("one"), final("<fin>"), final(" two")), 1)
+    assert texts(finish(transcript)) == ["one two"]
 
 
 def test_a_change_of_speaker_completes_an_utterance() -> None:
     transcript = Transcript()
-    completed = transcript.add(
+    completed = add(
+        transcript,
         message(
             final("Hi", speaker="1"),
             final("!"),
@@ -72,7 +85,7 @@ def test_a_change_of_speaker_completes_an_utterance() -> None:
         1,
     )
     assert [(utterance.speaker, utterance.text) for utterance in completed] == [("1", "Hi!")]
-    assert [utterance.speaker for utterance in transcript.complete()] == ["2"]
+    assert [utterance.speaker for utterance in finish(transcript)] == ["2"]
 
 
 @pytest.mark.parametrize(
@@ -88,53 +101,56 @@ def test_a_long_pause_completes_an_utterance_where_it_is_asked_for(
     pause_ms: int | None, start_ms: int | None, expected: list[str]
 ) -> None:
     transcript = Transcript(pause_ms=pause_ms)
-    transcript.add(message(final("one", start_ms=0, end_ms=500)), 1)
-    transcript.add(message(final(" two", start_ms=start_ms)), 2)
-    transcript.complete()
-    assert texts(transcript.utterances) == expected
+    add(transcript, message(final("one", start_ms=0, end_ms=500)), 1)
+    add(transcript, message(final(" two", start_ms=start_ms)), 2)
+    finish(transcript)
+    assert texts(list(transcript.utterances)) == expected
 
 
 def test_no_pause_is_seen_where_tokens_have_no_times() -> None:
     transcript = Transcript(pause_ms=1000)
-    transcript.add(message(final("one"), final(" two", start_ms=5000)), 1)
-    assert texts(transcript.complete()) == ["one two"]
+    add(transcript, message(final("one"), final(" two", start_ms=5000)), 1)
+    assert texts(finish(transcript)) == ["one two"]
 
 
 def test_blank_utterances_are_none() -> None:
     transcript = Transcript()
-    assert transcript.add(message(final(" "), END, END), 1) == []
-    assert transcript.complete() == []
+    assert add(transcript, message(final(" "), END, END), 1) == []
+    assert finish(transcript) == []
     assert transcript.text == ""
 
 
 def test_the_transcript_as_a_whole() -> None:
     transcript = Transcript()
-    transcript.add(message(final("One"), final(" two"), END, final(" three")), 1)
-    transcript.complete()
+    add(transcript, message(final("One"), final(" two"), END, final(" three")), 1)
+    finish(transcript)
     assert transcript.text == "One two\nthree"
     assert [token.text for token in transcript.tokens] == ["One", " two", " three"]
+    assert [word.text for word in transcript.words] == ["One", "two", "three"]
+    assert [segment.text for segment in transcript.segments] == ["One two", "three"]
 
 
 def test_an_utterance_is_settled_with_its_last_final_token() -> None:
     transcript = Transcript()
-    transcript.add(message(final("one")), 1.5)
-    transcript.add(message(tentative(" tw")), 1.75)
-    (first,) = transcript.add(message(END), 2.0)
+    add(transcript, message(final("one")), 1.5)
+    add(transcript, message(tentative(" tw")), 1.75)
+    (first,) = add(transcript, message(END), 2.0)
     assert first.settled_at == 1.5
-    transcript.add(message(final("two")), 3.0)
-    assert [utterance.settled_at for utterance in transcript.complete()] == [3.0]
+    add(transcript, message(final("two")), 3.0)
+    assert [utterance.settled_at for utterance in finish(transcript)] == [3.0]
 
 
 def test_an_utterance_with_non_final_tokens_is_not_settled() -> None:
     transcript = Transcript()
-    transcript.add(message(final("one"), tentative(" two")), 1.5)
-    (utterance,) = transcript.complete()
+    add(transcript, message(final("one"), tentative(" two")), 1.5)
+    (utterance,) = finish(transcript)
     assert (utterance.text, utterance.settled_at) == ("one two", None)
 
 
 def test_translations_are_kept_apart() -> None:
     transcript = Transcript()
-    (utterance,) = transcript.add(
+    (utterance,) = add(
+        transcript,
         message(
             final("Good", start_ms=100, end_ms=300, language="en", translation_status="original"),
             final("Buenos", language="es", translation_status="translation"),
@@ -260,19 +276,19 @@ def test_a_translation_belongs_to_its_original(
     messages: list[list[dict[str, Any]]], completed: list[list[tuple[str, str | None]]]
 ) -> None:
     transcript = Transcript()
-    assert [pairs(transcript.add(message(*tokens), 1)) for tokens in messages] == completed
-    assert transcript.complete() == []
-    assert pairs(transcript.utterances) == [pair for part in completed for pair in part]
+    assert [pairs(add(transcript, message(*tokens), 1)) for tokens in messages] == completed
+    assert finish(transcript) == []
+    assert pairs(list(transcript.utterances)) == [pair for part in completed for pair in part]
 
 
 def test_two_way_translation() -> None:
     transcript = Transcript()
-    transcript.add(message(original("How are you?", "en"), END), 1)
-    transcript.add(message(translation("¿Cómo estás?", "es", source_language="en")), 1)
-    transcript.add(message(original("Bien, gracias.", "es"), END), 1)
-    transcript.add(message(translation("Fine, thanks.", "en", source_language="es")), 1)
-    transcript.add(message(original("Good.", "en"), END), 1)
-    transcript.add(message(translation("Bueno.", "es", source_language="en")), 1)
+    add(transcript, message(original("How are you?", "en"), END), 1)
+    add(transcript, message(translation("¿Cómo estás?", "es", source_language="en")), 1)
+    add(transcript, message(original("Bien, gracias.", "es"), END), 1)
+    add(transcript, message(translation("Fine, thanks.", "en", source_language="es")), 1)
+    add(transcript, message(original("Good.", "en"), END), 1)
+    add(transcript, message(translation("Bueno.", "es", source_language="en")), 1)
     assert [utterance.as_dict() for utterance in transcript.utterances] == [
         {
             "text": "How are you?",
@@ -292,31 +308,33 @@ def test_two_way_translation() -> None:
 
 def test_a_change_of_speaker_waits_for_the_translation_too() -> None:
     transcript = Transcript()
-    transcript.add(message(original("Hello.", speaker="1")), 1)
-    assert transcript.add(message(original("Goodbye.", speaker="2")), 2) == []
-    assert [token.text for token in transcript.current[0]] == ["Hello.", "Goodbye."]
-    assert pairs(transcript.add(message(translation("Hola.", speaker="1")), 3)) == [GREETING]
-    transcript.add(message(translation("Adiós.", speaker="2")), 4)
-    assert pairs(transcript.complete()) == [PARTING]
+    add(transcript, message(original("Hello.", speaker="1")), 1)
+    assert add(transcript, message(original("Goodbye.", speaker="2")), 2) == []
+    assert under_way(transcript) == [["Hello."], ["Goodbye."]]
+    assert pairs(add(transcript, message(translation("Hola.", speaker="1")), 3)) == [GREETING]
+    add(transcript, message(translation("Adiós.", speaker="2")), 4)
+    assert pairs(finish(transcript)) == [PARTING]
 
 
 def test_the_rest_of_a_translation_joins_its_utterance() -> None:
     transcript = Transcript()
-    transcript.add(message(original("Hello.", speaker="1"), END), 1)
-    assert pairs(transcript.add(message(translation("Ho")), 2)) == [("Hello.", "Ho")]
-    assert pairs(transcript.add(message(translation("la")), 3)) == [("", "la")]
-    transcript.add(message(original("Goodbye.", speaker="2")), 4)
-    assert pairs(transcript.add(message(translation(".", speaker="1")), 5)) == [("", ".")]
-    transcript.add(message(translation("Adiós.", speaker="2")), 6)
-    transcript.complete()
-    assert pairs(transcript.utterances) == [GREETING, PARTING]
+    transcript.feed(message(original("Hello.", speaker="1"), END), 1)
+    assert pairs(add(transcript, message(translation("Ho")), 2)) == [("Hello.", "Ho")]
+    update = transcript.feed(message(translation("la")), 3)
+    assert (update.completed, pairs(list(update.amended))) == ((), [("Hello.", "Hola")])
+    transcript.feed(message(original("Goodbye.", speaker="2")), 4)
+    update = transcript.feed(message(translation(".", speaker="1")), 5)
+    assert [(u.index, u.translation, u.settled_at) for u in update.amended] == [(0, "Hola.", 2)]
+    transcript.feed(message(translation("Adiós.", speaker="2")), 6)
+    transcript.finish()
+    assert pairs(list(transcript.utterances)) == [GREETING, PARTING]
 
 
 def test_what_is_owed_at_the_end_is_complete_too() -> None:
     transcript = Transcript()
-    transcript.add(message(original("Hello."), END, original("Goodbye.")), 1)
-    transcript.add(message(tentative(" And")), 2)
-    completed = transcript.complete()
+    add(transcript, message(original("Hello."), END, original("Goodbye.")), 1)
+    add(transcript, message(tentative(" And")), 2)
+    completed = finish(transcript)
     assert pairs(completed) == [("Hello.", None), ("Goodbye. And", None)]
     assert [utterance.settled_at for utterance in completed] == [1, None]
 

@@ -1,0 +1,385 @@
+"""Sessions in the manner of websocket-client's `WebSocketApp`: callbacks, and `run_forever`.
+
+websocket-client opens the connection and makes the upgrade, with the options of `run_forever`. The
+frames and the timers are those of every session: websocket-client alone sends no pings while a
+callback runs, blocks in the middle of a frame, and checks UTF-8 in Python, which costs more than
+all the rest of a message.
+
+Without a dispatcher the thread in `run_forever` receives and makes the callbacks. With one,
+`run_forever` returns once the session is open. A thread then receives, and a socket wakes the
+dispatcher, whose own thread makes the callbacks.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+from typing_extensions import Unpack
+
+from soniox_adapters.blocking.session import RealtimeSTTSession
+from soniox_adapters.connecting.websocket_client import websocket_client
+from soniox_adapters.session.base import AudioChunk
+from soniox_adapters.session.options import SessionKeywords
+from soniox_proto import (
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+    Closed,
+    Event,
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTConfig,
+    SessionState,
+    SessionStats,
+    SonioxRealtimeError,
+    SonioxStateError,
+    SonioxValidationError,
+)
+
+__all__ = ["Dispatcher", "RealtimeSTTApp"]
+
+_Action: TypeAlias = Callable[[], object]
+_Emit: TypeAlias = Callable[[_Action], object]
+
+_NO_EFFECT: Final = ("ping_payload", "skip_utf8_validation")
+"""Keywords of `WebSocketApp.run_forever` that are taken and mean nothing here."""
+
+
+def _at_once(action: _Action) -> None:
+    action()
+
+
+class Dispatcher(Protocol):
+    """What `run_forever` needs of a dispatcher, such as the module `rel`."""
+
+    def read(self, sock: socket.socket, callback: Callable[[], bool], /) -> object:
+        """Call `callback` whenever the socket is readable, until it returns False."""
+        ...
+
+
+class RealtimeSTTApp:
+    """A realtime transcription stream with callbacks, in the manner of `websocket.WebSocketApp`.
+
+    The callbacks are made one after the other, by the thread of `run_forever` or of its dispatcher.
+    Every other method may be called from any thread, and from callbacks. Whatever a callback
+    raises goes to `on_error`; without `on_error`, or from it, `run_forever` raises it.
+
+    Args:
+        url: `ws://` or `wss://` URL of the service.
+        config: Configuration of the stream, or a mapping of its fields.
+        api_key: API key; None sends none, for local servers.
+        on_open: Called with the app when the session is open.
+        on_event: Called with the app and each `RealtimeEvent`, in order.
+        on_finished: Called with the app and the finished response, after `on_event`.
+        on_error: Called with the app and the error that ended the session, if one did.
+        on_close: Called with the app, the close code and the reason, last and once for each run.
+            The code is None if there was no connection, 1006 if it ended without a close frame.
+        options: Those of `RealtimeSTTSession`, but for `transport`, `proxy` and `raise_on_error`.
+
+    Raises:
+        SonioxValidationError: Something cannot be used, or websocket-client is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        config: RealtimeSTTConfig | Mapping[str, Any],
+        api_key: str | None = None,
+        *,
+        on_open: Callable[[RealtimeSTTApp], object] | None = None,
+        on_event: Callable[[RealtimeSTTApp, RealtimeEvent], object] | None = None,
+        on_finished: Callable[[RealtimeSTTApp, RealtimeEvent], object] | None = None,
+        on_error: Callable[[RealtimeSTTApp, Exception], object] | None = None,
+        on_close: Callable[[RealtimeSTTApp, int | None, str], object] | None = None,
+        **options: Unpack[SessionKeywords],
+    ) -> None:
+        for name in ("transport", "proxy", "raise_on_error"):
+            if name in options:
+                raise SonioxValidationError(
+                    f"{name} is not an option of RealtimeSTTApp; proxies are arguments of "
+                    "run_forever, and errors go to on_error"
+                )
+        self.on_open = on_open
+        self.on_event = on_event
+        self.on_finished = on_finished
+        self.on_error = on_error
+        self.on_close = on_close
+        self._arguments = (url, config, api_key)
+        self._options = options
+        self._running = False
+        self._errored = False
+        self._close_reported = False
+        # Made now, so that mistakes are reported now, and to refuse calls before `run_forever`.
+        self._session = self._make_session(options, {})
+
+    def _make_session(self, options: SessionKeywords, keywords: Mapping[str, Any]) -> _AppSession:
+        url, config, api_key = self._arguments
+        options = {**options, "transport": websocket_client(**keywords)}
+        return _AppSession(url, config, api_key, **options)
+
+    # Running
+
+    def run_forever(
+        self,
+        *,
+        dispatcher: Dispatcher | None = None,
+        ping_interval: float | None = DEFAULT_PING_INTERVAL,
+        ping_timeout: float | None = DEFAULT_PING_TIMEOUT,
+        reconnect: int | None = None,
+        **keywords: Any,
+    ) -> bool:
+        """Connect, and make callbacks until the session is over. May be called again then.
+
+        Args:
+            dispatcher: An event loop such as `rel`, which makes the callbacks. This method then
+                returns as soon as the session is open; run the dispatcher next.
+            ping_interval: Seconds between pings; 0 or None for none.
+            ping_timeout: Seconds that a pong may take; None for no limit.
+            reconnect: Not possible: a new connection is a new transcript. Call `run_forever` again.
+            keywords: Other arguments of `WebSocketApp.run_forever`, such as `sslopt`, `sockopt`
+                and those for proxies. `ping_payload` and `skip_utf8_validation` have no effect.
+
+        Returns:
+            Whether an error ended the session. With a dispatcher: whether it could not be opened.
+
+        Raises:
+            SonioxStateError: It is running already.
+            SonioxValidationError: An argument cannot be used.
+        """
+        if reconnect:
+            raise SonioxValidationError(
+                "reconnect is not possible, because a new connection begins a new transcript; call "
+                "run_forever again if the error is retryable"
+            )
+        if self._running:
+            raise SonioxStateError("run_forever is running already")
+        for name in _NO_EFFECT:
+            keywords.pop(name, None)
+        options: SessionKeywords = {
+            **self._options,
+            "ping_interval_sec": ping_interval or None,
+            "ping_timeout_sec": ping_timeout,
+        }
+        self._session = self._make_session(options, keywords)
+        self._running, self._errored, self._close_reported = True, False, False
+        if dispatcher is not None:
+            return self._hand_over(dispatcher)
+        try:
+            if self._open(_at_once):
+                self._receive(_at_once)
+        except BaseException:
+            self._leave()
+            raise
+        finally:
+            self._running = False
+        return self._errored
+
+    def _leave(self) -> None:
+        """End the session after an exception that `run_forever` or the dispatcher is to raise."""
+        self._session.abort()
+        self._call_on_close()
+
+    def _open(self, emit: _Emit) -> bool:
+        """Connect; return whether the session is open. `emit` makes the callbacks."""
+        try:
+            self._session.enter()
+        except SonioxRealtimeError as error:
+            self._end(emit, error)
+            return False
+        emit(lambda: self._call(self.on_open))
+        return True
+
+    def _receive(self, emit: _Emit) -> None:
+        """Receive to the end of the session. `emit` makes the callbacks."""
+        failure: SonioxRealtimeError | None = None
+        while True:
+            # What callbacks raise is not the session's failure, so they are outside of the `try`.
+            try:
+                event = self._session.receive_event()
+            except SonioxRealtimeError as error:
+                failure = error
+                break
+            if event is None:
+                break
+            emit(partial(self._deliver, event))
+        self._session.close()
+        self._end(emit, failure)
+
+    def _end(self, emit: _Emit, failure: SonioxRealtimeError | None) -> None:
+        if failure is not None:
+            self._errored = True
+            emit(partial(self._report, failure))
+        emit(self._call_on_close)
+
+    # Callbacks
+
+    def _deliver(self, event: RealtimeEvent) -> None:
+        self._call(self.on_event, event)
+        if event.finished:
+            self._call(self.on_finished, event)
+
+    def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
+        if callback is None:
+            return
+        try:
+            callback(self, *arguments)
+        except Exception as error:
+            if self.on_error is None:
+                raise
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        if self.on_error is not None:
+            self.on_error(self, error)
+
+    def _call_on_close(self) -> None:
+        if self._close_reported:
+            return
+        self._close_reported = True
+        closed = self._session.closed_event
+        code, reason = (None, "") if closed is None else (closed.code, closed.reason)
+        self._call(self.on_close, code, reason)
+
+    # With a dispatcher
+
+    def _hand_over(self, dispatcher: Dispatcher) -> bool:
+        actions: deque[_Action | None] = deque()
+        reader, waker = socket.socketpair()
+
+        def emit(action: _Action | None) -> None:
+            actions.append(action)
+            with suppress(OSError):
+                waker.send(b"\0")
+
+        def receive() -> None:
+            self._receive(emit)
+            emit(None)
+
+        def react() -> bool:
+            """Make the callbacks that wait; called by the dispatcher."""
+            reader.recv(4096)
+            try:
+                while actions:
+                    action = actions.popleft()
+                    if action is None:
+                        end()
+                        return False
+                    action()
+            except BaseException:
+                try:
+                    self._leave()
+                finally:
+                    end()
+                raise
+            return True
+
+        receiver = threading.Thread(target=receive, name="soniox-app", daemon=True)
+
+        def end() -> None:
+            self._running = False
+            if receiver.ident is not None:
+                # The session is over, so this does not wait.
+                receiver.join()
+            reader.close()
+            waker.close()
+
+        opened: list[_Action] = []
+        try:
+            succeeded = self._open(opened.append)
+            for action in opened:
+                action()
+        except BaseException:
+            try:
+                self._leave()
+            finally:
+                end()
+            raise
+        if succeeded:
+            receiver.start()
+            dispatcher.read(reader, react)
+        else:
+            end()
+        return not succeeded
+
+    # Calls of the session
+
+    def send_byte_chunk(self, chunk: AudioChunk) -> None:
+        """Send one chunk of audio, as `RealtimeSTTSession.send_byte_chunk` does."""
+        self._session.send_byte_chunk(chunk)
+
+    def finish(self) -> None:
+        """Send end-of-audio: the rest of the transcript follows, then the end. Safe to repeat."""
+        self._session.finish()
+
+    def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
+        """Ask for all outstanding tokens to become final; the session stays open."""
+        self._session.finalize(trailing_silence_ms=trailing_silence_ms)
+
+    def keep_alive(self) -> None:
+        """Send a keepalive. Rarely needed: they are sent by themselves while no audio flows."""
+        self._session.keep_alive()
+
+    def pause(self, *, finalize: bool = True) -> None:
+        """Drop audio until `resume`; keepalives keep the session open. Safe to repeat."""
+        self._session.pause(finalize=finalize)
+
+    def resume(self) -> None:
+        """Send audio again. Safe to repeat."""
+        self._session.resume()
+
+    def close(self) -> None:
+        """End the session with the close handshake, which takes `close_timeout_sec` at most."""
+        self._session.close()
+
+    def abort(self) -> None:
+        """End the session at once."""
+        self._session.abort()
+
+    # Views
+
+    @property
+    def config(self) -> RealtimeSTTConfig:
+        """The configuration of the stream."""
+        return self._session.config
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session is in its life; that of the last run."""
+        return self._session.state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the session ended; None until that is certain."""
+        return self._session.outcome
+
+    @property
+    def paused(self) -> bool:
+        """Whether the session is paused."""
+        return self._session.paused
+
+    @property
+    def last_message(self) -> RealtimeEvent | None:
+        """The event that came last; None before the first."""
+        return self._session.last_message
+
+    @property
+    def stats(self) -> SessionStats:
+        """Counters of the session so far."""
+        return self._session.stats
+
+
+class _AppSession(RealtimeSTTSession):
+    """A session that keeps its last event, which says how the connection was closed."""
+
+    closed_event: Closed | None = None
+
+    def _deliver(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Closed):
+                self.closed_event = event
+        super()._deliver(events)

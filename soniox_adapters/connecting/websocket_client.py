@@ -1,0 +1,327 @@
+"""Connecting with websocket-client, for those who know its options or have its WebSocket already.
+
+websocket-client resolves, connects (proxies, socket options, TLS) and makes the upgrade. Then the
+session takes the socket over, and from there on it is a session like any other: the same endings,
+bounds and threads. That is possible because websocket-client reads the server's answer byte by
+byte, so whatever follows it is still in the socket (or decrypted in its TLS layer).
+
+An API key is part of the upgrade request, and websocket-client puts what it sends and receives into
+its exceptions. So those are turned into errors of ours here, redacted, and kept as the cause only
+if they do not quote the key; without their frames, whose variables hold the request.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from soniox_adapters.connecting.failures import ConnectError, is_fault_of_code
+from soniox_proto import (
+    Endpoint,
+    SonioxConnectionError,
+    SonioxProtocolError,
+    SonioxRealtimeError,
+    SonioxTimeoutError,
+    SonioxValidationError,
+)
+from soniox_proto.retrying import advice_on_status
+
+if TYPE_CHECKING:
+    import ssl
+
+    import websocket
+
+    from soniox_proto import UpgradeRequest
+
+__all__ = [
+    "Attempt",
+    "WebSocketClient",
+    "close_websocket",
+    "is_websocket",
+    "load_websocket_client",
+    "take_over",
+    "websocket_client",
+]
+
+_SWITCHING_PROTOCOLS: Final = 101
+
+_PROTOCOLS: Final = "Sec-WebSocket-Protocol"
+
+_STATUS: Final = re.compile(r"\b[1-5][0-9]{2}\b")
+"""The HTTP status of a proxy, in the text of websocket-client's exception; it is nowhere else."""
+
+
+def load_websocket_client() -> Any:
+    """Return the module of websocket-client; raises `SonioxValidationError` if it is missing."""
+    try:
+        return importlib.import_module("websocket")
+    except ImportError as error:
+        raise SonioxValidationError(
+            "this needs the package websocket-client: pip install 'soniox-proto[websocket-client]'"
+        ) from error
+
+
+def websocket_client(**keywords: Any) -> WebSocketClient:
+    """Return a transport with which a blocking session connects through websocket-client.
+
+    `connect(..., transport=websocket_client(sslopt={"ca_certs": path}))` lets websocket-client
+    open the connection and make the upgrade. The session adds its API key and
+    `additional_headers`, and `connect_timeout_sec` limits all of it. From then on the session is
+    no different from others. Its own `proxy` is not used, and its `ssl_context` only if `sslopt`
+    has none.
+
+    Args:
+        keywords: Those of `websocket.create_connection`, but for the URL, with the same meaning
+            and the same defaults. One default differs: redirects are followed only if
+            `redirect_limit` is given, because the key is sent to wherever they lead.
+
+    Raises:
+        SonioxValidationError: websocket-client is not installed, or `url` is among the keywords.
+    """
+    load_websocket_client()
+    if "url" in keywords:
+        raise SonioxValidationError("the URL is the session's, not one of websocket_client")
+    return WebSocketClient(keywords)
+
+
+class WebSocketClient:
+    """A way to connect, made by `websocket_client`. Any number of sessions may use it."""
+
+    def __init__(self, keywords: Mapping[str, Any]) -> None:
+        self._keywords = dict(keywords)
+
+    def attempt(self, request: UpgradeRequest, ssl_context: ssl.SSLContext | None) -> Attempt:
+        """Return a function that connects once.
+
+        Raises `SonioxValidationError` for headers that are given twice.
+        """
+        if "Authorization" in dict(request.headers()) and any(
+            line.partition(":")[0].strip().lower() == "authorization"
+            for line in _lines(self._keywords.get("header"))
+        ):
+            raise SonioxValidationError(
+                "header 'Authorization' carries the API key; give the key as api_key, or choose "
+                "another form of authentication"
+            )
+        return Attempt(self._keywords, request, ssl_context)
+
+
+class Attempt:
+    """One connection through websocket-client: call it in one thread, `abandon` it in any."""
+
+    def __init__(
+        self,
+        keywords: Mapping[str, Any],
+        request: UpgradeRequest,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._library = load_websocket_client()
+        self._keywords = dict(keywords)
+        self._request = request
+        self._ssl_context = ssl_context
+        self._made: websocket.WebSocket | None = None
+
+    def __call__(self, endpoint: Endpoint, timeout: float | None) -> websocket.WebSocket:
+        """Return a connected WebSocket.
+
+        Raises `OSError` or `SonioxRealtimeError`, in which the API key does not show.
+        """
+        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        scheme = "wss" if endpoint.secure else "ws"
+        url = f"{scheme}://{host}:{endpoint.port}{endpoint.target}"
+        try:
+            made = self._library.create_connection(url, **self._options(endpoint, timeout))
+        except Exception as error:
+            failure = self._failure(error, endpoint)
+        else:
+            if made.status == _SWITCHING_PROTOCOLS and self._selected_properly(made):
+                return cast("websocket.WebSocket", made)
+            failure = self._refusal(made) or SonioxProtocolError(
+                "the server broke the WebSocket protocol: it selected a subprotocol that was not "
+                "offered",
+                close_code=1002,
+            )
+            made.shutdown()
+        # Raised out here, where it gets no context that quotes the key.
+        if isinstance(failure, SonioxRealtimeError):
+            raise ConnectError(str(failure), retryable=failure.retryable, error=failure)
+        raise failure
+
+    def abandon(self) -> None:
+        """Make the thread that connects give up, if it has got as far as the upgrade."""
+        import socket
+
+        connected = None if self._made is None else self._made.sock
+        if connected is not None:
+            with suppress(OSError, TypeError):
+                # Not the method of TLS sockets, whose state the other thread may be using.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    def _options(self, endpoint: Endpoint, timeout: float | None) -> dict[str, Any]:
+        given = self._keywords
+        options: dict[str, Any] = {
+            "host": endpoint.host_header,
+            "redirect_limit": 0,
+            **given,
+            "class_": self._make,
+            "header": [*_lines(given.get("header")), *map(": ".join, self._request.headers())],
+        }
+        # websocket-client logs the subprotocols that it was given if the server selects none.
+        subprotocols = self._request.subprotocols()
+        if subprotocols:
+            subprotocols += options.pop("subprotocols", None) or ()
+            options["header"].append(f"{_PROTOCOLS}: {', '.join(subprotocols)}")
+        own, sslopt = self._ssl_context, dict(given.get("sslopt") or {})
+        if own is not None and "context" not in sslopt:
+            # websocket-client changes the context's checks to those of its options.
+            checks = {"cert_reqs": own.verify_mode, "check_hostname": own.check_hostname}
+            options["sslopt"] = {"context": own, **checks, **sslopt}
+        limits = [limit for limit in (given.get("timeout"), timeout) if limit is not None]
+        options["timeout"] = min(limits) if limits else None
+        return options
+
+    def _make(self, **options: Any) -> websocket.WebSocket:
+        """Make the WebSocket, and remember it for `abandon`."""
+        made: websocket.WebSocket
+        made = (self._keywords.get("class_") or self._library.WebSocket)(**options)
+        self._made = made
+        return made
+
+    def _selected_properly(self, made: Any) -> bool:
+        offered, selected = self._request.subprotocols(), _headers(made).get(_PROTOCOLS.lower())
+        offered += self._keywords.get("subprotocols") or ()
+        return selected is None or selected in offered
+
+    def _refusal(self, made: Any) -> SonioxRealtimeError | None:
+        """Return the error for an answer that is no upgrade, such as a redirect."""
+        if made is None or made.status in {None, _SWITCHING_PROTOCOLS}:
+            return None
+        return self._request.refusal(made.status, _headers(made), b"")
+
+    def _failure(self, error: Exception, endpoint: Endpoint) -> Exception:
+        """Return what to raise in place of an exception of websocket-client."""
+        import socket
+
+        where = f"{endpoint.host}:{endpoint.port}"
+        in_handshake = _came_from(error, "handshake")
+        text = self._request.redact(str(error)) or type(error).__name__
+        quotes_key = self._request.redact(repr(error)) != repr(error) or text not in str(error)
+        cause = None if quotes_key else _without_frames(error)
+        library, failure = self._library, cast("Exception | None", self._refusal(self._made))
+        if isinstance(error, library.WebSocketAddressException) and error.args:
+            error = error.args[0]
+        if isinstance(error, library.WebSocketBadStatusException):
+            failure = self._request.refusal(
+                cast("Any", error).status_code,
+                cast("Any", error).resp_headers or {},
+                cast("Any", error).resp_body or b"",
+            )
+        elif failure is not None:
+            pass
+        elif isinstance(error, (TimeoutError, library.WebSocketTimeoutException)):
+            failure = SonioxTimeoutError(
+                f"could not connect to {where} in time (connect_timeout_sec, or the timeout given "
+                "to websocket_client)",
+                operation="connect",
+            )
+        elif isinstance(error, socket.gaierror):
+            failure = SonioxConnectionError(
+                f"cannot connect to {where}: its host name, or that of the proxy, cannot be "
+                f"resolved: {error.strerror or error}"
+            )
+            cause = error
+        elif isinstance(error, (FileNotFoundError, IsADirectoryError)):
+            # Of the TLS options: a file of certificates, or the one for SSLKEYLOGFILE.
+            failure = SonioxConnectionError(f"cannot connect to {where}: {text}")
+            failure.retryable = False
+        elif isinstance(error, OSError):
+            return _without_frames(error)
+        elif isinstance(error, library.WebSocketProxyException):
+            failure = SonioxConnectionError(f"cannot connect to {where}: the proxy: {text}")
+            status = _STATUS.search(text)
+            failure.retryable = status is None or advice_on_status(int(status[0])).retryable
+        elif isinstance(error, library.WebSocketConnectionClosedException):
+            failure = SonioxConnectionError(
+                "the connection was lost before the server answered the WebSocket upgrade"
+            )
+        elif in_handshake:
+            failure = SonioxProtocolError(
+                f"the server broke the WebSocket protocol: not a WebSocket handshake: {text}",
+                close_code=1002,
+            )
+        else:
+            failure = SonioxConnectionError(f"cannot connect to {where}: {text}")
+            # Its general exception is about the options. Those of its kinds, and those of a library
+            # for proxies, may be about the network.
+            about_options = type(error) is library.WebSocketException
+            failure.retryable = not (about_options or is_fault_of_code(error))
+        failure.__cause__ = cause
+        return failure
+
+
+def is_websocket(value: object) -> bool:
+    """Return whether `value` is a WebSocket of websocket-client."""
+    # It cannot be one if the module is not loaded.
+    loaded = sys.modules.get("websocket")
+    kind = getattr(loaded, "WebSocket", None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def take_over(given: websocket.WebSocket) -> tuple[object, Mapping[str, str]]:
+    """Return the socket of a connected WebSocket, which is left without, and the answer's headers.
+
+    Raises `SonioxValidationError` if it is not connected, or was used in a way that lost data.
+    """
+    if not given.connected or given.sock is None:
+        raise SonioxValidationError("the WebSocket given as transport is not connected")
+    used: Any = given
+    in_frame = used.frame_buffer.recv_buffer or used.frame_buffer.header is not None
+    if in_frame or used.cont_frame.cont_data is not None:
+        close_websocket(given)
+        raise SonioxValidationError(
+            "the WebSocket given as transport has received a part of a message, which would be "
+            "lost; give one that nothing was received from"
+        )
+    connected, given.sock, given.connected = given.sock, None, False
+    return connected, _headers(given)
+
+
+def close_websocket(given: websocket.WebSocket) -> None:
+    """Close a WebSocket at once, without a close frame."""
+    cast("Any", given).shutdown()
+
+
+def _headers(made: Any) -> dict[str, str]:
+    return cast("dict[str, str]", made.headers or {})
+
+
+def _lines(header: Any) -> list[str]:
+    """Return the keyword `header`, in whichever form it is given, as lines."""
+    if isinstance(header, Mapping):
+        pairs = cast("Mapping[str, str | None]", header).items()
+        return [f"{name}: {value}" for name, value in pairs if value is not None]
+    return list(cast("Iterable[str]", header or ()))
+
+
+def _came_from(error: BaseException, function: str) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == function:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an exception without tracebacks, the ones that it is linked to included."""
+    linked: list[BaseException | None] = [error]
+    while linked:
+        one = linked.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            linked += [one.__cause__, one.__context__]
+    return error

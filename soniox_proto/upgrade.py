@@ -1,0 +1,77 @@
+"""What a session wants in its upgrade request, for those who make the upgrade themselves.
+
+A connection makes its own upgrade request as a rule. Another WebSocket library may do that instead,
+with proxies, TLS settings or cookies of its own, and hand over the upgraded connection
+(`RealtimeSTTConnection.upgraded`). It then has to send what the session would have sent, and its
+failures have to come out in the same words, without the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from soniox_proto.credentials import SUBPROTOCOL, APIKey, Authentication
+from soniox_proto.errors import SonioxHandshakeError
+from soniox_proto.websocket.http_head import MAX_BODY_SIZE
+
+__all__ = ["UpgradeRequest"]
+
+_EXCERPT: Final = 200
+"""Characters of a refused upgrade's body that the error message quotes. The whole body, as far as
+it is kept, is in the error's `body`."""
+
+
+class UpgradeRequest:
+    """The headers and subprotocols of a session's upgrade request.
+
+    They hold the API key, so they are methods: attributes show up where a key must not.
+    """
+
+    __slots__ = ("_additional_headers", "_api_key", "_authentication")
+
+    def __init__(
+        self,
+        api_key: APIKey | None,
+        authentication: Authentication,
+        additional_headers: list[tuple[str, str]],
+    ) -> None:
+        self._api_key = api_key
+        self._authentication = authentication
+        self._additional_headers = additional_headers
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers to add to those of the handshake itself, as pairs of name and value.
+
+        With `authentication="header"` the API key is among them.
+        """
+        headers = list(self._additional_headers)
+        if self._api_key is not None and self._authentication is Authentication.HEADER:
+            headers.append(("Authorization", f"Bearer {self._api_key.reveal()}"))
+        return headers
+
+    def subprotocols(self) -> list[str]:
+        """Return the subprotocols to offer: the API key, with `authentication="subprotocol"`."""
+        if self._api_key is None or self._authentication is not Authentication.SUBPROTOCOL:
+            return []
+        return [SUBPROTOCOL, self._api_key.reveal()]
+
+    def redact(self, text: str) -> str:
+        """Return `text` of a server or a library without the key, which some servers echo."""
+        return text if self._api_key is None else self._api_key.redact(text)
+
+    def refusal(
+        self, status_code: int, headers: Mapping[str, str], body: bytes
+    ) -> SonioxHandshakeError:
+        """Return the error for an answer that refused the upgrade, without the key."""
+        # Redacted before it is cut, which might leave half of the key.
+        body = (body if self._api_key is None else self._api_key.redact(body))[:MAX_BODY_SIZE]
+        # Cut before decoding: only the beginning of a body of up to 64 KiB is quoted.
+        excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
+        text = f"the server refused the WebSocket upgrade with HTTP status {status_code}"
+        return SonioxHandshakeError(
+            f"{text}: {excerpt}" if excerpt else text,
+            status_code=status_code,
+            headers={self.redact(name): self.redact(value) for name, value in headers.items()},
+            body=body,
+        )

@@ -1,0 +1,367 @@
+"""Sessions with callbacks, in the manner of websocket-client's `WebSocketApp`."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from soniox_adapters import (
+    Outcome,
+    RealtimeEvent,
+    RealtimeSTTApp,
+    SessionState,
+    SonioxAuthenticationError,
+    SonioxConnectionError,
+    SonioxHandshakeError,
+    SonioxStateError,
+    SonioxTimeoutError,
+    SonioxValidationError,
+)
+from tests.support.adapters import endings
+from tests.support.adapters import proxy as proxies
+from tests.support.adapters.listener import port_that_refuses
+from tests.support.adapters.proxy import FakeProxy
+from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, obliging, silent
+from tests.support.adapters.sessions import label
+from tests.support.core import frames
+from tests.support.core.messages import API_KEY, CONFIG, FINISHED, UNAUTHENTICATED, result
+
+
+class Loop:
+    """A dispatcher, as far as one is needed: it calls back while a socket is readable."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.threads: set[str] = set()
+
+    def read(self, sock: socket.socket, callback: Callable[[], bool], /) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, callback)
+
+    def run(self) -> None:
+        with self._selector:
+            while self._selector.get_map():
+                ready = self._selector.select(PATIENCE)
+                assert ready, "nothing happens any more"
+                for key, _ in ready:
+                    if not key.data():
+                        self._selector.unregister(key.fd)
+
+
+class Notes:
+    """An app, and what its callbacks were called with."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.threads: set[threading.Thread] = set()
+        callbacks = {
+            name: self._noting(name)
+            for name in ("on_open", "on_event", "on_finished", "on_error", "on_close")
+        }
+        self.app = RealtimeSTTApp(
+            url,
+            CONFIG,
+            options.pop("api_key", API_KEY),
+            **{"close_timeout_sec": 0.2, "connect_timeout_sec": 5.0, **callbacks, **options},
+        )
+
+    def _noting(self, name: str) -> Callable[..., None]:
+        def note(app: RealtimeSTTApp, *arguments: Any) -> None:
+            assert app is self.app
+            self.threads.add(threading.current_thread())
+            shown = [label(it) if isinstance(it, RealtimeEvent) else it for it in arguments]
+            self.calls.append((name, *shown))
+
+        return note
+
+    def run(self, dispatched: bool, **keywords: Any) -> bool:
+        if not dispatched:
+            return self.app.run_forever(**keywords)
+        loop = Loop()
+        errored = self.app.run_forever(dispatcher=loop, **keywords)
+        if not errored:
+            loop.run()
+        return errored
+
+    @property
+    def error(self) -> Any:
+        (error,) = [call[1] for call in self.calls if call[0] == "on_error"]
+        return error
+
+    @property
+    def names(self) -> list[str]:
+        return [call[0] for call in self.calls]
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "dispatcher"])
+def dispatched(request: pytest.FixtureRequest) -> bool:
+    """Whether a dispatcher makes the callbacks."""
+    assert isinstance(request.param, bool)
+    return request.param
+
+
+def says(*messages: str, data: bytes = frames.close(1000)) -> Script:
+    ending = endings.ends(*messages, data=data)
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        ending(peer)
+
+    return script
+
+
+def test_a_whole_session(dispatched: bool) -> None:
+    with FakeServer(says(result("one"), FINISHED)) as server:
+        notes = Notes(server.url)
+        assert notes.run(dispatched) is False
+        assert notes.calls == [
+            ("on_open",),
+            ("on_event", "one"),
+            ("on_event", "finished"),
+            ("on_finished", "finished"),
+            ("on_close", 1000, ""),
+        ]
+        assert notes.threads == {threading.current_thread()}
+        assert notes.app.outcome is Outcome.FINISHED
+        assert notes.app.state is SessionState.CLOSED
+        assert notes.app.last_message is not None
+        assert notes.app.last_message.finished
+        request = server.peer().request
+        assert request is not None
+        assert request.values("authorization") == [f"Bearer {API_KEY}"]
+
+
+def test_audio_and_controls_from_another_thread(dispatched: bool) -> None:
+    def send(app: RealtimeSTTApp) -> None:
+        app.send_byte_chunk(b"one")
+        app.finalize(trailing_silence_ms=100)
+        app.pause(finalize=False)
+        assert app.paused
+        app.send_byte_chunk(b"dropped")
+        app.keep_alive()
+        app.resume()
+        app.send_byte_chunk(b"two")
+        app.finish()
+
+    with FakeServer(obliging) as server:
+        threads: list[threading.Thread] = []
+
+        def start(app: RealtimeSTTApp) -> None:
+            threads.append(threading.Thread(target=send, args=(app,)))
+            threads[0].start()
+
+        notes = Notes(server.url, on_open=start)
+        assert notes.run(dispatched) is False
+        threads[0].join()
+        assert notes.names == ["on_event", "on_finished", "on_close"]
+        assert server.peer().audio == b"onetwo"
+        assert notes.app.stats.dropped_while_paused_bytes == len(b"dropped")
+
+
+def test_an_error_message(dispatched: bool) -> None:
+    with FakeServer(says(UNAUTHENTICATED)) as server:
+        notes = Notes(server.url)
+        notes.run(dispatched)
+        assert notes.names == ["on_open", "on_event", "on_error", "on_close"]
+        assert isinstance(notes.error, SonioxAuthenticationError)
+
+
+def test_whether_an_error_ended_it() -> None:
+    with FakeServer(says(UNAUTHENTICATED)) as server:
+        assert Notes(server.url).run(dispatched=False) is True
+
+
+def test_a_connection_that_is_lost(dispatched: bool) -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.reset()
+
+    with FakeServer(script) as server:
+        notes = Notes(server.url)
+        notes.run(dispatched)
+        assert notes.names == ["on_open", "on_error", "on_close"]
+        assert notes.calls[-1] == ("on_close", 1006, "")
+        assert isinstance(notes.error, SonioxConnectionError)
+
+
+def test_a_close_frame_of_the_server(dispatched: bool) -> None:
+    with FakeServer(says(data=frames.close(1011, "why"))) as server:
+        notes = Notes(server.url)
+        notes.run(dispatched)
+        assert notes.calls[-1] == ("on_close", 1011, "why")
+
+
+def test_a_server_that_is_not_there(dispatched: bool) -> None:
+    with port_that_refuses() as port:
+        notes = Notes(f"ws://127.0.0.1:{port}")
+        assert notes.run(dispatched) is True
+        assert notes.names == ["on_error", "on_close"]
+        assert notes.calls[-1] == ("on_close", None, "")
+        assert isinstance(notes.error, SonioxConnectionError)
+
+
+def test_a_refused_upgrade(dispatched: bool) -> None:
+    with FakeServer(endings.refuses) as server:
+        notes = Notes(server.url)
+        assert notes.run(dispatched) is True
+        assert isinstance(notes.error, SonioxHandshakeError)
+        assert notes.error.status_code == 429
+
+
+def test_pings_notice_a_dead_server(dispatched: bool) -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.watch()
+
+    with FakeServer(script) as server:
+        notes = Notes(server.url)
+        notes.run(dispatched, ping_interval=0.05, ping_timeout=0.05)
+        assert isinstance(notes.error, SonioxTimeoutError)
+        assert notes.error.operation == "ping"
+
+
+def test_pings_can_be_turned_off() -> None:
+    with FakeServer(says(FINISHED)) as server:
+        assert Notes(server.url).run(dispatched=False, ping_interval=0) is False
+
+
+@pytest.mark.parametrize("call", ["close", "abort"])
+def test_ended_by_a_callback(call: str, dispatched: bool) -> None:
+    with FakeServer(silent) as server:
+        notes = Notes(server.url, on_open=lambda app: getattr(app, call)())
+        assert notes.run(dispatched) is False
+        assert notes.names == ["on_close"]
+        outcome = Outcome.CLOSED_LOCALLY if call == "close" else Outcome.ABORTED
+        assert notes.app.outcome is outcome
+
+
+def test_ended_by_another_thread(dispatched: bool) -> None:
+    with FakeServer(silent) as server:
+        timers: list[threading.Thread] = []
+
+        def opened(app: RealtimeSTTApp) -> None:
+            timers.append(threading.Thread(target=app.close))
+            timers[0].start()
+
+        notes = Notes(server.url, on_open=opened)
+        assert notes.run(dispatched) is False
+        timers[0].join()
+
+
+@pytest.mark.parametrize("name", ["on_open", "on_event", "on_finished", "on_close"])
+def test_what_a_callback_raises_goes_to_on_error(name: str, dispatched: bool) -> None:
+    error = SonioxStateError("no failure of the session")
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with FakeServer(says(result("one"), FINISHED)) as server:
+        notes = Notes(server.url, **{name: fail})
+        assert notes.run(dispatched) is False
+        assert notes.names.count("on_error") == (2 if name == "on_event" else 1)
+        assert {call[1] for call in notes.calls if call[0] == "on_error"} == {error}
+        assert notes.app.outcome is Outcome.FINISHED
+
+
+@pytest.mark.parametrize("name", ["on_open", "on_event", "on_close", "on_error"])
+def test_without_on_error_it_is_raised(name: str, dispatched: bool) -> None:
+    class DeliberateError(Exception):
+        pass
+
+    def fail(*_: Any) -> None:
+        raise DeliberateError
+
+    with FakeServer(says(UNAUTHENTICATED)) as server:
+        notes = Notes(server.url, **{"on_error": None, name: fail})
+        with pytest.raises(DeliberateError):
+            notes.run(dispatched)
+        assert notes.names.count("on_close") == (name != "on_close")
+        assert notes.app.state is SessionState.CLOSED
+        # It can run again.
+        with pytest.raises(DeliberateError):
+            notes.run(dispatched)
+
+
+def test_ctrl_c_is_raised(dispatched: bool) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with FakeServer(says(result("one"), data=b"")) as server:
+        notes = Notes(server.url, on_event=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            notes.run(dispatched)
+        assert notes.names == ["on_open", "on_close"]
+        assert notes.app.outcome is Outcome.ABORTED
+
+
+def test_all_callbacks_may_be_left_out(dispatched: bool) -> None:
+    for script in (says(result("one"), FINISHED), says(UNAUTHENTICATED)):
+        with FakeServer(script) as server:
+            silenced = dict.fromkeys(
+                ("on_open", "on_event", "on_finished", "on_error", "on_close"), None
+            )
+            Notes(server.url, **silenced).run(dispatched)
+
+
+def test_each_run_is_a_new_session(dispatched: bool) -> None:
+    with FakeServer(says(FINISHED)) as server:
+        notes = Notes(server.url)
+        for _ in range(2):
+            assert notes.run(dispatched) is False
+        assert notes.names.count("on_close") == 2
+        assert server.connections == 2
+
+
+def test_one_run_at_a_time(dispatched: bool) -> None:
+    refused: list[str] = []
+
+    def run_again(app: RealtimeSTTApp) -> None:
+        with pytest.raises(SonioxStateError, match="running already"):
+            app.run_forever()
+        refused.append("refused")
+
+    with FakeServer(says(FINISHED)) as server:
+        Notes(server.url, on_open=run_again).run(dispatched)
+    assert refused
+
+
+def test_options_of_websocket_client() -> None:
+    with (
+        FakeServer(obliging) as server,
+        FakeProxy(proxies.http_connect, scheme="http", server_port=server.port) as proxy,
+    ):
+        url = urlsplit(proxy.url())
+        notes = Notes("ws://stt.example.test/path", on_open=RealtimeSTTApp.finish)
+        errored = notes.app.run_forever(
+            http_proxy_host=url.hostname,
+            http_proxy_port=url.port,
+            ping_payload="x",
+            skip_utf8_validation=True,
+            origin="https://own.example.test",
+        )
+        assert errored is False
+        assert proxy.targets == [("stt.example.test", 80)]
+        request = server.peer().request
+        assert request is not None
+        assert request.values("origin") == ["https://own.example.test"]
+
+
+def test_mistakes_are_reported_at_once() -> None:
+    url = "ws://127.0.0.1:1"
+    with pytest.raises(SonioxValidationError, match="new transcript"):
+        RealtimeSTTApp(url, CONFIG).run_forever(reconnect=5)
+    with pytest.raises(SonioxValidationError, match="proxy is not an option"):
+        RealtimeSTTApp(url, CONFIG, proxy=None)
+    with pytest.raises(SonioxValidationError):
+        RealtimeSTTApp("http://localhost", CONFIG)
+    with pytest.raises(SonioxValidationError, match="ping_interval_sec"):
+        RealtimeSTTApp(url, CONFIG).run_forever(ping_interval=-1)
+    app = RealtimeSTTApp(url, CONFIG)
+    assert app.config is CONFIG
+    with pytest.raises(SonioxStateError, match="not connected"):
+        app.send_byte_chunk(b"early")
