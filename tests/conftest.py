@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
+# A project of its own; test_pytest_plugin.py runs its tests.
+collect_ignore = ["user_project"]
+
 # Machines differ in speed, and are shared: no example has a deadline, and there are not many.
 settings.register_profile(
     "tests",

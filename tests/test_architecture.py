@@ -12,6 +12,7 @@ import pytest
 
 import soniox_adapters
 import soniox_proto
+import soniox_pytest
 
 LAYERS: Final = (
     # What is said, and when.
@@ -42,6 +43,7 @@ LAYERS: Final = (
     {"soniox_proto.stream"},
     {"soniox_proto.recovery"},
     {"soniox_proto"},
+    {"soniox_proto.testing"},
     # What moves their bytes.
     {"soniox_adapters.connecting"},
     {"soniox_adapters.session"},
@@ -49,15 +51,17 @@ LAYERS: Final = (
     {"soniox_adapters.audio"},
     {"soniox_adapters.client"},
     {"soniox_adapters"},
+    {"soniox_adapters.testing"},
     # Programs.
     {"soniox_adapters.server"},
     {"soniox_adapters.cli"},
     {"soniox_adapters.__main__"},
+    {"soniox_pytest"},
 )
 """From the bottom to the top; a package stands for all of its modules."""
 
 ROOTS: Final = tuple(
-    Path(str(package.__file__)).parent for package in (soniox_proto, soniox_adapters)
+    Path(str(package.__file__)).parent for package in (soniox_proto, soniox_adapters, soniox_pytest)
 )
 
 

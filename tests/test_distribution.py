@@ -21,12 +21,13 @@ SHIPPED = {
     "soniox_proto/LICENSE",
     "soniox_proto/py.typed",
     "soniox_adapters/py.typed",
+    "soniox_pytest/py.typed",
     "soniox_adapters/server/samples/meeting.wav",
     "soniox_adapters/server/samples/two-speakers.wav",
 }
 SOURCES = {
     path.relative_to(ROOT).as_posix()
-    for package in ("soniox_proto", "soniox_adapters")
+    for package in ("soniox_proto", "soniox_adapters", "soniox_pytest")
     for path in (ROOT / package).glob("**/*.py")
 }
 

@@ -61,7 +61,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from soniox_adapters.blocking.steps import SteppedSession
-from soniox_adapters.blocking.ticker import ticker
+from soniox_adapters.blocking.ticker import Schedule, ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
 from soniox_adapters.connecting.websocket_client import WebSocketClient
 from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
@@ -88,11 +88,17 @@ poll too."""
 Marks: TypeAlias = "list[tuple[SocketLink, int]]"
 """For each link, the value of `SocketLink.taken` at which everything queued now is written."""
 
-_clock = time.monotonic
-
 
 class SocketSession(SteppedSession):
     """A session on sockets. Its methods run during a step unless their docstring says otherwise."""
+
+    # Replaced where time is virtual: the clock, what visits the session, how a thread waits.
+    _clock: Callable[[], float] = staticmethod(time.monotonic)
+    _ticker: Schedule = ticker
+
+    def _wait(self, wait: Wait) -> None:
+        """Wait as planned; called without the lock."""
+        wait.wait()
 
     def _set_up(self) -> None:
         super()._set_up()
@@ -109,7 +115,7 @@ class SocketSession(SteppedSession):
 
     def _connect(self) -> list[tuple[Link, Connecting]]:
         """Have the core begin, and return the links that it wants opened first."""
-        self._machine.connect(_clock())
+        self._machine.connect(self._clock())
         self._context = contextvars.copy_context()
         return self._begin_opening(self._machine.links_to_open())
 
@@ -139,7 +145,7 @@ class SocketSession(SteppedSession):
         except BaseException as error:
             # The thread belongs to nobody who could be told, so the session is.
             failure = self._unusable_error(error)
-            self._step(lambda: self._handle(link.failed(failure, _clock())))
+            self._step(lambda: self._handle(link.failed(failure, self._clock())))
         # A reader that began to poll before this link was open does not watch its socket yet.
         self._wait_until(lambda: not self._is_unattended(link), readable=True)
 
@@ -165,7 +171,7 @@ class SocketSession(SteppedSession):
             return
         except OSError as error:
             failure = self._connect_error(error, link)
-            self._step(lambda: self._handle(link.failed(failure, _clock())))
+            self._step(lambda: self._handle(link.failed(failure, self._clock())))
             return
         finally:
             self._opening.remove((link, connecting))
@@ -175,7 +181,7 @@ class SocketSession(SteppedSession):
         from soniox_adapters.blocking.link import SocketLink
 
         self._links.append(SocketLink(link, stream, self._flow))
-        now = _clock()
+        now = self._clock()
         self._handle(link.opened(now) if answer is None else link.upgraded(now, answer))
         self._reschedule()
 
@@ -184,7 +190,7 @@ class SocketSession(SteppedSession):
         used = next((used for used in self._links if used.link is link), None)
         if used is None or used.done or used.has_read:
             return False
-        return not self._waiting.has_reader(used.stream, _clock())
+        return not self._waiting.has_reader(used.stream, self._clock())
 
     def _release(self) -> None:
         """Close the sockets that are done with, once no thread polls them."""
@@ -193,7 +199,7 @@ class SocketSession(SteppedSession):
             if not link.link.closed:
                 continue
             link.done = True
-            if self._waiting.use(link.stream, _clock()):
+            if self._waiting.use(link.stream, self._clock()):
                 # Wakes those that poll it. The last of them, or the ticker, gets here again.
                 link.stream.shutdown()
                 self._waits_to_close = True
@@ -208,7 +214,7 @@ class SocketSession(SteppedSession):
 
     def _end_interrupted(self, cause: BaseException) -> None:
         """End a session whose step a signal handler broke off; see `steps.py`."""
-        now = _clock()
+        now = self._clock()
         error = SonioxRealtimeError(
             f"the session was interrupted by {cause!r} in the middle of a change, and cannot go on"
         )
@@ -266,7 +272,7 @@ class SocketSession(SteppedSession):
             if link.flush(link is replying):
                 left = True
                 if link.write_error is not None:
-                    self._reschedule(_clock())
+                    self._reschedule(self._clock())
         return left
 
     def _marks(self) -> Marks | None:
@@ -345,20 +351,20 @@ class SocketSession(SteppedSession):
             readable: Whether to read before waiting for the first time.
             sending: Whether the caller is blocked until the server takes its bytes.
         """
-        deadline = None if timeout is None else _clock() + timeout
+        deadline = None if timeout is None else self._clock() + timeout
         wait = Wait(deadline=deadline, sending=sending, readable=readable)
         step = partial(self._progress, wait, done)
         try:
             while not self._step(step):
-                wait.wait()
+                self._wait(wait)
         except BaseException:
             wait.until = 0.0
-            self._step(lambda: self._leave(wait, _clock()), deferrable=True)
+            self._step(lambda: self._leave(wait, self._clock()), deferrable=True)
             raise
 
     def _progress(self, wait: Wait, done: Callable[[], bool]) -> bool:
         """Do one round as the module describes; return False if the thread now has to `wait`."""
-        now = _clock()
+        now = self._clock()
         machine, waiting, flow = self._machine, self._waiting, self._flow
         alone = waiting.remove(wait)
         if self._waits_to_close:
@@ -458,10 +464,10 @@ class SocketSession(SteppedSession):
     def _reschedule(self, when: float | None = None) -> None:
         """Have the ticker visit at `when`; by default in time for the core's next timer."""
         if when is None:
-            when = self._next_tick(_clock())
+            when = self._next_tick(self._clock())
         if self._tick_at is None or when < self._tick_at:
             self._tick_at = when
-            ticker.schedule(self, when)
+            self._ticker.schedule(self, when)
 
     def _next_tick(self, now: float) -> float:
         return min(now + TICK_INTERVAL, self._next_timeout())
@@ -470,17 +476,17 @@ class SocketSession(SteppedSession):
         """Do what is due, and return when to come again; called by the ticker, without the lock."""
         # Not blocking: a session whose lock is taken must not hold up the others.
         if not self._lock.acquire(blocking=False):
-            return _clock() + RETRY_DELAY
+            return self._clock() + RETRY_DELAY
         try:
             return self._step(self._tend)
         except Exception:
             # The interrupted step ends the session, and its users get this as the error's cause.
-            return _clock() + RETRY_DELAY
+            return self._clock() + RETRY_DELAY
         finally:
             self._lock.release()
 
     def _tend(self) -> float | None:
-        now = _clock()
+        now = self._clock()
         if self._tick_at is None or now < self._tick_at:
             return None
         self._flow.waiting_senders = self._waiting.senders(now)

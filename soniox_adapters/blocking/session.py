@@ -6,7 +6,6 @@ and `steps.py` what signal handlers may do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from soniox_proto import Transcript, Utterance
 
 __all__ = ["RealtimeSTTSession"]
-
-_clock = time.monotonic
 
 
 class RealtimeSTTSession(SocketSession):
@@ -138,7 +135,7 @@ class RealtimeSTTSession(SocketSession):
                 self._settle()
             self._busy = True
             try:
-                self._machine.send_audio(chunk, _clock())
+                self._machine.send_audio(chunk, self._clock())
                 if self._write():
                     waits_for = self._marks()
             except BaseException as error:
@@ -224,11 +221,11 @@ class RealtimeSTTSession(SocketSession):
 
     def finish(self) -> None:
         """Send end-of-audio: the rest of the transcript follows, then the end. Safe to repeat."""
-        self._control(lambda: self._machine.finish(_clock()))
+        self._control(lambda: self._machine.finish(self._clock()))
 
     def keep_alive(self) -> None:
         """Send a keepalive. Rarely needed: the session sends them itself while no audio flows."""
-        self._control(lambda: self._machine.keep_alive(_clock()))
+        self._control(lambda: self._machine.keep_alive(self._clock()))
 
     def finalize(self, *, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; the session stays open.
@@ -236,7 +233,7 @@ class RealtimeSTTSession(SocketSession):
         Args:
             trailing_silence_ms: Silence already sent after the speech, in ms.
         """
-        self._control(lambda: self._machine.finalize(_clock(), trailing_silence_ms))
+        self._control(lambda: self._machine.finalize(self._clock(), trailing_silence_ms))
 
     def pause(self, *, finalize: bool = True) -> None:
         """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
@@ -244,11 +241,11 @@ class RealtimeSTTSession(SocketSession):
         Args:
             finalize: Whether to ask for all outstanding tokens to become final first.
         """
-        self._control(lambda: self._machine.pause(_clock(), finalize))
+        self._control(lambda: self._machine.pause(self._clock(), finalize))
 
     def resume(self) -> None:
         """Send audio again; does nothing if the session is not paused."""
-        self._control(lambda: self._machine.resume(_clock()))
+        self._control(lambda: self._machine.resume(self._clock()))
 
     # Receiving
 
@@ -314,7 +311,7 @@ class RealtimeSTTSession(SocketSession):
     # Inside
 
     def _begin_closing(self) -> bool:
-        now = _clock()
+        now = self._clock()
         self._machine.close(now)
         self._flow.begin_closing()
         self._flow.update(now)
@@ -322,7 +319,7 @@ class RealtimeSTTSession(SocketSession):
         return True
 
     def _abort(self, cause: BaseException | None) -> None:
-        self._handle(self._abort_machine(cause, _clock()))
+        self._handle(self._abort_machine(cause, self._clock()))
 
     def _control(self, call: Callable[[], None]) -> None:
         """Make the core queue a control message, and wait until it is sent.
@@ -342,7 +339,7 @@ class RealtimeSTTSession(SocketSession):
 
     def _send_batch(self, chunks: list[bytes]) -> Marks | None:
         try:
-            self._queue_audio(iter(chunks), _clock())
+            self._queue_audio(iter(chunks), self._clock())
         finally:
             # The chunks ahead of one that is refused are sent all the same.
             waits_for = self._marks() if self._flush() else None
@@ -365,7 +362,7 @@ class RealtimeSTTSession(SocketSession):
                     if inbox.ready:
                         result = inbox.take()
                         if flow.full:
-                            flow.update(_clock())
+                            flow.update(self._clock())
                         return result
                 except BaseException as error:
                     self._interruption = error

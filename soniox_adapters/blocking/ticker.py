@@ -17,7 +17,7 @@ import weakref
 from contextlib import suppress
 from typing import Protocol
 
-__all__ = ["Ticker", "ticker"]
+__all__ = ["Schedule", "Ticker", "Ticking", "ticker"]
 
 
 class Ticking(Protocol):
@@ -25,6 +25,14 @@ class Ticking(Protocol):
 
     def tick(self) -> float | None:
         """Do what is due, without blocking; return when to come again, None for never."""
+        ...
+
+
+class Schedule(Protocol):
+    """What has objects visited."""
+
+    def schedule(self, ticking: Ticking, when: float) -> None:
+        """Call `tick` at `when`; other times set before remain."""
         ...
 
 

@@ -50,16 +50,16 @@ class Wait:
     """
 
     __slots__ = (
-        "_bell",
         "_busy_since",
         "_pause",
-        "_timeout",
+        "bell",
         "deadline",
         "interests",
         "readable",
         "reads",
         "sending",
         "thread",
+        "timeout",
         "timer",
         "until",
     )
@@ -82,9 +82,11 @@ class Wait:
         """Whether this thread is the reader."""
         self.interests: Sequence[Interest] = ()
         """What the thread polls; empty if it sleeps, or goes on at once."""
-        self._timeout = 0.0
+        self.timeout = 0.0
+        """Seconds that the wait takes at most."""
         self._pause = 0.0
-        self._bell: threading.Lock | None = None
+        self.bell: threading.Lock | None = None
+        """Held while nothing has woken a thread that sleeps."""
         self._busy_since: float | None = None
 
     def note_input(self, came: bool, now: float) -> None:
@@ -109,9 +111,9 @@ class Wait:
     def plan_to_sleep(self, now: float, until: float | None) -> None:
         """Have `wait` sleep until `wake`, at most until a time."""
         self._plan(now, (), until, LONGEST_SLEEP)
-        if self._bell is None:
-            self._bell = threading.Lock()
-            self._bell.acquire()
+        if self.bell is None:
+            self.bell = threading.Lock()
+            self.bell.acquire()
 
     def _plan(
         self, now: float, interests: Sequence[Interest], until: float | None, longest: float
@@ -119,7 +121,7 @@ class Wait:
         timeout = longest if until is None else min(max(until - now, 0.0), longest)
         self.interests = interests
         self.readable = self.reads = False
-        self._timeout = timeout
+        self.timeout = timeout
         self.until = now + timeout + GRACE
 
     def wait(self) -> None:
@@ -128,14 +130,14 @@ class Wait:
             time.sleep(self._pause)
             self._pause = 0.0
         if self.interests:
-            self.readable = wait_for_streams(self.interests, self._timeout)
-        elif not self.readable and self._bell is not None:
-            self._bell.acquire(timeout=self._timeout)
+            self.readable = wait_for_streams(self.interests, self.timeout)
+        elif not self.readable and self.bell is not None:
+            self.bell.acquire(timeout=self.timeout)
 
     def wake(self) -> None:
         """End the sleep of the thread; one that is planned but has not begun ends at once."""
-        if self._bell is not None and self._bell.locked():
-            self._bell.release()
+        if self.bell is not None and self.bell.locked():
+            self.bell.release()
 
 
 class WaitingThreads:

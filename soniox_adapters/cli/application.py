@@ -6,7 +6,7 @@ import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -17,6 +17,7 @@ from soniox_adapters.cli.help_page import GroupedHelpCommand
 from soniox_adapters.cli.output import PROGRAM, conclude_output, prepare_streams, say
 from soniox_adapters.cli.serve import RecognizerChoice, run_serve
 from soniox_adapters.cli.streaming import Pace, StreamEnd
+from soniox_adapters.cli.traces import run_inspect, run_replay
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
 from soniox_adapters.cli.wording import describe_error
 from soniox_proto import (
@@ -30,10 +31,14 @@ from soniox_proto import (
 
 __all__ = ["app", "run"]
 
-_COMMANDS: Final = {"demo", "transcribe", "serve"}
+_COMMANDS: Final = {"demo", "transcribe", "serve", "replay", "inspect"}
 
 _SLOWEST: Final = 0.01
 _FASTEST: Final = 1000.0
+
+TraceArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE", help="A trace, recorded with transcribe --trace.")
+]
 
 # Without typer's own tracebacks, which show the values of variables, the API key among them.
 app = typer.Typer(
@@ -162,6 +167,9 @@ def transcribe(
     output: options.OutputOption = None,
     speakers: options.SpeakersOption = False,
     track: options.TrackOption = None,
+    trace: options.TraceOption = None,
+    trace_audio: options.TraceAudioOption = True,
+    trace_text: options.TraceTextOption = True,
 ) -> None:
     """Transcribe a recording, or audio from a pipe.
 
@@ -228,6 +236,9 @@ def transcribe(
             output=None if output is None else Path(output),
             speakers=speakers,
             track=track,
+            trace=trace,
+            trace_audio=trace_audio,
+            trace_text=trace_text,
         )
         _exit(run_transcribe(request), advise=True)
 
@@ -300,6 +311,38 @@ def serve(
             api_key=api_key or None,
             max_streams=max_streams,
         )
+
+
+@app.command(name="replay")
+def replay_trace(
+    file: TraceArgument,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            "--speed",
+            metavar="FACTOR",
+            show_default=False,
+            help="Show the captions as they came, so many times as fast; by default only the "
+            "transcript.",
+        ),
+    ] = None,
+) -> None:
+    """Run a recorded session again, and check that everything happens as it did.
+
+    Exits with status 1, and shows the first difference, if it does not.
+    """
+    if speed is not None:
+        _check_speed(speed)
+    with _errors_reported():
+        status = run_replay(file, speed)
+    raise typer.Exit(status)
+
+
+@app.command(name="inspect")
+def inspect_trace(file: TraceArgument) -> None:
+    """Show a timeline of a recorded session."""
+    with _errors_reported():
+        run_inspect(file)
 
 
 def _check_speed(speed: float) -> None:

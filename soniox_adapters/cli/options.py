@@ -268,6 +268,33 @@ TranslateBetweenOption: TypeAlias = Annotated[
     ),
 ]
 
+TraceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+        help="Record the session to this file, for soniox-rt replay and inspect. The API key is "
+        "never in it.",
+    ),
+]
+TraceAudioOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--trace-audio/--no-trace-audio",
+        rich_help_panel=_OUTPUT,
+        help="Whether the trace holds the audio.",
+    ),
+]
+TraceTextOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--trace-text/--no-trace-text",
+        rich_help_panel=_OUTPUT,
+        help="Whether the trace holds what was said, and the context.",
+    ),
+]
 SpeakersOption: TypeAlias = Annotated[
     bool,
     typer.Option(

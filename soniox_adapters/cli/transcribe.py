@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,7 @@ from soniox_adapters.cli.streaming import (
     stream_blocking,
 )
 from soniox_adapters.cli.wording import one_line
+from soniox_adapters.session.base import SessionBase
 from soniox_proto import (
     JSONWriter,
     Outcome,
@@ -102,6 +103,12 @@ class TranscribeRequest:
     """Whether subtitles name the speakers."""
     track: SubtitleTrack | None = None
     """The language of subtitles; None for all that there are."""
+    trace: str | None = None
+    """File to record the session to."""
+    trace_audio: bool = True
+    """Whether to record the audio."""
+    trace_text: bool = True
+    """Whether to record the words."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.path}>"
@@ -236,9 +243,29 @@ def _stream(request: TranscribeRequest, recording: Recording, listener: Listener
     url, config, key = request.url, request.config, request.api_key
     if request.blocking:
         blocking_session = RealtimeSTTSession(url, config, key)
-        return stream_blocking(blocking_session, recording, request.pace, listener)
+        with _recorded(blocking_session, request):
+            return stream_blocking(blocking_session, recording, request.pace, listener)
     session = AsyncRealtimeSTTSession(url, config, key)
-    return asyncio.run(stream_async(session, recording, request.pace, listener))
+    with _recorded(session, request):
+        return asyncio.run(stream_async(session, recording, request.pace, listener))
+
+
+@contextmanager
+def _recorded(session: SessionBase, request: TranscribeRequest) -> Generator[None, None, None]:
+    """Record the session, if that is asked for, however it ends."""
+    if request.trace is None:
+        yield
+        return
+    from soniox_adapters.cli.traces import save_trace
+    from soniox_adapters.testing import record
+
+    recorded = record(session, audio=request.trace_audio, text=request.trace_text)
+    # Before the audio is streamed, which would be in vain if the file cannot be written.
+    save_trace(recorded.trace(), request.trace)
+    try:
+        yield
+    finally:
+        save_trace(recorded.trace(), request.trace)
 
 
 def _document(transcript: Transcript, end: StreamEnd) -> dict[str, Any]:

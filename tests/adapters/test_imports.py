@@ -52,6 +52,11 @@ def test_making_clients_and_sessions_loads_nothing_optional() -> None:
     assert loaded_by(statement).isdisjoint(OPTIONAL)
 
 
+def test_the_test_kit_loads_nothing_optional() -> None:
+    statement = "import soniox_adapters.testing as t; t.scripted_session(t.ScriptedServer())"
+    assert loaded_by(statement).isdisjoint({*OPTIONAL, "pytest"})
+
+
 def test_running_on_asyncio_does_not_load_trio() -> None:
     statement = (
         "import asyncio, soniox_adapters as s; config = s.RealtimeSTTConfig(model='m'); "

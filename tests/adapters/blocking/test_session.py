@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-import soniox_adapters.blocking.run_loop
-import soniox_adapters.blocking.session
+import soniox_adapters.blocking.waiting
 from soniox_adapters import (
     Outcome,
     RealtimeSTTSession,
@@ -26,6 +25,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_adapters.blocking.run_loop import SocketSession
 from soniox_adapters.blocking.ticker import Ticker
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, silent
 from tests.support.adapters.sessions import label
@@ -58,9 +58,8 @@ class LateClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateClock]:
     """The sessions' clock; their ticker is one of the test's own, which ends with it."""
     clock, ticker = LateClock(), Ticker()
-    for module in (soniox_adapters.blocking.session, soniox_adapters.blocking.run_loop):
-        monkeypatch.setattr(module, "_clock", clock)
-    monkeypatch.setattr(soniox_adapters.blocking.run_loop, "ticker", ticker)
+    monkeypatch.setattr(SocketSession, "_clock", staticmethod(clock))
+    monkeypatch.setattr(SocketSession, "_ticker", ticker)
     yield clock
     ticker.forget_all()
     deadline = time.monotonic() + PATIENCE

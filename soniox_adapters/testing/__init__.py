@@ -1,0 +1,59 @@
+"""Sessions and clients for tests: the real ones, in memory and in virtual time.
+
+The server is a `ScriptedServer` (`soniox_proto.testing`, whose names are here too). No sockets are
+opened, and nothing waits: when every task or thread waits, time jumps.
+"""
+
+from soniox_adapters.testing.golden import GoldenTraces
+from soniox_adapters.testing.recording import record
+from soniox_adapters.testing.scripted import (
+    ScriptedClient,
+    ScriptedSession,
+    scripted_client,
+    scripted_session,
+)
+from soniox_proto.testing import (
+    Cue,
+    LogEntry,
+    RecordedStream,
+    Script,
+    ScriptedConnection,
+    ScriptedServer,
+    ScriptMismatchError,
+    Simulation,
+    Trace,
+    TraceMismatchError,
+    VirtualClock,
+    endpoint,
+    error,
+    finished,
+    replay,
+    result,
+    token,
+)
+
+__all__ = [
+    "Cue",
+    "GoldenTraces",
+    "LogEntry",
+    "RecordedStream",
+    "Script",
+    "ScriptMismatchError",
+    "ScriptedClient",
+    "ScriptedConnection",
+    "ScriptedServer",
+    "ScriptedSession",
+    "Simulation",
+    "Trace",
+    "TraceMismatchError",
+    "VirtualClock",
+    "endpoint",
+    "error",
+    "finished",
+    "record",
+    "replay",
+    "result",
+    "scripted_client",
+    "scripted_session",
+    "token",
+]

@@ -1,0 +1,155 @@
+"""Virtual time for threads: it stands still while any of them runs, and jumps when all wait.
+
+The threads that count are the one that enters the block and those started within it. Each is in a
+wait that this module knows (a call of a session, `time.sleep`), in one that it does not know (a
+lock, a queue, `join`), or running. The last two look alike from outside. So if all threads are in
+known waits, time jumps at once, to the first moment at which something happens; else only after
+nothing at all has moved for `QUIET` seconds of real time.
+
+Within the block `time.sleep` and `time.monotonic` of these threads go by the virtual clock, so that
+code which paces audio or waits before a retry takes no time either. Other threads are not affected.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+from unittest.mock import patch
+
+from soniox_adapters.blocking.ticker import Ticking, ticker
+from soniox_proto.testing import ScriptedConnection, ScriptedServer, VirtualClock
+
+__all__ = ["VirtualThreads"]
+
+QUIET: Final = 0.02
+"""Seconds of real time without any movement after which a thread counts as waiting."""
+
+
+class _Wait:
+    """A thread in a wait: until a time, or until it is ready."""
+
+    __slots__ = ("ready", "thread", "until")
+
+    def __init__(self, until: float, ready: Callable[[], bool]) -> None:
+        self.thread = threading.current_thread()
+        self.until = until
+        self.ready = ready
+
+
+class VirtualThreads:
+    """A virtual clock, and everything that waits for it: threads, visits, the server's end."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.lock = threading.RLock()
+        """Guards everything here, and the server's end of every connection."""
+        self._moved = threading.Condition(self.lock)
+        self._movements = 0
+        self._waits: list[_Wait] = []
+        self._visits: list[tuple[float, int, Ticking]] = []
+        self._order = itertools.count()
+        self._connections: list[ScriptedConnection] = []
+        self._bystanders: set[threading.Thread] = set()
+
+    @contextmanager
+    def running(self) -> Generator[VirtualThreads, None, None]:
+        """Make time virtual for this thread and those that it starts, until the block is left."""
+        self._bystanders = set(threading.enumerate()) - {threading.current_thread()}
+        sleep, monotonic = time.sleep, time.monotonic
+
+        def virtual_sleep(seconds: float) -> None:
+            if self._takes_part():
+                self.sleep(seconds)
+            else:
+                sleep(seconds)
+
+        def virtual_monotonic() -> float:
+            return self.clock.now if self._takes_part() else monotonic()
+
+        with (
+            patch.object(time, "sleep", virtual_sleep),
+            patch.object(time, "monotonic", virtual_monotonic),
+        ):
+            yield self
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for so much virtual time."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        self.wait(self.clock.now + seconds, lambda: False)
+
+    def schedule(self, ticking: Ticking, when: float) -> None:
+        """Visit a session at `when`; this stands in for the ticker of real sessions."""
+        with self.lock:
+            heapq.heappush(self._visits, (when, next(self._order), ticking))
+
+    def connect(self, server: ScriptedServer) -> ScriptedConnection:
+        """Return the server's end of a new connection, and look after its time."""
+        with self.lock:
+            connection = server.connect(self.clock.now)
+            self._connections.append(connection)
+            return connection
+
+    def note_movement(self) -> None:
+        """Note that something has moved, which may have ended somebody's wait."""
+        with self.lock:
+            self._movements += 1
+            self._moved.notify_all()
+
+    def wait(self, until: float, ready: Callable[[], bool]) -> None:
+        """Wait until `ready`, or until a time."""
+        with self.lock:
+            wait = _Wait(until, ready)
+            self._waits.append(wait)
+            self.note_movement()
+            try:
+                while not ready() and self.clock.now < until:
+                    if self._all_wait():
+                        self._jump()
+                        continue
+                    seen = self._movements
+                    if not self._moved.wait(QUIET) and seen == self._movements:
+                        self._jump()
+            finally:
+                self._waits.remove(wait)
+                self.note_movement()
+
+    # Inside; called with the lock
+
+    def _takes_part(self) -> bool:
+        thread = threading.current_thread()
+        return thread not in self._bystanders and thread is not ticker.thread
+
+    def _all_wait(self) -> bool:
+        """Return whether every thread is in a wait that is known and is not over."""
+        now = self.clock.now
+        if any(wait.until <= now or wait.ready() for wait in self._waits):
+            return False
+        others = {*self._bystanders, ticker.thread, *(wait.thread for wait in self._waits)}
+        return all(thread in others for thread in threading.enumerate())
+
+    def _jump(self) -> None:
+        """Go to the next moment at which something happens, and let it happen."""
+        times = [wait.until for wait in self._waits]
+        times += [
+            when
+            for connection in self._connections
+            if (when := connection.next_timeout()) is not None
+        ]
+        if self._visits:
+            times.append(self._visits[0][0])
+        now = self.clock.advance_to(min(times))
+        for connection in self._connections:
+            if (when := connection.next_timeout()) is not None and when <= now:
+                connection.handle_timeout(now)
+        while self._visits and self._visits[0][0] <= now:
+            _, _, ticking = heapq.heappop(self._visits)
+            again = ticking.tick()
+            if again is not None:
+                self.schedule(ticking, max(again, now))
+        self.note_movement()

@@ -1,0 +1,103 @@
+"""Real sessions of every kind, recorded on real sockets, and run again."""
+
+from __future__ import annotations
+
+import pytest
+
+from soniox_adapters import (
+    AsyncRealtimeSTTSession,
+    RealtimeSTTSession,
+    SonioxConnectionError,
+    SonioxServerError,
+    SonioxValidationError,
+)
+from soniox_adapters.server import LocalServer, run_in_thread, scripted
+from soniox_adapters.testing import (
+    ScriptedServer,
+    Trace,
+    record,
+    replay,
+    scripted_client,
+)
+from soniox_proto import Closed, Finalized, Outcome, Result
+from tests.support.adapters.sessions import Kind, open_session
+from tests.support.core.messages import API_KEY, CONFIG
+
+SECOND = bytes(32_000)
+RAW = CONFIG.model_copy(
+    update={"audio_format": "pcm_s16le", "sample_rate": 16_000, "num_channels": 1}
+)
+
+
+def test_a_session_is_recorded(kind: Kind) -> None:
+    recognizer = scripted("one two. three four.", ms_per_word=100)
+    with (
+        run_in_thread(LocalServer(recognizer=recognizer)) as server,
+        open_session(kind, server.url, config=RAW, ping_interval_sec=0.05) as driver,
+    ):
+        recorded = record(driver.session)
+        driver.enter()
+        for _ in range(3):
+            driver.send(SECOND)
+        driver.call("finalize")
+        driver.call("send_bytes", [SECOND, SECOND])
+        messages = driver.collect()
+        driver.close()
+        assert driver.outcome is Outcome.FINISHED
+    text = recorded.trace().dumps()
+    assert API_KEY not in text
+    events = [event for _, event in replay(Trace.loads(text))]
+    assert [event.message for event in events if isinstance(event, Result)] == messages
+    assert len([event for event in events if isinstance(event, Finalized)]) == 1
+    assert isinstance(events[-1], Closed)
+
+
+def test_a_session_that_fails_is_recorded(kind: Kind) -> None:
+    error = {"error_code": 503, "error_type": "service_unavailable", "error_message": "Restart."}
+    with (
+        run_in_thread(LocalServer(recognizer=scripted([error]))) as server,
+        open_session(kind, server.url, config=RAW) as driver,
+    ):
+        recorded = record(driver.session, audio=False, text=False)
+        driver.enter()
+        driver.send(SECOND)
+        with pytest.raises(SonioxServerError):
+            driver.collect()
+        driver.close()
+    events = replay(Trace.loads(recorded.trace().dumps()))
+    assert isinstance(events[-1][1], Closed)
+
+
+def test_a_server_that_cannot_be_reached(kind: Kind) -> None:
+    with open_session(kind, "ws://127.0.0.1:1", config=RAW) as driver:
+        recorded = record(driver.session)
+        with pytest.raises(SonioxConnectionError):
+            driver.enter()
+    ((_, event),) = replay(Trace.loads(recorded.trace().dumps()))
+    assert isinstance(event, Closed)
+    assert isinstance(event.error, SonioxConnectionError)
+
+
+def test_a_scripted_session_is_recorded_like_a_real_one() -> None:
+    server = ScriptedServer()
+    server.after_audio(seconds=1).say("hello")
+    headers = {"X-Mine": "secret"}
+    with scripted_client(server) as client:
+        session = client.realtime.stt.connect(config=RAW, additional_headers=headers)
+        recorded = record(session)
+        with session:
+            session.send_bytes([SECOND])
+            list(session.receive_events())
+    text = recorded.trace().dumps()
+    assert "secret" not in text
+    assert len(replay(Trace.loads(text))) == 5
+
+
+def test_what_cannot_be_recorded() -> None:
+    url = "wss://localhost"
+    with pytest.raises(SonioxValidationError, match="compression"):
+        record(RealtimeSTTSession(url, CONFIG, compression=True))
+    session = AsyncRealtimeSTTSession(url, CONFIG)
+    record(session)
+    with pytest.raises(SonioxValidationError, match="only before it is entered, and once"):
+        record(session)
