@@ -12,7 +12,6 @@ import pytest
 
 import soniox_adapters
 import soniox_proto
-import soniox_pytest
 
 LAYERS: Final = (
     # What is said, and when.
@@ -56,12 +55,12 @@ LAYERS: Final = (
     {"soniox_adapters.server"},
     {"soniox_adapters.cli"},
     {"soniox_adapters.__main__"},
-    {"soniox_pytest"},
+    {"soniox_adapters.testing.plugin.soniox_pytest"},
 )
 """From the bottom to the top; a package stands for all of its modules."""
 
 ROOTS: Final = tuple(
-    Path(str(package.__file__)).parent for package in (soniox_proto, soniox_adapters, soniox_pytest)
+    Path(str(package.__file__)).parent for package in (soniox_proto, soniox_adapters)
 )
 
 

@@ -21,14 +21,15 @@ SHIPPED = {
     "soniox_proto/LICENSE",
     "soniox_proto/py.typed",
     "soniox_adapters/py.typed",
-    "soniox_pytest/py.typed",
+    "soniox_pytest.py",
     "soniox_adapters/server/samples/meeting.wav",
     "soniox_adapters/server/samples/two-speakers.wav",
 }
 SOURCES = {
     path.relative_to(ROOT).as_posix()
-    for package in ("soniox_proto", "soniox_adapters", "soniox_pytest")
+    for package in ("soniox_proto", "soniox_adapters")
     for path in (ROOT / package).glob("**/*.py")
+    if path.name != "soniox_pytest.py"
 }
 
 
@@ -77,7 +78,7 @@ def test_the_wheel_names_every_python_that_it_is_tested_on(metadata: Message) ->
 def test_the_sdist_holds_what_the_tests_need_too(built: Path) -> None:
     with tarfile.open(built / f"soniox_proto-{VERSION}.tar.gz") as sdist:
         files = {name.partition("/")[2] for name in sdist.getnames()}
-    assert files >= SHIPPED | SOURCES
+    assert files >= (SHIPPED - {"soniox_pytest.py"}) | SOURCES
     assert files >= {"pyproject.toml", "README.md", ".ci/run", "tests/conftest.py"}
     assert files >= {"benchmarks/results/latest.md", ".pre-commit-config.yaml"}
 

@@ -196,7 +196,7 @@ class RealtimeSTTSession(SocketSession):
             nonlocal waits_for
             if self._machine.holds_too_much:
                 return False
-            self._machine.send_audio(chunk, _clock())
+            self._machine.send_audio(chunk, self._clock())
             waits_for = self._marks() if self._write() else None
             return True
 

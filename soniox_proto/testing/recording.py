@@ -174,6 +174,11 @@ class RecordedStream:
         """Counters of the session so far."""
         return self._stream.stats
 
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether a sender that can wait should."""
+        return self._stream.holds_too_much
+
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now, recorded."""
         links: list[Link] = []

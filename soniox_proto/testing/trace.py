@@ -29,6 +29,7 @@ line                                          what happened
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ from soniox_proto.events import (
     Finalized,
     Finished,
     Opened,
+    Reconnected,
+    Reconnecting,
     Result,
     ServerError,
 )
@@ -133,6 +136,10 @@ def described(event: Event) -> dict[str, Any]:
             fields = {}
         case ServerError():
             fields = {"error": str(event.error)}
+        case Reconnecting():
+            fields = {"attempt": event.attempt, "delay": event.delay, "cause": str(event.cause)}
+        case Reconnected():
+            fields = dataclasses.asdict(event)
         case Closed():  # pragma: no branch
             error = event.error
             fields = {

@@ -19,6 +19,8 @@ from soniox_proto import (
     Outcome,
     RealtimeSTTConfig,
     RealtimeSTTStream,
+    Reconnected,
+    Reconnecting,
     SessionState,
     SonioxConnectionError,
     SonioxHandshakeError,
@@ -37,6 +39,7 @@ from soniox_proto.testing import (
     replay,
     token,
 )
+from soniox_proto.testing.trace import described
 from tests.support.core.messages import API_KEY
 
 URL = "wss://localhost/transcribe-websocket"
@@ -231,6 +234,7 @@ def test_a_session_that_never_began() -> None:
     assert not stream.closed
     assert (stream.error, stream.last_message) == (None, None)
     assert stream.stats.received_messages == 0
+    assert not stream.holds_too_much
     with pytest.raises(SonioxStateError):
         stream.finish(0.0)
     assert stream.handle_timeout(1.0) == []
@@ -439,3 +443,20 @@ def test_a_refusal_is_replayed_with_its_status() -> None:
     assert isinstance(event, Closed)
     assert isinstance(event.error, SonioxHandshakeError)
     assert event.error.status_code == 429
+
+
+def test_events_of_recovery_are_described_too() -> None:
+    cause = SonioxConnectionError("gone")
+    assert described(Reconnecting(2, 0.5, cause)) == {
+        "event": "Reconnecting",
+        "attempt": 2,
+        "delay": 0.5,
+        "cause": "gone",
+    }
+    assert described(Reconnected(2, 100, 7, 1.5)) == {
+        "event": "Reconnected",
+        "attempt": 2,
+        "replayed_ms": 100,
+        "lost_ms": 7,
+        "gap": 1.5,
+    }

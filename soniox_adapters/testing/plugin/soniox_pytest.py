@@ -1,7 +1,7 @@
 """Fixtures for pytest, installed with the package.
 
-This is a package of its own, because pytest imports its plugins at every start: nothing but pytest
-is imported here until a test asks for a fixture.
+It is installed as a module of its own, outside of the packages, because pytest imports its plugins
+at every start: nothing but pytest is imported here until a test asks for a fixture.
 
 - `soniox_server`: a `ScriptedServer` in memory, checked at the end of the test.
 - `soniox_local_server`: a `LocalServer` on a loopback address, with real recognition where the
