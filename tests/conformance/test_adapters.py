@@ -41,7 +41,12 @@ def receive_all(driver: SessionDriver) -> tuple[list[bytes], SonioxRealtimeError
     return received, None
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.value)
+# From the upgrade on, a session on websocket-client is a blocking one: its frames are not the
+# library's.
+KINDS: Final = [kind for kind in ALL_KINDS if kind is not Kind.WEBSOCKET_CLIENT]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str, kind: Kind) -> None:
     case = CASES[name]
