@@ -140,7 +140,8 @@ class RealtimeSTTApp:
                 returns as soon as the session is open; run the dispatcher next.
             ping_interval: Seconds between pings; 0 or None for none.
             ping_timeout: Seconds that a pong may take; None for no limit.
-            reconnect: Not possible: a new connection is a new transcript. Call `run_forever` again.
+            reconnect: Not possible here: a new run begins a new transcript. Give the app a
+                `ReconnectPolicy` as its option `reconnect`.
             keywords: Other arguments of `WebSocketApp.run_forever`, such as `sslopt`, `sockopt`
                 and those for proxies. `ping_payload` and `skip_utf8_validation` have no effect.
 
@@ -153,8 +154,8 @@ class RealtimeSTTApp:
         """
         if reconnect:
             raise SonioxValidationError(
-                "reconnect is not possible, because a new connection begins a new transcript; call "
-                "run_forever again if the error is retryable"
+                "a number of seconds as reconnect would begin a new transcript with each "
+                "connection; give RealtimeSTTApp a ReconnectPolicy as its option reconnect"
             )
         if self._running:
             raise SonioxStateError("run_forever is running already")

@@ -15,6 +15,7 @@ from soniox_adapters import (
     Outcome,
     RealtimeEvent,
     RealtimeSTTApp,
+    ReconnectPolicy,
     SessionState,
     SonioxAuthenticationError,
     SonioxConnectionError,
@@ -25,12 +26,14 @@ from soniox_adapters import (
 )
 from tests.support.adapters import endings
 from tests.support.adapters import proxy as proxies
+from tests.support.adapters.cutting_server import CuttingServer
 from tests.support.adapters.listener import port_that_refuses
 from tests.support.adapters.proxy import FakeProxy
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, obliging, silent
 from tests.support.adapters.sessions import label
 from tests.support.core import frames
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, UNAUTHENTICATED, result
+from tests.support.core.model_service import AUDIO_CONFIG, Word, audio
 
 
 class Loop:
@@ -349,6 +352,27 @@ def test_options_of_websocket_client() -> None:
         request = server.peer().request
         assert request is not None
         assert request.values("origin") == ["https://own.example.test"]
+
+
+def test_an_app_survives_a_lost_connection() -> None:
+    words = [Word(" one", 100, 400), Word(" two", 500, 900)]
+
+    def send(app: RealtimeSTTApp) -> None:
+        app.send_byte_chunk(audio(0, 1000))
+        app.finish()
+
+    with CuttingServer(words, [300]) as server:
+        texts: list[str] = []
+        app = RealtimeSTTApp(
+            server.url,
+            AUDIO_CONFIG,
+            on_open=send,
+            on_event=lambda _, event: texts.extend(t.text for t in event.tokens if t.is_final),
+            reconnect=ReconnectPolicy(initial_delay=0.01),
+        )
+        assert app.run_forever() is False
+    assert (app.outcome, app.stats.reconnects) == (Outcome.FINISHED, 1)
+    assert "".join(texts) == " one two"
 
 
 def test_mistakes_are_reported_at_once() -> None:
