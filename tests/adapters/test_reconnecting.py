@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent import futures
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_a_sender_waits_while_no_more_can_be_kept(kind: Kind) -> None:
             driver.start("send_byte_chunk", CHUNKS[10]),
             driver.start("send_bytes", CHUNKS[11:13]),
         ]
-        with pytest.raises(TimeoutError):
+        with pytest.raises(futures.TimeoutError):
             sending[0].result(0.2)
         assert not sending[1].done()
         driver.abort()
