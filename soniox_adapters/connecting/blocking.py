@@ -55,6 +55,10 @@ _UNDER_WAY: Final = frozenset(
 
 _T = TypeVar("_T")
 
+_GRACE: Final = 0.2
+"""Seconds that a function of the user's, which knows the deadline, gets to end by itself after it.
+So a thread is left behind only where such a function does not keep to the deadline."""
+
 _Selector: Final[type[selectors.BaseSelector]] = getattr(
     # Not DefaultSelector: epoll and kqueue would need one more descriptor.
     selectors,
@@ -161,7 +165,8 @@ class Connecting:
         if callable(transport):
             try:
                 given = self._in_thread(
-                    partial(_call_connector, transport, endpoint, self._time_left())
+                    partial(_call_connector, transport, endpoint, self._time_left()),
+                    grace=_GRACE,
                 )
             except BaseException:
                 if isinstance(transport, Attempt):
@@ -326,10 +331,14 @@ class Connecting:
 
     # Calls that cannot be interrupted
 
-    def _in_thread(self, function: Callable[[], _T]) -> _T:
+    def _in_thread(self, function: Callable[[], _T], *, grace: float = 0.0) -> _T:
         """Call a function that blocks in a thread, which is left behind at the deadline.
 
         If it returns a socket after that, the socket is closed.
+
+        Args:
+            function: What to call.
+            grace: Seconds that the thread gets to end by itself after the deadline.
         """
 
         def run() -> None:
@@ -347,7 +356,11 @@ class Connecting:
             target=contextvars.copy_context().run, args=(run,), name="soniox-connect", daemon=True
         )
         thread.start()
-        outcome = self._next_outcome()
+        try:
+            outcome = self._next_outcome()
+        except TimeoutError:
+            thread.join(grace)
+            raise
         if outcome is None:
             raise ConnectCancelledError
         # Does not wait: the thread has nothing left to do.
