@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheels = tmp_path_factory.mktemp("dist")
     target = tmp_path_factory.mktemp("installed")
     build = ["hatchling", "build", "--target", "wheel", "--directory", str(wheels)]
-    install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
     subprocess.run([sys.executable, "-m", *build], cwd=ROOT, check=True, capture_output=True)
     (wheel,) = wheels.glob("*.whl")
-    subprocess.run([sys.executable, "-m", *install, str(wheel)], check=True, capture_output=True)
+    # A wheel without scripts is installed by unpacking it, and not every environment has pip.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
     return target
 
 
