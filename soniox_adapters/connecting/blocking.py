@@ -55,7 +55,7 @@ _UNDER_WAY: Final = frozenset(
 
 _T = TypeVar("_T")
 
-_GRACE: Final = 0.2
+_GRACE: Final = 0.5
 """Seconds that a function of the user's, which knows the deadline, gets to end by itself after it.
 So a thread is left behind only where such a function does not keep to the deadline."""
 
