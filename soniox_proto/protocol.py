@@ -107,11 +107,11 @@ from soniox_proto.options import (
 from soniox_proto.received_model import fields_of
 from soniox_proto.speech_end import SpeechEnd
 from soniox_proto.state import (
-    ENDED_BY_END_OF_AUDIO,
     TRANSITIONS,
     WHY_NOT,
     SessionInput,
     SessionState,
+    refusal,
 )
 from soniox_proto.timers import Timer, TimerTable
 
@@ -598,7 +598,7 @@ class RealtimeSTTProtocol:
         Raises `SonioxStateError` before `start`, when a message can only be the driver's mistake.
         """
         if not self._takes_messages:
-            self._refuse()
+            self._refuse(WHY_NOT[self._state])
         now = self._advance(now)
         events, self._events = self._events, []
         parse, stats = self._parser.parse, self._stats
@@ -687,14 +687,12 @@ class RealtimeSTTProtocol:
 
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
-        if session_input not in TRANSITIONS[self._state]:
-            self._refuse()
-        if self._end_of_audio and session_input in ENDED_BY_END_OF_AUDIO:
-            raise SonioxStateError(WHY_NOT[SessionState.FINISHING])
+        reason = refusal(self._state, session_input, end_of_audio=self._end_of_audio)
+        if reason is not None:
+            self._refuse(reason)
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, reason: str) -> NoReturn:
         cause = self._error or self._server_error
-        reason = WHY_NOT[self._state]
         raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
 
     def _take_events(self) -> list[Event]:

@@ -72,6 +72,7 @@ __all__ = [
     "ServerState",
     "SessionInput",
     "SessionState",
+    "refusal",
 ]
 
 
@@ -232,6 +233,21 @@ WHY_NOT: Final[Mapping[SessionState, str]] = {
     SessionState.CLOSED: "the session is closed",
 }
 """Why a state refuses what the user asks for."""
+
+
+def refusal(state: SessionState, session_input: SessionInput, *, end_of_audio: bool) -> str | None:
+    """Return why the user may not do this now; None if they may.
+
+    Args:
+        state: Where the session is in its life.
+        session_input: What the user asks for.
+        end_of_audio: Whether end-of-audio is queued or sent.
+    """
+    if session_input not in TRANSITIONS[state]:
+        return WHY_NOT[state]
+    if end_of_audio and session_input in ENDED_BY_END_OF_AUDIO:
+        return WHY_NOT[SessionState.FINISHING]
+    return None
 
 
 class ServerState(Enum):

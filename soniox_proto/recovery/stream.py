@@ -62,13 +62,7 @@ from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.kept_audio import KeptAudio
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.policy import ReconnectPolicy
-from soniox_proto.state import (
-    ENDED_BY_END_OF_AUDIO,
-    TRANSITIONS,
-    WHY_NOT,
-    SessionInput,
-    SessionState,
-)
+from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
@@ -291,14 +285,14 @@ class RecoveringSTTStream:
         events = self._take(link, link.connection.handle_timeout(now), now)
         if self._pace_at is not None and self._pace_at <= now:
             self._send_held(link, now)
-        if self._retry_at is not None and self._retry_at <= now and self._is_complete():
-            self._complete()
-            made, self._events = self._events, []
-            return events + made
-        if self._retry_at is not None and self._retry_at <= now and not self._reading_paused:
-            self._retry_at = None
-            self._link = RecoverableLink(self._make_connection(), self._take)
-            self._want(self._link, now)
+        if self._retry_at is not None and self._retry_at <= now:
+            if self._is_complete():
+                self._complete()
+                events += self._take_events()
+            elif not self._reading_paused:
+                self._retry_at = None
+                self._link = RecoverableLink(self._make_connection(), self._take)
+                self._want(self._link, now)
         return events
 
     # Calls by the user
@@ -456,12 +450,14 @@ class RecoveringSTTStream:
         self._now = max(self._now, now)
         return self._now
 
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
-        state = self.state
-        ended = self._end_asked and session_input in ENDED_BY_END_OF_AUDIO
-        if ended or session_input not in TRANSITIONS[state]:
-            reason = WHY_NOT[SessionState.FINISHING if ended else state]
+        reason = refusal(self.state, session_input, end_of_audio=self._end_asked)
+        if reason is not None:
             cause = self.error
             raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
 
@@ -472,7 +468,7 @@ class RecoveringSTTStream:
     def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
         """Turn events of a connection into those of the session."""
         now = self._advance(now)
-        given, self._events = self._events, []
+        given = self._take_events()
         refused: Result | None = None
         for event in events:
             if link.abandoned or self._ended is not None:
@@ -510,8 +506,7 @@ class RecoveringSTTStream:
                 case _:  # pragma: no cover
                     raise AssertionError(f"a connection does not report {type(event).__name__}")
         self._count(link)
-        made, self._events = self._events, []
-        return given + made
+        return given + self._take_events()
 
     def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
         """Begin to send on a link that has just opened."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +43,6 @@ class Conversation:
     events: list[Event] = field(default_factory=list[Event])
     links: list[tuple[Link, ModelService]] = field(default_factory=list[tuple[Link, ModelService]])
     sent_ms: int = 0
-    lag_ms: int = 700
 
     def __post_init__(self) -> None:
         self.stream = RecoveringSTTStream(
@@ -251,7 +249,3 @@ def check_times(conversation: Conversation) -> None:
         assert abs(token.start_ms - letters[at][0]) <= 1
         at += len(token.text)
         assert abs(token.end_ms - letters[at - 1][1]) <= 1
-
-
-def position_of(event: Result) -> tuple[Any, Any]:
-    return event.message.final_audio_proc_ms, event.message.total_audio_proc_ms
