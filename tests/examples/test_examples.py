@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import subprocess
 import sys
@@ -62,11 +63,23 @@ async def from_microphone_that_never_ends() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-def run(program: str, *arguments: str) -> str:
+IMPATIENT = """
+import functools, runpy, sys, soniox_proto
+soniox_proto.RealtimeSTTConnection = functools.partial(
+    soniox_proto.RealtimeSTTConnection, ping_interval=0.1, ping_timeout=0.1, close_timeout=0.1
+)
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
+"""Runs the module named first with connections that notice a dead server soon."""
+
+
+def run(program: str, *arguments: str, impatient: bool = False, **environment: str) -> str:
     """Run a program in a process of its own, because its library takes over the process."""
+    how = ["-c", IMPATIENT] if impatient else ["-m"]
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.examples.{program}", *arguments],
+        [sys.executable, *how, f"tests.examples.{program}", *arguments],
         cwd=HERE.parent.parent,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -429,6 +442,16 @@ class TestEnds:
                 ["hello"] * 2
             )
 
+    def test_tls_lets_other_greenlets_run(self, tmp_path: Path) -> None:
+        authority = trustme.CA()
+        server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(server_tls)
+        trusted = tmp_path / "authority.pem"
+        authority.cert_pem.write_to_path(str(trusted))
+        with FakeServer(finished("hello"), tls=server_tls, host="localhost") as server:
+            text = run("on_gevent", server.url, API_KEY, "1", SSL_CERT_FILE=str(trusted))
+        assert text == "hello\n" * 3
+
     @pytest.mark.parametrize("program", ["on_selectors", *ALONE])
     def test_without_tls_nothing_is_sent(self, program: str) -> None:
         """This server knows no TLS, so the key must not reach it."""
@@ -440,6 +463,18 @@ class TestEnds:
         with FakeServer(script) as server, pytest.raises(AssertionError):
             run(program, server.url.replace("ws:", "wss:"), API_KEY, "1")
         assert not any(API_KEY.encode() in data for data in received)
+
+    @pytest.mark.parametrize("program", ALONE)
+    def test_a_server_that_stops_reading_elsewhere(self, program: str) -> None:
+        def deaf(peer: Peer) -> None:
+            peer.accept()
+            over.wait(PATIENCE)
+
+        over = threading.Event()
+        with FakeServer(deaf, receive_buffer=4096) as server:
+            with pytest.raises(AssertionError, match="did not answer a ping"):
+                run(program, server.url, API_KEY, "31", impatient=True)
+            over.set()
 
     def test_a_server_that_stops_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
         impatient = {"ping_interval": 0.1, "ping_timeout": 0.1, "close_timeout": 0.1}
