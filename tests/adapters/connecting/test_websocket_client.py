@@ -521,7 +521,7 @@ ECHOES = {
     "header": f"HTTP/1.1 101 OK\r\nBearer {API_KEY}\r\n\r\n".encode(),
     "not text": f"HTTP/1.1 101 OK\r\nX: {API_KEY}".encode() + b"\xff\r\n\r\n",
     "length": f"HTTP/1.1 401 No\r\nContent-Length: {API_KEY}\r\n\r\n".encode(),
-    "redirect": f"HTTP/1.1 302 No\r\nLocation: {API_KEY}\r\n\r\n".encode(),
+    "redirect": f"HTTP/1.1 302 No\r\nLocation: {API_KEY}\r\nContent-Length: 0\r\n\r\n".encode(),
     "no upgrade": b"HTTP/1.1 101 OK\r\n\r\n",
 }
 
@@ -576,7 +576,6 @@ def test_a_key_that_repr_escapes_is_hidden() -> None:
 
     with FakeServer(script) as server:
         refused = failure_of(make(server.url, api_key=key))
-        assert "[API key]" in str(refused)
         assert "0123456789" not in shown(refused)
 
 
