@@ -43,7 +43,6 @@ from soniox_proto.credentials import (
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import (
     SonioxConnectionError,
-    SonioxProtocolError,
     SonioxRealtimeError,
     SonioxStateError,
     SonioxTimeoutError,
@@ -554,10 +553,7 @@ class RealtimeSTTConnection:
                 refusal = self._request().refusal(event.status_code, event.headers, event.body)
                 return self._protocol.fail(refusal, now)
             case Violation():
-                error = SonioxProtocolError(
-                    f"the server broke the WebSocket protocol: {self._redacted(event.message)}",
-                    close_code=event.code,
-                )
+                error = self._request().violation(event)
                 return self._protocol.fail(error, now, close_code=event.code)
             case _:  # pragma: no cover
                 raise AssertionError(f"a client got {type(event).__name__}")

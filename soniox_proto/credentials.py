@@ -22,8 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from html import escape
 from typing import AnyStr, Final, Literal, NoReturn, TypeAlias, cast
-from urllib.parse import quote
 
 from soniox_proto.errors import SonioxValidationError
 
@@ -54,6 +54,8 @@ _FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
 # Keys shorter than this are placeholders for local servers. Real ones have 64 characters.
 _SHORT_KEY = 16
+_UNESCAPED = re.compile(r"[0-9A-Za-z_.~-]+")
+_PIECES = re.compile(r"[0-9A-Za-z_.~-]+|\\+|.")
 _PLAIN_WORD = re.compile(r"[A-Za-z]+|.{1,3}")
 
 _RESERVED_HEADERS = frozenset(
@@ -119,10 +121,11 @@ class APIKey:
     def redact(self, echo: AnyStr) -> AnyStr:
         """Return `echo`, something that a peer said, with the key replaced by `[API key]`.
 
-        The key is found in any case, and percent-encoded too. A key shorter than 16 characters is
-        a placeholder such as `key-1`, and is replaced only where it stands as a whole word. A plain
-        word such as `local`, or up to three characters, is not replaced at all: it hides no secret,
-        and replacing it would garble the peer's text.
+        The key is found in any case, and percent-encoded, escaped for HTML, or escaped as in JSON
+        and in a `repr`, even several times over. A key shorter than 16 characters is a placeholder
+        such as `key-1`, and is replaced only where it stands as a whole word. A plain word such as
+        `local`, or up to three characters, is not replaced at all: it hides no secret, and
+        replacing it would garble the peer's text.
         """
         pattern = self._echo_pattern()
         if isinstance(echo, str):
@@ -130,9 +133,7 @@ class APIKey:
         return re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
 
     def _echo_pattern(self) -> str:
-        # A key in a URL or a query comes back percent-encoded.
-        spellings = {self._value, quote(self._value, safe="")}
-        pattern = "|".join(map(re.escape, sorted(spellings)))
+        pattern = "".join(map(_spellings, _PIECES.findall(self._value)))
         if len(self._value) >= _SHORT_KEY:
             return pattern
         if _PLAIN_WORD.fullmatch(self._value):
@@ -150,6 +151,25 @@ class APIKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an API key is not pickled; give it to the new process by other means")
+
+
+def _spellings(piece: str) -> str:
+    """Return a pattern for the ways in which a piece of a key may be written.
+
+    The piece is one special character, a run of backslashes, or characters that nobody escapes.
+    """
+    if _UNESCAPED.fullmatch(piece):
+        return re.escape(piece)
+    count, code, character = len(piece), ord(piece[0]), piece[0]
+    # Each escaping doubles the backslashes. Three may be on top of each other; without a bound, a
+    # text of backslashes would take a time that grows with the square of its length.
+    slashes = r"\\{0,7}"
+    plain = rf"\\{{{count},{8 * count}}}" if character == "\\" else slashes + re.escape(character)
+    named = escape(character)
+    coded = [rf"%(?:25){{0,3}}{code:02x}", rf"{slashes}\\(?:u00|x){code:02x}"]
+    coded += [rf"&#(?:0*{code}|x0*{code:x});", *([] if named == character else [named])]
+    # `&` begins `&amp;`, so it is tried last.
+    return rf"(?:(?:{'|'.join(coded)}){{{count}}}|{plain})"
 
 
 def check_headers(

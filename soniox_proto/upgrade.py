@@ -8,14 +8,17 @@ failures have to come out in the same words, without the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from wsproto import ConnectionType
+
 from soniox_proto.credentials import SUBPROTOCOL, APIKey, Authentication
-from soniox_proto.errors import SonioxHandshakeError
+from soniox_proto.errors import SonioxHandshakeError, SonioxProtocolError, SonioxRealtimeError
+from soniox_proto.websocket.connection import Rejected, Violation, WebSocket, WebSocketEvent
 from soniox_proto.websocket.http_head import MAX_BODY_SIZE
 
-__all__ = ["UpgradeRequest"]
+__all__ = ["RefusalReader", "UpgradeRequest"]
 
 _EXCERPT: Final = 200
 """Characters of a refused upgrade's body that the error message quotes. The whole body, as far as
@@ -75,3 +78,41 @@ class UpgradeRequest:
             headers={self.redact(name): self.redact(value) for name, value in headers.items()},
             body=body,
         )
+
+    def violation(self, found: Violation) -> SonioxProtocolError:
+        """Return the error for an answer, or for frames, that break the WebSocket protocol."""
+        return SonioxProtocolError(
+            f"the server broke the WebSocket protocol: {self.redact(found.message)}",
+            close_code=found.code,
+        )
+
+
+class RefusalReader:
+    """Reads an answer that is no upgrade, from its first byte, as a connection of its own would.
+
+    For those who make the upgrade with another library, which may read less of a refusal, or more:
+    bodies that are cut short, come in chunks, or are too large to keep.
+    """
+
+    def __init__(self, request: UpgradeRequest) -> None:
+        self._request = request
+        self._websocket = WebSocket(ConnectionType.CLIENT)
+        # An answer can only be read after a request. This one is not sent.
+        self._websocket.request_upgrade(host="refused", target="/", headers=(), subprotocols=())
+        self._error: SonioxRealtimeError | None = None
+
+    def receive_data(self, data: bytes) -> SonioxRealtimeError | None:
+        """Return the error that the answer means, None until it is complete."""
+        return self._judge(self._websocket.receive_data(data))
+
+    def receive_eof(self) -> SonioxRealtimeError | None:
+        """Note that no more will come; return the error, None if there is no answer so far."""
+        return self._judge(self._websocket.receive_eof())
+
+    def _judge(self, events: Iterator[WebSocketEvent]) -> SonioxRealtimeError | None:
+        for event in events:
+            if isinstance(event, Rejected):
+                self._error = self._request.refusal(event.status_code, event.headers, event.body)
+            elif isinstance(event, Violation):
+                self._error = self._request.violation(event)
+        return self._error

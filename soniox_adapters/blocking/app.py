@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from enum import Enum
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from typing_extensions import Unpack
 
+from soniox_adapters.blocking.handover import Action, Handover
 from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.connecting.websocket_client import websocket_client
 from soniox_adapters.session.base import AudioChunk
 from soniox_adapters.session.options import SessionKeywords
 from soniox_proto import (
-    DEFAULT_PING_INTERVAL,
-    DEFAULT_PING_TIMEOUT,
     Closed,
     Event,
     Outcome,
@@ -43,15 +41,20 @@ from soniox_proto import (
 
 __all__ = ["Dispatcher", "RealtimeSTTApp"]
 
-_Action: TypeAlias = Callable[[], object]
-_Emit: TypeAlias = Callable[[_Action], object]
+_Emit: TypeAlias = Callable[[Action], object]
 
 _NO_EFFECT: Final = ("ping_payload", "skip_utf8_validation")
 """Keywords of `WebSocketApp.run_forever` that are taken and mean nothing here."""
 
 
-def _at_once(action: _Action) -> None:
+def _at_once(action: Action) -> None:
     action()
+
+
+class _Unset(Enum):
+    """Stands for an argument that was not given, where None is a value."""
+
+    UNSET = "unset"
 
 
 class Dispatcher(Protocol):
@@ -111,7 +114,10 @@ class RealtimeSTTApp:
         self.on_close = on_close
         self._arguments = (url, config, api_key)
         self._options = options
+        # Held while a run begins: of two threads only one may.
+        self._starting = threading.Lock()
         self._running = False
+        self._handover: Handover | None = None
         self._errored = False
         self._close_reported = False
         # Made now, so that mistakes are reported now, and to refuse calls before `run_forever`.
@@ -128,8 +134,8 @@ class RealtimeSTTApp:
         self,
         *,
         dispatcher: Dispatcher | None = None,
-        ping_interval: float | None = DEFAULT_PING_INTERVAL,
-        ping_timeout: float | None = DEFAULT_PING_TIMEOUT,
+        ping_interval: float | _Unset | None = _Unset.UNSET,
+        ping_timeout: float | _Unset | None = _Unset.UNSET,
         reconnect: int | None = None,
         **keywords: Any,
     ) -> bool:
@@ -137,9 +143,13 @@ class RealtimeSTTApp:
 
         Args:
             dispatcher: An event loop such as `rel`, which makes the callbacks. This method then
-                returns as soon as the session is open; run the dispatcher next.
-            ping_interval: Seconds between pings; 0 or None for none.
-            ping_timeout: Seconds that a pong may take; None for no limit.
+                returns as soon as the session is open; run the dispatcher next. If you stop it
+                before `on_close`, call `close` or `abort`: the app can run again after that, and
+                callbacks that were not made by then are dropped.
+            ping_interval: Seconds between pings; 0 or None for none. By default what the app was
+                given as `ping_interval_sec`.
+            ping_timeout: Seconds that a pong may take; None for no limit. By default what the app
+                was given as `ping_timeout_sec`.
             reconnect: Not possible here: a new run begins a new transcript. Give the app a
                 `ReconnectPolicy` as its option `reconnect`.
             keywords: Other arguments of `WebSocketApp.run_forever`, such as `sslopt`, `sockopt`
@@ -157,17 +167,24 @@ class RealtimeSTTApp:
                 "a number of seconds as reconnect would begin a new transcript with each "
                 "connection; give RealtimeSTTApp a ReconnectPolicy as its option reconnect"
             )
-        if self._running:
-            raise SonioxStateError("run_forever is running already")
+        if dispatcher is not None and not callable(getattr(dispatcher, "read", None)):
+            raise SonioxValidationError(
+                "dispatcher must have a function read(socket, callback), as the module rel does, "
+                f"not {type(dispatcher).__name__}"
+            )
         for name in _NO_EFFECT:
             keywords.pop(name, None)
-        options: SessionKeywords = {
-            **self._options,
-            "ping_interval_sec": ping_interval or None,
-            "ping_timeout_sec": ping_timeout,
-        }
-        self._session = self._make_session(options, keywords)
-        self._running, self._errored, self._close_reported = True, False, False
+        options = self._options.copy()
+        if not isinstance(ping_interval, _Unset):
+            options["ping_interval_sec"] = ping_interval or None
+        if not isinstance(ping_timeout, _Unset):
+            options["ping_timeout_sec"] = ping_timeout
+        session = self._make_session(options, keywords)
+        with self._starting:
+            if self._running and not (self._handover and self._handover.retire()):
+                raise SonioxStateError("run_forever is running already")
+            self._running, self._errored, self._close_reported = True, False, False
+            self._session, self._handover = session, None
         if dispatcher is not None:
             return self._hand_over(dispatcher)
         try:
@@ -249,62 +266,64 @@ class RealtimeSTTApp:
     # With a dispatcher
 
     def _hand_over(self, dispatcher: Dispatcher) -> bool:
-        actions: deque[_Action | None] = deque()
-        reader, waker = socket.socketpair()
-
-        def emit(action: _Action | None) -> None:
-            actions.append(action)
-            with suppress(OSError):
-                waker.send(b"\0")
+        handover = self._handover = Handover()
+        self._session.on_closed = handover.lift_limit
 
         def receive() -> None:
-            self._receive(emit)
-            emit(None)
+            try:
+                self._receive(handover.put)
+            finally:
+                handover.complete()
+
+        receiver = threading.Thread(target=receive, name="soniox-app", daemon=True)
+
+        def end() -> None:
+            # Closed before waiting: the thread may be waiting for the dispatcher, which is here.
+            handover.close()
+            if receiver.ident is not None:
+                # The session is over, so this does not wait.
+                receiver.join()
+            self._running = False
 
         def react() -> bool:
             """Make the callbacks that wait; called by the dispatcher."""
-            reader.recv(4096)
             try:
-                while actions:
-                    action = actions.popleft()
-                    if action is None:
-                        end()
-                        return False
-                    action()
+                goes_on = handover.act()
             except BaseException:
                 try:
                     self._leave()
                 finally:
                     end()
+                    handover.reader.close()
                 raise
-            return True
+            if not goes_on:
+                # A run that was replaced by the next one has ended already.
+                if self._handover is handover:
+                    end()
+                handover.reader.close()
+            return goes_on
 
-        receiver = threading.Thread(target=receive, name="soniox-app", daemon=True)
-
-        def end() -> None:
-            self._running = False
-            if receiver.ident is not None:
-                # The session is over, so this does not wait.
-                receiver.join()
-            reader.close()
-            waker.close()
-
-        opened: list[_Action] = []
+        opened: list[Action] = []
+        watched = False
         try:
             succeeded = self._open(opened.append)
             for action in opened:
                 action()
+            if succeeded:
+                dispatcher.read(handover.reader, react)
+                watched = True
+                receiver.start()
+            else:
+                end()
         except BaseException:
             try:
                 self._leave()
             finally:
                 end()
             raise
-        if succeeded:
-            receiver.start()
-            dispatcher.read(reader, react)
-        else:
-            end()
+        finally:
+            if not watched:
+                handover.reader.close()
         return not succeeded
 
     # Calls of the session
@@ -378,9 +397,13 @@ class _AppSession(RealtimeSTTSession):
     """A session that keeps its last event, which says how the connection was closed."""
 
     closed_event: Closed | None = None
+    on_closed: Action | None = None
+    """Called when the session is over, by any thread that notices."""
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Closed):
                 self.closed_event = event
+                if self.on_closed is not None:
+                    self.on_closed()
         super()._deliver(events)

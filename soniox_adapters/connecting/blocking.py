@@ -168,9 +168,11 @@ class Connecting:
                     partial(_call_connector, transport, endpoint, self._time_left()),
                     grace=_GRACE,
                 )
-            except BaseException:
-                if isinstance(transport, Attempt):
-                    transport.abandon()
+            except BaseException as error:
+                refusal = transport.abandon() if isinstance(transport, Attempt) else None
+                if refusal is not None and isinstance(error, TimeoutError):
+                    # If the server has answered already, that says more than a timeout.
+                    raise refusal from None
                 raise
         if is_websocket(given):
             given, self.answer = take_over(cast("websocket.WebSocket", given))

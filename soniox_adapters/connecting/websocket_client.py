@@ -15,11 +15,10 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from soniox_adapters.connecting.failures import ConnectError, is_fault_of_code
+from soniox_adapters.connecting.failures import ConnectError, is_fault_of_code, is_retryable
 from soniox_proto import (
     Endpoint,
     SonioxConnectionError,
@@ -47,12 +46,44 @@ __all__ = [
     "websocket_client",
 ]
 
-_SWITCHING_PROTOCOLS: Final = 101
-
 _PROTOCOLS: Final = "Sec-WebSocket-Protocol"
 
-_STATUS: Final = re.compile(r"\b[1-5][0-9]{2}\b")
+_STATUS: Final = re.compile(r"\bstatus: ([1-5][0-9]{2})\b")
 """The HTTP status of a proxy, in the text of websocket-client's exception; it is nowhere else."""
+
+_KEYWORDS: Final = frozenset(
+    {
+        "class_",
+        "connection",
+        "cookie",
+        "enable_multithread",
+        "fire_cont_frame",
+        "header",
+        "host",
+        "http_no_proxy",
+        "http_proxy_auth",
+        "http_proxy_host",
+        "http_proxy_port",
+        "http_proxy_timeout",
+        "origin",
+        "proxy_type",
+        "redirect_limit",
+        "skip_utf8_validation",
+        "socket",
+        "sockopt",
+        "sslopt",
+        "subprotocols",
+        "suppress_host",
+        "suppress_origin",
+        "timeout",
+    }
+)
+"""The keywords of `websocket.create_connection`, which ignores all others."""
+
+_BESIDE_A_CONTEXT: Final = frozenset(
+    {"server_hostname", "do_handshake_on_connect", "suppress_ragged_eofs"}
+)
+"""What websocket-client uses of `sslopt` if there is a context."""
 
 
 def load_websocket_client() -> Any:
@@ -71,8 +102,8 @@ def websocket_client(**keywords: Any) -> WebSocketClient:
     `connect(..., transport=websocket_client(sslopt={"ca_certs": path}))` lets websocket-client
     open the connection and make the upgrade. The session adds its API key and
     `additional_headers`, and `connect_timeout_sec` limits all of it. From then on the session is
-    no different from others. Its own `proxy` is not used, and its `ssl_context` only if `sslopt`
-    has none.
+    no different from others. Its own `proxy` is not used. Its `ssl_context` is, but not together
+    with an `sslopt` that says the same things.
 
     Args:
         keywords: Those of `websocket.create_connection`, but for the URL, with the same meaning
@@ -80,11 +111,26 @@ def websocket_client(**keywords: Any) -> WebSocketClient:
             `redirect_limit` is given, because the key is sent to wherever they lead.
 
     Raises:
-        SonioxValidationError: websocket-client is not installed, or `url` is among the keywords.
+        SonioxValidationError: websocket-client is not installed, or has no such keyword; or `url`
+            is among them.
     """
-    load_websocket_client()
+    library = load_websocket_client()
     if "url" in keywords:
         raise SonioxValidationError("the URL is the session's, not one of websocket_client")
+    kind = keywords.get("class_")
+    if kind is None:
+        # A class of the user's may have keywords of its own.
+        unknown = sorted(set(keywords) - _KEYWORDS)
+        if unknown:
+            raise SonioxValidationError(
+                f"websocket-client has no option {', '.join(unknown)}; it has "
+                f"{', '.join(sorted(_KEYWORDS))}"
+            )
+    elif not (isinstance(kind, type) and issubclass(kind, library.WebSocket)):
+        raise SonioxValidationError("class_ must be a class derived from websocket.WebSocket")
+    if "header" in keywords:
+        # Read once: it may be an iterator, and the sessions may be many.
+        keywords["header"] = _lines(keywords["header"])
     return WebSocketClient(keywords)
 
 
@@ -97,15 +143,21 @@ class WebSocketClient:
     def attempt(self, request: UpgradeRequest, ssl_context: ssl.SSLContext | None) -> Attempt:
         """Return a function that connects once.
 
-        Raises `SonioxValidationError` for headers that are given twice.
+        Raises `SonioxValidationError` for what is given twice: headers, or settings of TLS.
         """
         if "Authorization" in dict(request.headers()) and any(
             line.partition(":")[0].strip().lower() == "authorization"
-            for line in _lines(self._keywords.get("header"))
+            for line in self._keywords.get("header", ())
         ):
             raise SonioxValidationError(
                 "header 'Authorization' carries the API key; give the key as api_key, or choose "
                 "another form of authentication"
+            )
+        ignored = sorted(set(self._keywords.get("sslopt") or ()) - _BESIDE_A_CONTEXT)
+        if ssl_context is not None and ignored:
+            raise SonioxValidationError(
+                f"sslopt has {', '.join(ignored)}, which websocket-client ignores beside an "
+                "ssl_context; make these settings in the ssl_context, or do without it"
             )
         return Attempt(self._keywords, request, ssl_context)
 
@@ -119,110 +171,117 @@ class Attempt:
         request: UpgradeRequest,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
+        from soniox_adapters.connecting.upgrading import Upgrading
+
         self._library = load_websocket_client()
         self._keywords = dict(keywords)
         self._request = request
         self._ssl_context = ssl_context
-        self._made: websocket.WebSocket | None = None
+        self._redirect_limit = self._keywords.get("redirect_limit", 0)
+        self._upgrading = Upgrading(request, self._redirect_limit)
 
     def __call__(self, endpoint: Endpoint, timeout: float | None) -> websocket.WebSocket:
         """Return a connected WebSocket.
 
-        Raises `OSError` or `SonioxRealtimeError`, in which the API key does not show.
+        Raises:
+            OSError: Connecting failed; the API key does not show in it.
+            SonioxValidationError: A keyword does not suit the endpoint.
         """
+        self._check_socket(endpoint)
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
         scheme = "wss" if endpoint.secure else "ws"
         url = f"{scheme}://{host}:{endpoint.port}{endpoint.target}"
         try:
+            self._upgrading.begin(secure=endpoint.secure)
             made = self._library.create_connection(url, **self._options(endpoint, timeout))
         except Exception as error:
             failure = self._failure(error, endpoint)
         else:
-            if made.status == _SWITCHING_PROTOCOLS and self._selected_properly(made):
+            if self._selected_properly(made):
+                made.sock = self._upgrading.upgraded()
                 return cast("websocket.WebSocket", made)
-            failure = self._refusal(made) or SonioxProtocolError(
+            failure = SonioxProtocolError(
                 "the server broke the WebSocket protocol: it selected a subprotocol that was not "
                 "offered",
                 close_code=1002,
             )
             made.shutdown()
         # Raised out here, where it gets no context that quotes the key.
-        if isinstance(failure, SonioxRealtimeError):
-            raise ConnectError(str(failure), retryable=failure.retryable, error=failure)
-        raise failure
+        raise _connect_error(failure)
 
-    def abandon(self) -> None:
-        """Make the thread that connects give up, if it has got as far as the upgrade."""
-        import socket
+    def abandon(self) -> ConnectError | None:
+        """Make the thread that connects give up; return what the server has refused by then."""
+        self._upgrading.abandon()
+        refusal = self._upgrading.refusal()
+        return None if refusal is None else _connect_error(refusal)
 
-        connected = None if self._made is None else self._made.sock
-        if connected is not None:
-            with suppress(OSError, TypeError):
-                # Not the method of TLS sockets, whose state the other thread may be using.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+    def _check_socket(self, endpoint: Endpoint) -> None:
+        import ssl
+
+        given = self._keywords.get("socket")
+        if endpoint.secure and given is not None and not isinstance(given, ssl.SSLSocket):
+            raise SonioxValidationError(
+                "websocket-client does no TLS on a socket that it is given, so the API key would "
+                "travel unprotected; give the socket to the session, as transport"
+            )
 
     def _options(self, endpoint: Endpoint, timeout: float | None) -> dict[str, Any]:
         given = self._keywords
         options: dict[str, Any] = {
-            "host": endpoint.host_header,
             "redirect_limit": 0,
             **given,
             "class_": self._make,
-            "header": [*_lines(given.get("header")), *map(": ".join, self._request.headers())],
+            "header": [*given.get("header", ()), *map(": ".join, self._request.headers())],
         }
+        if not self._redirect_limit:
+            # It would go to where a redirect leads, too.
+            options.setdefault("host", endpoint.host_header)
         # websocket-client logs the subprotocols that it was given if the server selects none.
         subprotocols = self._request.subprotocols()
         if subprotocols:
             subprotocols += options.pop("subprotocols", None) or ()
             options["header"].append(f"{_PROTOCOLS}: {', '.join(subprotocols)}")
-        own, sslopt = self._ssl_context, dict(given.get("sslopt") or {})
-        if own is not None and "context" not in sslopt:
-            # websocket-client changes the context's checks to those of its options.
+        own = self._ssl_context
+        if own is not None:
+            # Some versions of websocket-client change the context's checks to those of its options.
             checks = {"cert_reqs": own.verify_mode, "check_hostname": own.check_hostname}
-            options["sslopt"] = {"context": own, **checks, **sslopt}
-        limits = [limit for limit in (given.get("timeout"), timeout) if limit is not None]
-        options["timeout"] = min(limits) if limits else None
+            options["sslopt"] = {**(given.get("sslopt") or {}), "context": own, **checks}
+        options["timeout"] = _shorter(given.get("timeout"), timeout)
+        # That one does not count for SOCKS proxies.
+        proxy_timeout = _shorter(given.get("http_proxy_timeout"), options["timeout"])
+        options["http_proxy_timeout"] = proxy_timeout
         return options
 
     def _make(self, **options: Any) -> websocket.WebSocket:
-        """Make the WebSocket, and remember it for `abandon`."""
-        made: websocket.WebSocket
-        made = (self._keywords.get("class_") or self._library.WebSocket)(**options)
-        self._made = made
-        return made
+        kind = self._keywords.get("class_") or self._library.WebSocket
+        return cast("websocket.WebSocket", self._upgrading.make(kind, options))
 
     def _selected_properly(self, made: Any) -> bool:
         offered, selected = self._request.subprotocols(), _headers(made).get(_PROTOCOLS.lower())
         offered += self._keywords.get("subprotocols") or ()
         return selected is None or selected in offered
 
-    def _refusal(self, made: Any) -> SonioxRealtimeError | None:
-        """Return the error for an answer that is no upgrade, such as a redirect."""
-        if made is None or made.status in {None, _SWITCHING_PROTOCOLS}:
-            return None
-        return self._request.refusal(made.status, _headers(made), b"")
-
-    def _failure(self, error: Exception, endpoint: Endpoint) -> Exception:
+    def _failure(self, error: Exception, endpoint: Endpoint) -> SonioxRealtimeError:
         """Return what to raise in place of an exception of websocket-client."""
         import socket
 
+        refusal = self._upgrading.refusal()
+        if refusal is not None:
+            return refusal
         where = f"{endpoint.host}:{endpoint.port}"
+        redirected_to = self._upgrading.redirected_to
+        if redirected_to:
+            where += f", which redirected to {redirected_to[-1]}"
         in_handshake = _came_from(error, "handshake")
         text = self._request.redact(str(error)) or type(error).__name__
         quotes_key = self._request.redact(repr(error)) != repr(error) or text not in str(error)
+        in_time = not any(isinstance(one, TimeoutError) for one in self._causes(error))
         cause = None if quotes_key else _without_frames(error)
-        library, failure = self._library, cast("Exception | None", self._refusal(self._made))
+        library = self._library
+        failure: SonioxRealtimeError
         if isinstance(error, library.WebSocketAddressException) and error.args:
             error = error.args[0]
-        if isinstance(error, library.WebSocketBadStatusException):
-            failure = self._request.refusal(
-                cast("Any", error).status_code,
-                cast("Any", error).resp_headers or {},
-                cast("Any", error).resp_body or b"",
-            )
-        elif failure is not None:
-            pass
-        elif isinstance(error, (TimeoutError, library.WebSocketTimeoutException)):
+        if not in_time:
             failure = SonioxTimeoutError(
                 f"could not connect to {where} in time (connect_timeout_sec, or the timeout given "
                 "to websocket_client)",
@@ -239,11 +298,14 @@ class Attempt:
             failure = SonioxConnectionError(f"cannot connect to {where}: {text}")
             failure.retryable = False
         elif isinstance(error, OSError):
-            return _without_frames(error)
+            failure = SonioxConnectionError(
+                f"cannot connect to {where}: {self._request.redact(error.strerror or '') or text}"
+            )
+            failure.retryable = is_retryable(error)
         elif isinstance(error, library.WebSocketProxyException):
             failure = SonioxConnectionError(f"cannot connect to {where}: the proxy: {text}")
             status = _STATUS.search(text)
-            failure.retryable = status is None or advice_on_status(int(status[0])).retryable
+            failure.retryable = status is None or advice_on_status(int(status[1])).retryable
         elif isinstance(error, library.WebSocketConnectionClosedException):
             failure = SonioxConnectionError(
                 "the connection was lost before the server answered the WebSocket upgrade"
@@ -261,6 +323,13 @@ class Attempt:
             failure.retryable = not (about_options or is_fault_of_code(error))
         failure.__cause__ = cause
         return failure
+
+    def _causes(self, error: BaseException | None) -> Iterator[BaseException]:
+        """Yield an exception and what led to it: the timeout behind a failure of a proxy."""
+        while error is not None:
+            late = isinstance(error, self._library.WebSocketTimeoutException)
+            yield TimeoutError() if late else error
+            error = error.__cause__ or error.__context__
 
 
 def is_websocket(value: object) -> bool:
@@ -297,6 +366,14 @@ def close_websocket(given: websocket.WebSocket) -> None:
 
 def _headers(made: Any) -> dict[str, str]:
     return cast("dict[str, str]", made.headers or {})
+
+
+def _shorter(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _connect_error(error: SonioxRealtimeError) -> ConnectError:
+    return ConnectError(str(error), retryable=error.retryable, error=error)
 
 
 def _lines(header: Any) -> list[str]:

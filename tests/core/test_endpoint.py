@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import copy
+import html
+import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -326,6 +330,12 @@ class TestAPIKey:
             # Of the length that keys have: wherever it stands, however it is written.
             ("0123456789abcdef", "x0123456789ABCDEFx", "x[API key]x"),
             ("temp:0123456789abcdef", "?k=temp%3A0123456789abcdef", "?k=[API key]"),
+            ("temp/0123456789abcdef", r"temp\/0123456789abcdef", "[API key]"),
+            ("temp/0123456789abcdef", "temp%252f0123456789abcdef", "[API key]"),
+            ("temp<0123456789abcdef", r"temp\u003c0123456789abcdef", "[API key]"),
+            ("temp<0123456789abcdef", r"temp\\x3C0123456789abcdef", "[API key]"),
+            ("temp<0123456789abcdef", "temp&#060;0123456789abcdef", "[API key]"),
+            (r"\\0123456789abcdef", r"\x5c\x5c0123456789abcdef", "[API key]"),
             # Short ones are placeholders: only where the whole word is the key.
             ("sk-1", "sk-1 sk-12 sk-1-2 ask-1 (sk-1)", "[API key] sk-12 sk-1-2 ask-1 ([API key])"),
             ("k.*y", "key k.*y", "key [API key]"),
@@ -343,3 +353,16 @@ class TestAPIKey:
     @given(before=st.text(), after=st.text(), key=st.text(KEY_CHARACTERS, min_size=16))
     def test_of_full_length_is_hidden_everywhere(self, before: str, after: str, key: str) -> None:
         assert key not in APIKey(key).redact(before + key + after)
+
+    @given(
+        key=st.text(st.sampled_from("ab\\'\"/&<:%"), min_size=16),
+        escapes=st.sampled_from([[partial(quote, safe="")], [html.escape]])
+        | st.lists(st.sampled_from([repr, json.dumps]), max_size=3),
+    )
+    def test_is_hidden_in_escaped_text(self, key: str, escapes: list[Callable[[str], str]]) -> None:
+        escaped = key
+        for escape in escapes:
+            escaped = escape(escaped)
+        # What is left are the quotes that were put around it, and their own escaping.
+        left = APIKey(key).redact(escaped).replace("[API key]", "")
+        assert set(left) <= set("'\"\\")

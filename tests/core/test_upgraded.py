@@ -18,6 +18,7 @@ from soniox_proto import (
     SonioxStateError,
     SonioxTimeoutError,
 )
+from soniox_proto.upgrade import RefusalReader
 from tests.support.core import frames
 from tests.support.core.client import Client
 from tests.support.core.frames import Frame, Opcode
@@ -167,3 +168,40 @@ class TestRequest:
         request = Client(api_key=None).connection.upgrade_request
         assert request.redact("text") == "text"
         assert request.refusal(503, {}, b"").body == b""
+
+
+class TestRefusalReader:
+    """Answers that another library found to be refusals end as on a connection of one's own."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            frames.refusal("401 Unauthorized", f"no {API_KEY}".encode(), [("X-Echo", API_KEY)]),
+            b"HTTP/1.1 402 Payment\r\n\r\nno length",
+            b"HTTP/1.1 402 Payment\r\nContent-Length: 100\r\n\r\ncut short",
+            b"HTTP/1.1 402 Payment\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+            f"HTTP/1.1 Bearer {API_KEY}\r\n\r\n".encode(),
+        ],
+        ids=["whole", "no length", "cut short", "chunked", "violation"],
+    )
+    def test_is_no_different(self, answer: bytes) -> None:
+        client = Client()
+        client.connect()
+        client.feed(answer)
+        client.eof()
+        (closed,) = client.events
+        assert isinstance(closed, Closed)
+        for size in (1, len(answer)):
+            reader = RefusalReader(client.connection.upgrade_request)
+            for index in range(0, len(answer), size):
+                reader.receive_data(answer[index : index + size])
+            found = reader.receive_eof()
+            assert type(found) is type(closed.error)
+            assert str(found) == str(closed.error)
+            assert API_KEY not in str(found)
+            assert getattr(found, "body", None) == getattr(closed.error, "body", None)
+
+    def test_without_an_answer_there_is_none(self) -> None:
+        reader = RefusalReader(Client().connection.upgrade_request)
+        assert reader.receive_data(b"HTTP/1.1 401") is None
+        assert reader.receive_eof() is None

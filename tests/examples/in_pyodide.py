@@ -7,7 +7,7 @@ There::
 
     connect = lambda url, protocols: WebSocket.new(url, protocols)
     later = lambda call, ms: setTimeout(create_proxy(call), ms)
-    session = BrowserSession(connect, later, url, temporary_key, print)
+    session = BrowserSession(connect, later, url, temporary_key, print, on_end)
 
 A browser cannot set headers, so a temporary key travels as a subprotocol. Its own thread is the
 only one, and it must never wait: everything happens in callbacks.
@@ -19,7 +19,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from soniox_proto import Event, RealtimeSTTConfig, RealtimeSTTProtocol, Result
+from soniox_proto import (
+    Closed,
+    Event,
+    Finished,
+    Outcome,
+    RealtimeSTTConfig,
+    RealtimeSTTProtocol,
+    Result,
+    SonioxConnectionError,
+    SonioxRealtimeError,
+)
 
 CONFIG = RealtimeSTTConfig(
     model="stt-rt-v5", audio_format="pcm_s16le", sample_rate=16_000, num_channels=1
@@ -39,7 +49,11 @@ class BrowserWebSocket(Protocol):
 
 
 class BrowserSession:
-    """One session. `on_text` is called with each piece of final text."""
+    """One session.
+
+    `on_text` is called with each piece of final text, then `on_end` once: with None if the text is
+    complete, with what ended it too early if not.
+    """
 
     def __init__(
         self,
@@ -48,9 +62,10 @@ class BrowserSession:
         url: str,
         temporary_key: str,
         on_text: Callable[[str], object],
+        on_end: Callable[[SonioxRealtimeError | None], object],
     ) -> None:
         self.protocol = RealtimeSTTProtocol(CONFIG, hidden_key=temporary_key)
-        self.later, self.on_text = later, on_text
+        self.later, self.on_text, self.on_end = later, on_text, on_end
         self.protocol.connect(time.monotonic())  # Audio is held from now on.
         self.websocket = connect(url, ["soniox-api-key", temporary_key])
         self.websocket.onopen = lambda _: self.call(self.protocol.start)
@@ -73,6 +88,11 @@ class BrowserSession:
         for event in function(time.monotonic()) or ():
             if isinstance(event, Result):
                 self.on_text("".join(t.text for t in event.message.tokens if t.is_final))
+            elif isinstance(event, Finished):
+                self.protocol.close(time.monotonic())
+            elif isinstance(event, Closed):
+                complete = event.outcome is Outcome.FINISHED
+                self.on_end(None if complete else event.error or SonioxConnectionError("cut off"))
         for message in self.protocol.messages_to_send():
             self.websocket.send(message)  # In Pyodide, bytes go through `pyodide.ffi.to_js`.
         if self.protocol.close_code is not None:

@@ -20,6 +20,7 @@ from soniox_proto import (
     Event,
     FinalizeReceived,
     Finished,
+    Opened,
     RealtimeSTTConnection,
     RealtimeSTTServerConnection,
     RequestRefused,
@@ -40,26 +41,39 @@ class Relay:
         self.browser = RealtimeSTTServerConnection()
         self.service: RealtimeSTTConnection | None = None
         self.writers: dict[object, asyncio.StreamWriter] = {}
-        self.pumping: asyncio.Task[None] | None = None
+        self.calling: asyncio.Task[None] | None = None
+        # Clear while the service is being called. What the browser says has to wait then: a
+        # connection that is not open yet holds a limited amount of audio.
+        self.ready = asyncio.Event()
+        self.ready.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one browser; a callback for `asyncio.start_server`."""
-        await self.pump(self.browser, reader, writer)
-        if self.service is not None and self.pumping is not None:
-            self.service.close(time.monotonic())
-            await self.flush()
-            await self.pumping
+        try:
+            await self.pump(self.browser, reader, writer)
+            if self.service is not None and self.calling is not None:
+                self.service.close(time.monotonic())
+                self.write()
+                await self.calling
+        finally:
+            if self.calling is not None:
+                self.calling.cancel()
+            for left in self.writers.values():
+                left.close()
 
     async def call_service(self, service: RealtimeSTTConnection) -> None:
         host, port = service.endpoint.host, service.endpoint.port
         try:
-            stream = await asyncio.open_connection(host, port, ssl=service.endpoint.secure or None)
-        except OSError:
+            call = asyncio.open_connection(host, port, ssl=service.endpoint.secure or None)
+            stream = await asyncio.wait_for(call, 10)
+        except (OSError, asyncio.TimeoutError):
             with suppress(SonioxStateError):
                 self.browser.send_error(503, None, "the service is away", time.monotonic())
-            await self.flush()
+            self.write()
         else:
             await self.pump(service, *stream)
+        finally:
+            self.ready.set()
 
     async def pump(
         self,
@@ -69,7 +83,7 @@ class Relay:
     ) -> None:
         """Move the bytes of one end until it is closed, and say at the other what it reports."""
         self.writers[end] = writer
-        await self.flush()
+        self.write()
         while not end.closed:
             # The other end may change the timers meanwhile, so look at least once a second.
             deadline = end.next_timeout() or time.monotonic() + 1.0
@@ -77,7 +91,7 @@ class Relay:
             data: bytes | None = b""
             with suppress(OSError):
                 try:
-                    data = await asyncio.wait_for(reader.read(65_536), wait)
+                    data = await asyncio.wait_for(self.read(end, reader), wait)
                 except asyncio.TimeoutError:
                     data = None
             now = time.monotonic()
@@ -88,14 +102,22 @@ class Relay:
             for event in events:
                 with suppress(SonioxStateError):  # The other end is over already.
                     self.pass_on(event, now)
-            await self.flush()
+            self.write()
         self.writers.pop(end).close()
 
-    async def flush(self) -> None:
-        for end, writer in list(self.writers.items()):
+    async def read(self, end: object, reader: asyncio.StreamReader) -> bytes:
+        """Read from one end, once the other one takes what this one said before."""
+        if end is self.browser:
+            await self.ready.wait()
+        for other, writer in list(self.writers.items()):
+            if other is not end:
+                with suppress(OSError):
+                    await writer.drain()
+        return await reader.read(65_536)
+
+    def write(self) -> None:
+        for end, writer in self.writers.items():
             writer.write(end.data_to_send())  # type: ignore[attr-defined]
-            with suppress(OSError):
-                await writer.drain()
 
     def pass_on(self, event: ServerEvent | Event, now: float) -> None:
         browser, service = self.browser, self.service
@@ -106,7 +128,8 @@ class Relay:
             case StartReceived(config=config):
                 self.service = RealtimeSTTConnection(self.url, config, api_key=self.api_key)
                 self.service.connect(now)  # Audio is held until it is open.
-                self.pumping = asyncio.create_task(self.call_service(self.service))
+                self.ready.clear()
+                self.calling = asyncio.create_task(self.call_service(self.service))
             case RequestRefused(code, kind, message):
                 browser.send_error(code, kind, message, now)
             case AudioReceived(data) if service is not None:
@@ -118,6 +141,8 @@ class Relay:
             case ClientClosed() if service is not None:
                 service.close(now)
             # What the service did.
+            case Opened():
+                self.ready.set()
             case Finished(answer):
                 browser.finish(answer, now)
             case ServerError(_, answer):

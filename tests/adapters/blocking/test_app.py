@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_adapters.blocking.handover import MAX_WAITING_ACTIONS
 from tests.support.adapters import endings
 from tests.support.adapters import proxy as proxies
 from tests.support.adapters.cutting_server import CuttingServer
@@ -331,6 +333,166 @@ def test_one_run_at_a_time(dispatched: bool) -> None:
     with FakeServer(says(FINISHED)) as server:
         Notes(server.url, on_open=run_again).run(dispatched)
     assert refused
+
+
+def test_of_two_threads_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+    with FakeServer(obliging) as server:
+        notes = Notes(server.url, on_open=RealtimeSTTApp.finish)
+        make_session = notes.app._make_session
+
+        def make_session_together(*arguments: Any) -> Any:
+            # What each thread does before it can see that the other one is running.
+            made = make_session(*arguments)
+            both.wait(PATIENCE)
+            return made
+
+        monkeypatch.setattr(notes.app, "_make_session", make_session_together)
+        refused: list[SonioxStateError] = []
+
+        def run() -> None:
+            try:
+                notes.app.run_forever()
+            except SonioxStateError as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(refused) == 1
+        assert server.connections == 1
+
+
+# Dispatchers that are slow, are stopped, or do not work
+
+
+def floods(peer: Peer) -> None:
+    """Say more than waits for a dispatcher, then what ends a session."""
+    peer.start()
+    for _ in range(2 * MAX_WAITING_ACTIONS):
+        peer.say(result("x"))
+    endings.ends(FINISHED, data=frames.close(1000))(peer)
+
+
+def wait_until_full(app: RealtimeSTTApp) -> None:
+    handover = app._handover
+    assert handover is not None
+    deadline = time.monotonic() + PATIENCE
+    while len(handover._actions) < MAX_WAITING_ACTIONS:
+        assert time.monotonic() < deadline, "the session is not read"
+        time.sleep(0.001)
+
+
+def receivers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "soniox-app"]
+
+
+def test_a_slow_dispatcher_gets_everything() -> None:
+    most: list[int] = []
+
+    def slow(app: RealtimeSTTApp, _: RealtimeEvent) -> None:
+        if not most:
+            wait_until_full(app)
+        assert app._handover is not None
+        most.append(len(app._handover._actions))
+
+    with FakeServer(floods) as server:
+        notes = Notes(server.url, on_event=slow)
+        notes.run(dispatched=True)
+        assert len(most) == 2 * MAX_WAITING_ACTIONS + 1
+        assert max(most) <= MAX_WAITING_ACTIONS, "what waits is bounded"
+        assert notes.app.outcome is Outcome.FINISHED
+
+
+@pytest.mark.parametrize("end", ["raise", "close", "abort"])
+def test_ended_by_a_slow_callback(end: str) -> None:
+    class DeliberateError(Exception):
+        pass
+
+    def slow(app: RealtimeSTTApp, _: RealtimeEvent) -> None:
+        if not ended:
+            wait_until_full(app)
+            ended.append(True)
+            if end == "raise":
+                raise DeliberateError
+            getattr(app, end)()
+
+    ended: list[bool] = []
+    with FakeServer(floods) as server:
+        notes = Notes(server.url, on_event=slow, on_error=None)
+        if end == "raise":
+            with pytest.raises(DeliberateError):
+                notes.run(dispatched=True)
+        else:
+            notes.run(dispatched=True)
+        assert notes.names.count("on_close") == 1
+        assert receivers() == []
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_a_dispatcher_that_is_stopped(end: str) -> None:
+    with FakeServer(floods, says(FINISHED)) as server:
+        notes = Notes(server.url)
+        stopped = Loop()
+        notes.app.run_forever(dispatcher=stopped)
+        wait_until_full(notes.app)
+        getattr(notes.app, end)()
+        notes.calls.clear()
+        assert notes.run(dispatched=True) is False
+        expected = ["on_open", "on_event", "on_finished", "on_close"]
+        assert notes.names == expected
+        stopped.run()
+        assert notes.names == expected, "callbacks of the first run are dropped"
+        assert receivers() == []
+
+
+def test_a_stopped_dispatcher_while_the_session_is_open() -> None:
+    with FakeServer(silent) as server:
+        notes = Notes(server.url)
+        stopped = Loop()
+        notes.app.run_forever(dispatcher=stopped)
+        with pytest.raises(SonioxStateError, match="running already"):
+            notes.app.run_forever()
+        notes.app.close()
+        stopped.run()
+        assert notes.names == ["on_open", "on_close"]
+
+
+def test_a_dispatcher_that_fails() -> None:
+    class DeliberateError(Exception):
+        pass
+
+    class Failing:
+        def read(self, sock: socket.socket, callback: Callable[[], bool], /) -> None:
+            raise DeliberateError
+
+    with FakeServer(silent, says(FINISHED)) as server:
+        notes = Notes(server.url)
+        with pytest.raises(DeliberateError):
+            notes.app.run_forever(dispatcher=Failing())
+        assert notes.names == ["on_open", "on_close"]
+        assert notes.app.state is SessionState.CLOSED
+        assert notes.run(dispatched=True) is False
+
+
+def test_what_is_no_dispatcher_is_refused() -> None:
+    app = RealtimeSTTApp("ws://127.0.0.1:1", CONFIG)
+    with pytest.raises(SonioxValidationError, match="dispatcher must have a function read"):
+        app.run_forever(dispatcher=object())  # type: ignore[arg-type]
+
+
+def test_pings_of_the_app_are_those_of_the_run_by_default() -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        peer.watch()
+
+    with FakeServer(script) as server:
+        notes = Notes(server.url, ping_interval_sec=0.05, ping_timeout_sec=0.05)
+        notes.run(dispatched=False)
+        assert isinstance(notes.error, SonioxTimeoutError)
+        assert notes.error.operation == "ping"
 
 
 def test_options_of_websocket_client() -> None:

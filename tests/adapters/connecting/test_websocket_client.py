@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,9 +34,16 @@ from soniox_adapters import (
 from soniox_adapters.blocking import run_loop
 from soniox_adapters.connecting.blocking import Connecting
 from tests.support.adapters import proxy as proxies
-from tests.support.adapters.listener import listener_that_accepts_nobody
+from tests.support.adapters.listener import listener_that_accepts_nobody, port_that_refuses
 from tests.support.adapters.proxy import FakeProxy
-from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, obliging
+from tests.support.adapters.server import (
+    PATIENCE,
+    ClientLeftError,
+    FakeServer,
+    Peer,
+    Script,
+    obliging,
+)
 from tests.support.adapters.sessions import label
 from tests.support.core import frames
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
@@ -268,18 +275,49 @@ def test_the_url_is_the_sessions() -> None:
 
 
 def test_a_transport_connects_any_number_of_sessions() -> None:
-    transport = websocket_client()
+    transport = websocket_client(header=iter(["X-Own: 1"]))
     with FakeServer(obliging) as server:
-        for _ in range(2):
+        for index in range(2):
             use(make(server.url, transport))
+            request = server.peer(index).request
+            assert request is not None
+            assert request.values("x-own") == ["1"]
+
+
+def test_unknown_keywords_are_refused() -> None:
+    with pytest.raises(
+        SonioxValidationError, match=r"no option http_proxy, ssl_opt; it has class_"
+    ):
+        websocket_client(ssl_opt={}, http_proxy="localhost")
+    with pytest.raises(SonioxValidationError, match="derived from"):
+        websocket_client(class_=dict)
+
+
+def test_a_plain_socket_for_a_secure_url_is_refused() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        transport = websocket_client(socket=near)
+        refused = failure_of(make("wss://stt.example.test", transport))
+        assert isinstance(refused, SonioxValidationError)
+        assert "unprotected" in str(refused)
+
+
+@pytest.mark.parametrize("name", ["certfile", "ca_certs", "context"])
+def test_settings_of_tls_in_two_places_are_refused(name: str, client_tls: ssl.SSLContext) -> None:
+    transport = websocket_client(sslopt={name: client_tls})
+    refused = failure_of(make("wss://127.0.0.1:1", transport, ssl_context=client_tls))
+    assert isinstance(refused, SonioxValidationError)
+    assert name in str(refused)
 
 
 def test_a_class_of_the_users() -> None:
     class Own(websocket.WebSocket):
-        pass
+        def __init__(self, own: str = "", **options: Any) -> None:
+            assert own == "own"
+            super().__init__(**options)
 
     with FakeServer(obliging) as server:
-        use(make(server.url, websocket_client(class_=Own)))
+        use(make(server.url, websocket_client(class_=Own, own="own")))
 
 
 def test_the_certificate_is_checked(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
@@ -337,8 +375,8 @@ def test_proxy(scheme: str, greeting: proxies.Greeting) -> None:
 
 @pytest.mark.parametrize(
     ("greeting", "retryable"),
-    [(proxies.refuses, False), (proxies.cuts, True)],
-    ids=["refuses", "cuts"],
+    [(proxies.refuses, False), (proxies.cuts, True), (proxies.resets, True)],
+    ids=["refuses", "cuts", "resets"],
 )
 def test_proxy_that_fails(greeting: proxies.Greeting, retryable: bool) -> None:
     with FakeProxy(greeting, scheme="http") as proxy:
@@ -348,6 +386,53 @@ def test_proxy_that_fails(greeting: proxies.Greeting, retryable: bool) -> None:
         assert isinstance(refused, SonioxConnectionError)
         assert "proxy" in str(refused)
         assert refused.retryable is retryable
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+@pytest.mark.parametrize("limit", [{"timeout": 0.1}, {"http_proxy_timeout": 0.1, "timeout": 0.1}])
+def test_a_proxy_that_stalls(scheme: str, limit: dict[str, float]) -> None:
+    with FakeProxy(proxies.silent_proxy, scheme="http") as proxy:
+        url = urlsplit(proxy.url())
+        transport = websocket_client(
+            http_proxy_host=url.hostname, http_proxy_port=url.port, proxy_type=scheme, **limit
+        )
+        late = failure_of(make(REMOTE, transport, connect_timeout_sec=None))
+        assert isinstance(late, SonioxTimeoutError)
+        assert late.retryable
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+@pytest.mark.parametrize("answers_late", [False, True])
+def test_aborted_while_a_proxy_stalls(scheme: str, answers_late: bool) -> None:
+    asked, aborted = threading.Event(), threading.Event()
+    sent: list[bytes] = []
+
+    def stall(proxy: FakeProxy, client: socket.socket) -> bool:
+        client.recv(4096)
+        asked.set()
+        aborted.wait(PATIENCE)
+        if answers_late:
+            client.sendall(proxies.ESTABLISHED)
+        with suppress(ConnectionError):
+            while data := client.recv(4096):
+                sent.append(data)
+        return False
+
+    with FakeProxy(stall, scheme="http") as proxy:
+        url = urlsplit(proxy.url())
+        transport = websocket_client(
+            http_proxy_host=url.hostname, http_proxy_port=url.port, proxy_type=scheme
+        )
+        session = make(REMOTE, transport, connect_timeout_sec=None)
+        entering = threading.Thread(target=failure_of, args=(session,))
+        entering.start()
+        assert asked.wait(PATIENCE)
+        session.abort()
+        aborted.set()
+        entering.join(PATIENCE)
+        join_threads_named("soniox-connect")
+        assert proxy.left.wait(PATIENCE)
+        assert sent == []
 
 
 def test_a_timeout_of_websocket_clients() -> None:
@@ -381,6 +466,44 @@ def test_redirects_are_followed_where_the_user_wants_them() -> None:
         assert elsewhere.connections == 1
 
 
+def test_what_happens_after_a_redirect_is_reported() -> None:
+    with port_that_refuses() as port, FakeServer(redirects(port)) as server:
+        refused = failure_of(make(server.url, websocket_client(redirect_limit=1)))
+        assert isinstance(refused, SonioxConnectionError)
+        assert not isinstance(refused, SonioxHandshakeError)
+        assert f"redirected to ws://127.0.0.1:{port}/x" in str(refused)
+        assert refused.retryable
+
+
+def test_the_last_redirect_is_refused() -> None:
+    with FakeServer(redirects(1)) as elsewhere, FakeServer(redirects(elsewhere.port)) as server:
+        refused = failure_of(make(server.url, websocket_client(redirect_limit=1)))
+        assert isinstance(refused, SonioxHandshakeError)
+        assert refused.headers["location"] == "ws://127.0.0.1:1/x"
+
+
+def test_a_redirect_is_asked_for_its_own_host() -> None:
+    with FakeServer(obliging) as elsewhere, FakeServer(redirects(elsewhere.port)) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        use(make(url, websocket_client(redirect_limit=1)))
+        request = elsewhere.peer().request
+        assert request is not None
+        assert request.values("host") == [f"127.0.0.1:{elsewhere.port}"]
+
+
+def test_no_redirect_leads_out_of_tls(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    with (
+        FakeServer(obliging) as elsewhere,
+        FakeServer(redirects(elsewhere.port), tls=server_tls, host="localhost") as server,
+    ):
+        transport = websocket_client(redirect_limit=1)
+        refused = failure_of(make(server.url, transport, ssl_context=client_tls))
+        assert isinstance(refused, SonioxHandshakeError)
+        assert elsewhere.connections == 0
+
+
 # Failures, and the key in them
 
 
@@ -398,7 +521,7 @@ ECHOES = {
     "header": f"HTTP/1.1 101 OK\r\nBearer {API_KEY}\r\n\r\n".encode(),
     "not text": f"HTTP/1.1 101 OK\r\nX: {API_KEY}".encode() + b"\xff\r\n\r\n",
     "length": f"HTTP/1.1 401 No\r\nContent-Length: {API_KEY}\r\n\r\n".encode(),
-    "redirect": f"HTTP/1.1 302 No\r\nLocation: {API_KEY}\r\n\r\n".encode(),
+    "redirect": f"HTTP/1.1 302 No\r\nLocation: {API_KEY}\r\nContent-Length: 0\r\n\r\n".encode(),
     "no upgrade": b"HTTP/1.1 101 OK\r\n\r\n",
 }
 
@@ -434,11 +557,81 @@ def test_a_refusal_has_status_headers_and_body() -> None:
 
 
 def test_the_libraries_error_is_the_cause_unless_it_quotes_the_key() -> None:
-    with FakeServer(answers(frames.refusal("503 Unavailable", b"later"))) as server:
-        refused = failure_of(make(server.url))
-        assert isinstance(refused.__cause__, websocket.WebSocketBadStatusException)
-    with FakeServer(answers(ECHOES["status"])) as server:
-        assert failure_of(make(server.url)).__cause__ is None
+    with FakeServer(answers(ECHOES["no upgrade"])) as server:
+        assert isinstance(failure_of(make(server.url)).__cause__, websocket.WebSocketException)
+    with FakeServer(answers(ECHOES["header"])) as server:
+        assert isinstance(failure_of(make(server.url)).__cause__, websocket.WebSocketException)
+    with FakeServer(answers(f"HTTP/1.1 101 {API_KEY}\r\n: \xff\r\n\r\n".encode())) as server:
+        assert API_KEY not in shown(failure_of(make(server.url)))
+
+
+def test_a_key_that_repr_escapes_is_hidden() -> None:
+    key = "sk-ab\\cd'ef-0123456789\"x"
+
+    def script(peer: Peer) -> None:
+        request = peer.read_request()
+        peer.send(f"HTTP/1.1 101 OK\r\n{request.values('authorization')[0]}\xff".encode("latin1"))
+        peer.send(b"\r\n\r\n")
+        peer.drain()
+
+    with FakeServer(script) as server:
+        refused = failure_of(make(server.url, api_key=key))
+        assert "0123456789" not in shown(refused)
+
+
+UNFINISHED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nbad key"
+REFUSALS = {
+    "no length": b"HTTP/1.1 402 Payment\r\nConnection: close\r\n\r\nno balance",
+    "cut short": UNFINISHED,
+    "chunked": (
+        b"HTTP/1.1 402 Payment\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbalance\r\n0\r\n\r\n"
+    ),
+    "interim": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    ),
+    "too large": b"HTTP/1.1 401 No\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000),
+    "too large a head": b"HTTP/1.1 401 No\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: ws://x/\r\nContent-Length: 2\r\n\r\nno",
+    "no redirect": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
+    "no status": b"HTTP/1.1 OK\r\n\r\n",
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n",
+    "nothing": b"",
+}
+
+
+def described(error: SonioxError) -> list[Any]:
+    names = ("retryable", "retry_after", "status_code", "headers", "body", "close_code")
+    return [type(error), str(error), *(getattr(error, name, None) for name in names)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "redirect_limit"),
+    [(answer, 0) for answer in REFUSALS]
+    + [(answer, 1) for answer in REFUSALS if answer != "redirect"],
+)
+def test_refusals_end_as_on_a_connection_of_its_own(answer: str, redirect_limit: int) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        with suppress(OSError, ClientLeftError):
+            peer.send(REFUSALS[answer])
+
+    failures = []
+    for transport in (None, websocket_client(redirect_limit=redirect_limit)):
+        with FakeServer(script) as server:
+            session = RealtimeSTTSession(
+                server.url, CONFIG, API_KEY, transport=transport, proxy=None
+            )
+            failures.append(described(failure_of(session)))
+    assert failures[0] == failures[1]
+
+
+def test_a_refusal_whose_body_stalls() -> None:
+    with FakeServer(answers(UNFINISHED)) as server:
+        refused = failure_of(make(server.url, connect_timeout_sec=0.5))
+        assert isinstance(refused, SonioxHandshakeError)
+        assert (refused.status_code, refused.body) == (401, b"bad key")
+        join_threads_named("soniox-connect")
 
 
 def test_a_subprotocol_that_was_not_offered() -> None:

@@ -227,6 +227,9 @@ class Peer:
 
     def wait_until_readable(self) -> None:
         """Wait until the client has sent something, and leave it where it is."""
+        if self._buffer:
+            # It arrived together with what was read before.
+            return
         readable, _, _ = select.select([self._socket], [], [], PATIENCE)
         assert readable, "the client sent nothing"
 
