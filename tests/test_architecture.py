@@ -24,6 +24,8 @@ LAYERS: Final = (
         "soniox_proto.messages",
         "soniox_proto.events",
         "soniox_proto.server_events",
+        "soniox_proto.audio_clock",
+        "soniox_proto.clock_map",
         "soniox_proto.server_clock",
         "soniox_proto.speech_end",
         "soniox_proto.start_request",
