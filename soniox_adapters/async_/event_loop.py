@@ -166,10 +166,10 @@ class Timer(Protocol):
 
 
 class _AsyncioTimer:
-    __slots__ = ("_call_at", "_expired", "_handle", "_when")
+    __slots__ = ("_expired", "_handle", "_loop", "_when")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
-        self._call_at = loop.call_at
+        self._loop = loop
         self._expired = expired
         self._handle: asyncio.TimerHandle | None = None
         # Kept here because a handle of uvloop does not always know its time.
@@ -182,7 +182,7 @@ class _AsyncioTimer:
             return
         self.cancel()
         self._when = when
-        self._handle = self._call_at(when, self._call)
+        self._handle = self._loop.call_at(when, self._call)
 
     def cancel(self) -> None:
         if self._handle is not None:
@@ -261,8 +261,13 @@ class EventLoop(ABC):
         """Schedule `callback` in this event loop, from any thread; return False if it has ended."""
 
 
+_tasks: set[asyncio.Future[None]] = set()
+"""Running background tasks: asyncio's event loop holds only weak references to them. One set for
+all sessions, because even an empty one takes 216 bytes."""
+
+
 class _AsyncioLoop(EventLoop):
-    __slots__ = ("_current_loop", "_is_running", "_loop", "_tasks", "_thread")
+    __slots__ = ("_current_loop", "_is_running", "_loop", "_thread")
 
     def __init__(self) -> None:
         import asyncio
@@ -271,8 +276,6 @@ class _AsyncioLoop(EventLoop):
         self._current_loop = asyncio.get_running_loop
         self._loop = self._current_loop()
         self._is_running = self._loop.is_running
-        # The event loop holds only weak references to its tasks.
-        self._tasks: set[asyncio.Future[None]] = set()
         self._thread = get_ident()
         self.clock = self._loop.time
 
@@ -297,8 +300,8 @@ class _AsyncioLoop(EventLoop):
 
         context = self._context.copy()
         task = context.run(asyncio.ensure_future, function(*arguments), loop=self._loop)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
 
     @override
     def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:

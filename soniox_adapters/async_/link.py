@@ -9,30 +9,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from soniox_adapters.session.base import lost_error
 from soniox_adapters.session.flow_control import FlowControl, UnsentReplies
-from soniox_proto import Event, SonioxRealtimeError
+from soniox_proto import Event
 
 if TYPE_CHECKING:
+    from soniox_adapters.async_.event_loop import Signal
     from soniox_adapters.async_.transport import AsyncTransport
     from soniox_proto import Link
 
-__all__ = ["SessionCallbacks", "TransportLink"]
+__all__ = ["SessionSide", "TransportLink"]
 
 
 @dataclass(frozen=True, slots=True)
-class SessionCallbacks:
-    """What a link calls on its session."""
+class SessionSide:
+    """What the links of a session need of it."""
 
     clock: Callable[[], float]
     """Returns the event loop's time, in seconds."""
     process: Callable[[list[Event], TransportLink | None], None]
     """Delivers events and writes the core's output, as a reply if a link is given."""
-    lost_error: Callable[[OSError], SonioxRealtimeError]
-    """Returns the session's error for a stream that failed."""
-    sending_resumed: Callable[[], None]
-    """Lets senders go on."""
-    link_left: Callable[[TransportLink], None]
-    """Forgets a link whose transport is closed."""
+    control_reading: Callable[[], None]
+    """Starts or stops reading on all links."""
+    writable: Signal
+    """Notified when blocked senders may go on."""
+    links: list[TransportLink]
+    """The links whose transports are open."""
 
 
 class TransportLink:
@@ -42,7 +44,7 @@ class TransportLink:
 
     transport: AsyncTransport
 
-    def __init__(self, link: Link, session: SessionCallbacks, flow: FlowControl) -> None:
+    def __init__(self, link: Link, session: SessionSide, flow: FlowControl) -> None:
         self.link = link
         self._session = session
         self._unsent_replies = UnsentReplies(flow)
@@ -78,13 +80,16 @@ class TransportLink:
     def connection_failed(self, error: OSError) -> None:
         """Make the link fail."""
         session = self._session
-        session.process(self.link.failed(session.lost_error(error), session.clock()), None)
+        session.process(self.link.failed(lost_error(error), session.clock()), None)
 
     def writing_resumed(self) -> None:
         """Let blocked senders go on."""
         self._unsent_replies.clear()
-        self._session.sending_resumed()
+        self._session.writable.notify()
+        self._session.control_reading()
 
     def transport_closed(self) -> None:
         """Make the session forget this link."""
-        self._session.link_left(self)
+        # A link that was given up while its transport was being opened was never added.
+        if self in self._session.links:
+            self._session.links.remove(self)

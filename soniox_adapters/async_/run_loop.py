@@ -49,7 +49,7 @@ from soniox_adapters.async_.event_loop import (
     make_signal,
     running_library,
 )
-from soniox_adapters.async_.link import SessionCallbacks, TransportLink
+from soniox_adapters.async_.link import SessionSide, TransportLink
 from soniox_adapters.async_.transport import AsyncTransport, ConnectOptions, TransportCallbacks
 from soniox_adapters.session.base import SessionBase
 from soniox_proto import (
@@ -76,8 +76,8 @@ class AsyncRunLoop(SessionBase):
     """Notified of every message and of the end. Created when the session is entered."""
     _writable: Signal
     """Notified when blocked senders may go on. Created when the session is entered."""
-    _callbacks: SessionCallbacks
-    """What links call. Created when the session is entered."""
+    _side: SessionSide
+    """What links need. Created when the session is entered."""
 
     def _set_up(self) -> None:
         self._links: list[TransportLink] = []
@@ -99,12 +99,8 @@ class AsyncRunLoop(SessionBase):
         self._loop, self._clock, self._runs_here = loop, loop.clock, loop.runs_here
         self._changed, self._writable = make_signal(), make_signal()
         self._timer = loop.make_timer(self._timer_expired)
-        self._callbacks = SessionCallbacks(
-            clock=loop.clock,
-            process=self._process,
-            lost_error=self._lost_error,
-            sending_resumed=self._sending_resumed,
-            link_left=self._link_left,
+        self._side = SessionSide(
+            loop.clock, self._process, self._control_reading, self._writable, self._links
         )
 
     def _abort_here(self, cause: BaseException | None) -> None:
@@ -187,7 +183,7 @@ class AsyncRunLoop(SessionBase):
             with scope:
                 given = await self._given_stream(link)
                 timeout = max(deadline - self._clock(), 0.001)
-                opened = TransportLink(link, self._callbacks, self._flow)
+                opened = TransportLink(link, self._side, self._flow)
                 opened.transport = await self._opened_transport(opened, given, timeout)
                 self._links.append(opened)
             if scope.cancelled_caught:
@@ -421,15 +417,6 @@ class AsyncRunLoop(SessionBase):
         if self._options.reconnect is not None:
             # Audio that was held may have gone out, so that there is room for more.
             self._changed.notify()
-
-    def _link_left(self, link: TransportLink) -> None:
-        # A link that was given up while its transport was being opened was never added.
-        if link in self._links:
-            self._links.remove(link)
-
-    def _sending_resumed(self) -> None:
-        self._writable.notify()
-        self._control_reading()
 
 
 def _close_socket(given: object) -> None:

@@ -64,6 +64,7 @@ from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import Schedule, ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.base import lost_error
 from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ class SocketSession(SteppedSession):
         return True
 
     def _lose(self, link: SocketLink, error: OSError, now: float) -> None:
-        self._handle(link.link.failed(self._lost_error(error), now))
+        self._handle(link.link.failed(lost_error(error), now))
 
     # Threads that wait
 

@@ -246,19 +246,6 @@ class SessionBase(ABC):
         failure.__cause__ = error
         return failure
 
-    def _lost_error(self, error: OSError) -> SonioxConnectionError:
-        """Return the error for a byte stream that failed after it was open."""
-        from soniox_adapters.connecting.failures import is_retryable
-
-        failure = SonioxConnectionError(
-            f"the connection was lost: {error.strerror or error}", close_code=1006
-        )
-        failure.__cause__ = error
-        # TLS 1.3 rejects a missing client certificate only after the handshake, at the first read;
-        # trying again does not help then.
-        failure.retryable = is_retryable(error)
-        return failure
-
     def _overflow_error(self) -> SonioxRealtimeError:
         """Return the error for a session that is blocked sending while nobody receives."""
         return SonioxRealtimeError(
@@ -277,6 +264,20 @@ class SessionBase(ABC):
         )
         failure.__cause__ = error
         return failure
+
+
+def lost_error(error: OSError) -> SonioxConnectionError:
+    """Return the error for a byte stream that failed after it was open."""
+    from soniox_adapters.connecting.failures import is_retryable
+
+    failure = SonioxConnectionError(
+        f"the connection was lost: {error.strerror or error}", close_code=1006
+    )
+    failure.__cause__ = error
+    # TLS 1.3 rejects a missing client certificate only after the handshake, at the first read;
+    # trying again does not help then.
+    failure.retryable = is_retryable(error)
+    return failure
 
 
 def receive_timeout_error(timeout: float) -> SonioxTimeoutError:

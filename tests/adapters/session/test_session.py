@@ -33,6 +33,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
+from soniox_adapters.session.base import lost_error
 from soniox_adapters.session.flow_control import FlowControl, message_memory
 from soniox_adapters.session.inbox import Inbox
 from tests.support.adapters.flow import FakeCore
@@ -255,13 +256,13 @@ def test_connect_errors(session: RealtimeSTTSession) -> None:
     assert not untrusted.retryable
 
 
-def test_lost_errors_have_their_cause(session: RealtimeSTTSession) -> None:
+def test_lost_errors_have_their_cause() -> None:
     cause = ConnectionResetError(104, "Connection reset by peer")
-    lost = session._lost_error(cause)
+    lost = lost_error(cause)
     assert lost.close_code == 1006
     assert lost.__cause__ is cause
     assert "Connection reset by peer" in str(lost)
-    assert "odd" in str(session._lost_error(OSError("odd")))
+    assert "odd" in str(lost_error(OSError("odd")))
 
 
 def test_abort_before_entering(session: RealtimeSTTSession) -> None:
