@@ -1,8 +1,8 @@
 """Does every session's account add up, whatever the network does to it?
 
 `python -m benchmarks.soak` keeps 200 sessions going, blocking ones in threads, others on asyncio
-and on trio. They connect to the local server through a proxy that injects faults chosen by a seed.
-In the end, the plan of each session and its fault have to explain everything that happened to it.
+and on trio. Faults chosen by a seed happen to their connections to the local server. In the end,
+the plan of each session and its fault have to explain everything that happened to it.
 Exits with 1 if they do not, or if a thread, a socket or a task is left.
 """
 
@@ -24,11 +24,11 @@ from typing import Any, Final
 
 import anyio
 
-from benchmarks.fault_proxy import FaultProxy
 from benchmarks.processes import prepare_client_process
 from benchmarks.soak_account import Account, Kind, ServerBooks, account_table, random_plan
 from benchmarks.soak_sessions import carry_out_async, carry_out_blocking
 from soniox_adapters.server import LocalServer, run_in_thread
+from soniox_adapters.testing import FaultInjector
 
 _SESSIONS: Final = 200
 _KINDS: Final[tuple[Kind, ...]] = ("blocking", "asyncio", "trio")
@@ -60,8 +60,8 @@ class Soak:
     def run(self) -> None:
         """Keep the sessions going until the time is up, then wait for the last ones."""
         server = LocalServer(recognizer=self._books, max_queued_audio=256 * 1024)
-        with run_in_thread(server), FaultProxy(server.port) as proxy:
-            self._proxy = proxy
+        with run_in_thread(server):
+            self._url = server.url
             share = self._sessions // 3
             threads = [
                 threading.Thread(target=self._keep_blocking, name=f"soak-{number}", daemon=True)
@@ -100,7 +100,7 @@ class Soak:
     def _keep_blocking(self) -> None:
         while time.monotonic() < self._end:
             account = self._open("blocking")
-            carry_out_blocking(account, self._url(account))
+            carry_out_blocking(account, self._url)
             self._close(account)
 
     def _keep_async(self, backend: Kind, count: int) -> None:
@@ -120,27 +120,24 @@ class Soak:
         async def worker() -> None:
             while time.monotonic() < self._end:
                 account = self._open(backend)
-                await carry_out_async(account, self._url(account))
+                await carry_out_async(account, self._url)
                 self._close(account)
 
         anyio.run(main, backend=backend)
 
     def _open(self, kind: Kind) -> Account:
         plan = random_plan(self._seed, next(self._numbers[kind]), kind)
-        account = Account(plan, self._proxy.expect(plan.number, plan.fault))
+        account = Account(plan, FaultInjector(plan.faults))
         self._under_way[plan.number] = account
         return account
 
     def _close(self, account: Account) -> None:
         number = account.plan.number
-        self._proxy.release(number)
+        account.injector.close()
         del self._under_way[number]
         account.server = self._books.account(str(number))
         with self._lock:
             self.accounts.append(account)
-
-    def _url(self, account: Account) -> str:
-        return f"ws://127.0.0.1:{self._proxy.port}/?session={account.plan.number}"
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + _SETTLE_SECONDS
@@ -177,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for account in soak.accounts:
         problems += [
             f"session {account.plan.number} ({account.plan.kind}, {account.plan.ending.value}, "
-            f"{account.plan.fault}, fired: {account.passage.fired}): {problem}"
+            f"{account.plan.faults}, happened: {account.fault_happened}): {problem}"
             for problem in account.unexplained()
         ]
     for problem in problems[:_MOST_PROBLEMS]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from benchmarks.fault_proxy import Fault, FaultKind, Passage, random_fault
 from soniox_adapters.server import Recognizer, RecognizerFactory, scripted
+from soniox_adapters.testing import FAULT_KINDS, FaultInjector, FaultPlan
 from soniox_proto import (
     TOKEN_TEXT_FIN,
     Outcome,
@@ -59,11 +59,13 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a session does, and which fault happens to it."""
+    """What a session does, and what happens to its connection."""
 
     number: int
     kind: Kind
-    fault: Fault
+    over_stream: bool
+    """Whether an async session is given a stream of anyio, and not a socket."""
+    faults: FaultPlan
     ending: Ending
     chunks: tuple[int, ...]
     """Bytes of each chunk of audio."""
@@ -85,7 +87,8 @@ def random_plan(seed: int, number: int, kind: Kind) -> Plan:
     return Plan(
         number=number,
         kind=kind,
-        fault=random_fault(generator),
+        over_stream=generator.random() < 0.5,
+        faults=FaultPlan.from_seed(f"{seed} {number}"),
         ending=generator.choices(list(Ending), weights=(6, 1, 1, 1))[0],
         chunks=tuple(
             generator.choice((_CHUNK_BYTES, _CHUNK_BYTES, generator.randrange(1, 20_000)))
@@ -168,7 +171,7 @@ class Account:
     """What happened to a session."""
 
     plan: Plan
-    passage: Passage
+    injector: FaultInjector
     words: list[str] = field(default_factory=list)
     """Words received, in order."""
     finalize_answers: int = 0
@@ -188,6 +191,11 @@ class Account:
     outcome: Outcome | None = None
     stats: SessionStats = field(default_factory=SessionStats)
     server: ServerAccount = field(default_factory=ServerAccount)
+
+    @property
+    def fault_happened(self) -> bool:
+        """Whether the fault has happened that was planned."""
+        return any(connection.happened for connection in self.injector.connections)
 
     def take(self, event: RealtimeEvent) -> None:
         """Record an event that was received."""
@@ -219,7 +227,7 @@ class Account:
         return problems
 
     def _wrong_outcome(self) -> list[str]:
-        fatal = self.passage.fired and self.plan.fault.kind.fatal
+        fatal = self.fault_happened and self.plan.faults.fatal
         ending = self.plan.ending
         possible = {
             Ending.FINISH: {Outcome.FINISHED},
@@ -271,8 +279,8 @@ def account_table(accounts: Iterable[Account]) -> str:
     """Return all accounts as a table: a row for each fault, and one for each kind of session."""
     everything = list(accounts)
     groups: list[tuple[str, list[Account]]] = [
-        (f"fault: {kind.value}", [one for one in everything if one.plan.fault.kind is kind])
-        for kind in FaultKind
+        (f"fault: {kind}", [one for one in everything if kind in _kinds_of(one.plan.faults)])
+        for kind in (*FAULT_KINDS, "none")
     ]
     kinds: tuple[Kind, ...] = ("blocking", "asyncio", "trio")
     groups += [(kind, [one for one in everything if one.plan.kind == kind]) for kind in kinds]
@@ -302,7 +310,7 @@ def account_table(accounts: Iterable[Account]) -> str:
             [
                 name,
                 str(len(chosen)),
-                str(sum(one.passage.fired for one in chosen)),
+                str(sum(one.fault_happened for one in chosen)),
                 *(str(counted[outcome]) for outcome in outcomes),
                 f"{sum(one.stats.sent_audio_bytes for one in chosen):,}",
                 f"{sum(one.stats.sent_audio_bytes for one in finished):,}",
@@ -319,3 +327,7 @@ def account_table(accounts: Iterable[Account]) -> str:
         )
         for row in rows
     )
+
+
+def _kinds_of(plan: FaultPlan) -> list[str]:
+    return [fault.kind for fault in plan.faults] or ["none"]

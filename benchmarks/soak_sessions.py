@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks.messages import API_KEY, CONFIG_FIELDS
 from benchmarks.soak_account import Account, Ending, Plan
 from soniox_adapters import (
     AsyncRealtimeSTTSession,
+    Endpoint,
     RealtimeSTTConfig,
     RealtimeSTTSession,
     SonioxError,
@@ -43,7 +45,9 @@ def _config(plan: Plan) -> RealtimeSTTConfig:
 def carry_out_blocking(account: Account, url: str) -> None:
     """Carry out the account's plan with a blocking session, and record what happens."""
     plan = account.plan
-    session = RealtimeSTTSession(url, _config(plan), API_KEY, **_OPTIONS)
+    session = RealtimeSTTSession(
+        url, _config(plan), API_KEY, transport=account.injector.connect, **_OPTIONS
+    )
     sender = threading.Thread(target=_send, args=(account, session), name="soak-sender")
     try:
         with session:
@@ -106,7 +110,19 @@ def _send(account: Account, session: RealtimeSTTSession) -> None:
 async def carry_out_async(account: Account, url: str) -> None:
     """Carry out the account's plan with an async session, on asyncio or trio, and record it."""
     plan = account.plan
-    session = AsyncRealtimeSTTSession(url, _config(plan), API_KEY, **_OPTIONS)
+    injector = account.injector
+
+    async def open_socket(endpoint: Endpoint) -> socket.socket:
+        # Does not block: the server is on this machine, and accepts at once.
+        return injector.connect(endpoint)
+
+    session = AsyncRealtimeSTTSession(
+        url,
+        _config(plan),
+        API_KEY,
+        transport=injector.connect_async if plan.over_stream else open_socket,
+        **_OPTIONS,
+    )
     try:
         with anyio.CancelScope() as scope:
             if plan.ending is Ending.LEAVE:

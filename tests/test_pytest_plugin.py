@@ -1,4 +1,8 @@
-"""The pytest plugin, as a project has it that installed the wheel and knows no repository."""
+"""The pytest plugin, as a project has it that installed the wheel and knows no repository.
+
+pytest takes its time to start, so it runs twice for all tests: in two processes, where golden
+traces are written, and in one, where some of the project's tests have to fail.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +19,26 @@ import pytest
 ROOT: Final = Path(__file__).parent.parent
 PROJECT: Final = ROOT / "tests" / "user_project"
 
-Pytest = Callable[..., subprocess.CompletedProcess[str]]
+MORE_TESTS: Final = """
+import time
+import pytest
+from soniox_adapters.testing import scripted_client, scripted_session
+
+def test_of_a_script(soniox_server):
+    soniox_server.expect_finalize()
+    with scripted_session(soniox_server) as session:
+        session.send_byte_chunk(bytes(640))
+        FINALIZE
+
+@pytest.mark.parametrize("name", ["same", "different", "longer", "missing"])
+def test_golden(soniox_server, soniox_trace, name):
+    with scripted_client(soniox_server) as client:
+        for _ in range(2):
+            session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
+            soniox_trace(session)
+            with session:
+                time.sleep(6.0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +55,56 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture
-def run_pytest(installed: Path, tmp_path: Path) -> Pytest:
-    """Run pytest in `tmp_path`, on the installed package."""
+def run_pytest(installed: Path, project: Path, *arguments: str) -> tuple[int, str]:
+    """Run the tests of a project on the installed package; return the status and the output."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST", "COV_", "SONIOX")) and "proxy" not in name.lower()
+    }
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", *arguments],
+        cwd=project,
+        env={**variables, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    return finished.returncode, finished.stdout + finished.stderr
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        variables = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PYTEST", "COV_", "SONIOX")) and "proxy" not in name.lower()
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", *arguments],
-            cwd=tmp_path,
-            env={**variables, "PYTHONPATH": str(installed)},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=120,
-        )
 
-    return run
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the user's project, with some more tests."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
+    more = MORE_TESTS.replace("FINALIZE", "session.finalize()")
+    (folder / "test_more.py").write_text(more, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def updated(installed: Path, project: Path) -> tuple[int, str]:
+    """What pytest says in several processes, where golden traces are written."""
+    return run_pytest(installed, project, "-n", "2", "--soniox-update-traces")
+
+
+@pytest.fixture(scope="module")
+def compared(installed: Path, project: Path, updated: tuple[int, str]) -> tuple[int, str]:
+    """What pytest says in one process, after the script and some traces were changed."""
+    assert updated[0] == 0, updated[1]
+    more = MORE_TESTS.replace("FINALIZE", "")
+    (project / "test_more.py").write_text(more, encoding="utf-8")
+    different, longer, missing = (
+        project / "traces" / f"test_golden-{name}.jsonl"
+        for name in ("different-2", "longer-1", "missing-1")
+    )
+    text = different.read_text("utf-8")
+    different.write_text(text.replace('{"t": 5000, ', '{"t": 4000, '), "utf-8")
+    longer.write_text(longer.read_text("utf-8") + "{}\n", "utf-8")
+    missing.unlink()
+    return run_pytest(installed, project)
 
 
 def test_it_costs_nothing_until_a_fixture_is_asked_for() -> None:
@@ -66,73 +117,56 @@ def test_it_costs_nothing_until_a_fixture_is_asked_for() -> None:
     assert not {"pydantic", "wsproto", "anyio.to_thread"} & set(loaded)
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "xdist"])
-def test_a_project_of_a_user(run_pytest: Pytest, tmp_path: Path, arguments: tuple[str]) -> None:
-    shutil.copytree(PROJECT, tmp_path, dirs_exist_ok=True)
-    finished = run_pytest(*arguments)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "10 passed" in finished.stdout
+def test_a_project_of_a_user_under_xdist(updated: tuple[int, str]) -> None:
+    status, output = updated
+    assert status == 0, output
+    assert "2 workers" in output
+    assert "15 passed" in output
 
 
-def test_a_script_that_is_not_followed_fails_the_test(run_pytest: Pytest, tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        "from soniox_adapters.testing import scripted_session\n"
-        "def test_it(soniox_server):\n"
-        "    soniox_server.expect_finalize()\n"
-        "    with scripted_session(soniox_server) as session:\n"
-        "        session.send_byte_chunk(bytes(640))\n",
-        encoding="utf-8",
-    )
-    finished = run_pytest()
-    assert finished.returncode == 1
-    assert "connection 1: expected a finalize, which did not come" in finished.stdout
-    assert "client  audio, 640 bytes" in finished.stdout
-    assert "1 passed, 1 error" in finished.stdout
+def test_golden_traces_are_written(updated: tuple[int, str], project: Path) -> None:
+    status, output = updated
+    assert status == 0, output
+    names = {path.name for path in (project / "traces").iterdir()}
+    golden = "test_the_conversation_goes_as_before.jsonl"
+    numbered = {
+        f"test_golden-{name}-{number}.jsonl"
+        for name in ("same", "different", "longer", "missing")
+        for number in (1, 2)
+    }
+    # All are there before the next test changes some of them, whichever runs first.
+    assert names | {"test_golden-missing-1.jsonl"} == {golden, *numbered}
+    before, now = ((folder / "traces" / golden).read_text("utf-8") for folder in (PROJECT, project))
+    assert before == now
 
 
-GOLDEN: Final = """
-import time
-import pytest
-from soniox_adapters.testing import scripted_client
-
-@pytest.mark.parametrize("seconds", [6.0])
-def test_it(soniox_server, soniox_trace, seconds):
-    with scripted_client(soniox_server) as client:
-        for _ in range(2):
-            session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
-            soniox_trace(session)
-            with session:
-                time.sleep(seconds)
-"""
+def test_a_project_of_a_user_in_one_process(compared: tuple[int, str]) -> None:
+    status, output = compared
+    assert status == 1
+    assert "15 passed, 4 errors" in output
+    errors = [line.split(" - ")[0] for line in output.splitlines() if line.startswith("ERROR ")]
+    assert sorted(errors) == [
+        "ERROR test_more.py::test_golden[different]",
+        "ERROR test_more.py::test_golden[longer]",
+        "ERROR test_more.py::test_golden[missing]",
+        "ERROR test_more.py::test_of_a_script",
+    ]
 
 
-def test_golden_traces(run_pytest: Pytest, tmp_path: Path) -> None:
-    test = tmp_path / "test_it.py"
-    test.write_text(GOLDEN, encoding="utf-8")
-    missing = run_pytest()
-    assert missing.returncode == 1
-    assert "there is no golden trace" in missing.stdout
-    assert "pytest --soniox-update-traces writes it" in missing.stdout
-    assert run_pytest("--soniox-update-traces").returncode == 0
-    paths = sorted(path.name for path in (tmp_path / "traces").iterdir())
-    assert paths == ["test_it-6.0-1.jsonl", "test_it-6.0-2.jsonl"]
-    again = run_pytest()
-    assert again.returncode == 0, again.stdout
-
-    path = tmp_path / "traces" / paths[1]
-    path.write_text(path.read_text("utf-8").replace('{"t": 5000, ', '{"t": 4000, '), "utf-8")
-    different = run_pytest()
-    assert different.returncode == 1
-    assert f"{paths[1]}, line 8:" in different.stdout
-    assert 'before: {"t": 4000, "call": "handle_timeout"}' in different.stdout
-    assert 'now:    {"t": 5000, "call": "handle_timeout"}' in different.stdout
-
-
-def test_a_golden_trace_of_another_length(run_pytest: Pytest, tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(GOLDEN, encoding="utf-8")
-    run_pytest("--soniox-update-traces")
-    path = tmp_path / "traces" / "test_it-6.0-1.jsonl"
-    path.write_text(path.read_text("utf-8") + "{}\n", "utf-8")
-    finished = run_pytest()
-    assert "before: {}" in finished.stdout
-    assert "now:    the end" in finished.stdout
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("connection 1: expected a finalize, which did not come", "client  audio, 640 bytes"),
+        ("there is no golden trace", "pytest --soniox-update-traces writes it"),
+        (
+            "test_golden-different-2.jsonl, line 8:",
+            'before: {"t": 4000, "call": "handle_timeout"}',
+            'now:    {"t": 5000, "call": "handle_timeout"}',
+        ),
+        ("test_golden-longer-1.jsonl, line ", "before: {}", "now:    the end"),
+    ],
+    ids=["script", "missing", "different", "longer"],
+)
+def test_what_is_wrong_is_said(words: tuple[str, ...], compared: tuple[int, str]) -> None:
+    for part in words:
+        assert part in compared[1]

@@ -1,9 +1,11 @@
 """Sessions and clients for tests: the real ones, in memory and in virtual time.
 
 The server is a `ScriptedServer` (`soniox_proto.testing`, whose names are here too). No sockets are
-opened, and nothing waits: when every task or thread waits, time jumps.
+opened, and nothing waits: when every task or thread waits, time jumps. A `FaultInjector` is for the
+opposite: real connections, on a network that is bad in a known way.
 """
 
+from soniox_adapters.testing.fault_injector import FaultInjector
 from soniox_adapters.testing.golden import GoldenTraces
 from soniox_adapters.testing.recording import record
 from soniox_adapters.testing.scripted import (
@@ -13,7 +15,13 @@ from soniox_adapters.testing.scripted import (
     scripted_session,
 )
 from soniox_proto.testing import (
+    FAULT_KINDS,
     Cue,
+    Direction,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    FaultyChannel,
     LogEntry,
     RecordedStream,
     Script,
@@ -33,7 +41,14 @@ from soniox_proto.testing import (
 )
 
 __all__ = [
+    "FAULT_KINDS",
     "Cue",
+    "Direction",
+    "Fault",
+    "FaultInjector",
+    "FaultKind",
+    "FaultPlan",
+    "FaultyChannel",
     "GoldenTraces",
     "LogEntry",
     "RecordedStream",

@@ -174,19 +174,17 @@ class _Client(SonioxClient):
 class _STTClient(RealtimeSTTClient):
     def __init__(self, client: SonioxClient, server: ScriptedServer, time: VirtualThreads) -> None:
         super().__init__(client)
-        self._make_session: Callable[..., RealtimeSTTSession] = _session_maker(server, time)
+        self._server = server
+        self._time = time
+
+    def _make_session(self, *arguments: Any, **options: Any) -> RealtimeSTTSession:
+        from soniox_adapters.testing.blocking import InMemorySession
+
+        return InMemorySession(self._server, self._time, *arguments, **options)
 
     @property
     def _session_class(self) -> Callable[..., RealtimeSTTSession]:  # type: ignore[override]
         return self._make_session
-
-
-def _session_maker(
-    server: ScriptedServer, time: VirtualThreads
-) -> Callable[..., RealtimeSTTSession]:
-    from soniox_adapters.testing.blocking import InMemorySession
-
-    return lambda *arguments, **options: InMemorySession(server, time, *arguments, **options)
 
 
 class _AsyncClient(AsyncSonioxClient):
@@ -207,16 +205,12 @@ class _AsyncSTTClient(AsyncRealtimeSTTClient):
         super().__init__(client)
         self._server = server
 
-    @override
-    def connect(
-        self,
-        *,
-        config: RealtimeSTTConfig | Mapping[str, Any],
-        api_key: str | None = None,
-        **options: Unpack[SessionKeywords],
-    ) -> AsyncRealtimeSTTSession:
-        options["transport"] = self._open
-        return super().connect(config=config, api_key=api_key, **options)
+    def _make_session(self, *arguments: Any, **options: Any) -> AsyncRealtimeSTTSession:
+        return AsyncRealtimeSTTSession(*arguments, **{**options, "transport": self._open})
+
+    @property
+    def _session_class(self) -> Callable[..., AsyncRealtimeSTTSession]:  # type: ignore[override]
+        return self._make_session
 
     async def _open(self, endpoint: Endpoint) -> Any:
         import anyio

@@ -100,7 +100,7 @@ def endpoint() -> Token:
     return Token(text=TOKEN_TEXT_END, is_final=True, start_ms=0, end_ms=0)
 
 
-def result(*tokens: Speech, start_ms: int = 0, **fields: Any) -> RealtimeEvent:
+def result(*tokens: Speech, start_ms: int | None = 0, **fields: Any) -> RealtimeEvent:
     """Return a result message.
 
     Tokens without times follow each other at the speed of speech, and the positions are those of
@@ -108,9 +108,12 @@ def result(*tokens: Speech, start_ms: int = 0, **fields: Any) -> RealtimeEvent:
 
     Args:
         tokens: Tokens, or texts of final ones.
-        start_ms: Where the first token starts, if it does not say so.
+        start_ms: Where the first token starts, if it does not say so. With None, no times and
+            positions are added.
         fields: Fields of the message, such as `total_audio_proc_ms`, also unknown ones.
     """
+    if start_ms is None:
+        return RealtimeEvent.model_validate({"tokens": tokens_of(tokens), **fields})
     placed = timed(tokens_of(tokens), start_ms)
     positions = {
         "final_audio_proc_ms": end_of(token for token in placed if token.is_final),

@@ -21,6 +21,7 @@ from soniox_adapters.cli.transcribe import (
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto.testing import endpoint, error, result, token
 
 from .servers import SECOND, scripted_server
 
@@ -34,18 +35,10 @@ RAW: dict[str, Any] = {
 TRANSLATED = RealtimeSTTConfig(**RAW, translation={"type": "one_way", "target_language": "es"})
 
 
-def says(text: str, status: str, **fields: Any) -> dict[str, Any]:
-    return {"text": text, "is_final": True, "translation_status": status, **fields}
-
-
-TRANSLATION: list[dict[str, Any]] = [
-    {
-        "tokens": [
-            says("Hello.", "original", speaker="1", start_ms=0, end_ms=900),
-            {"text": "<end>", "is_final": True},
-        ]
-    },
-    {"tokens": [says("Hola.", "translation")]},
+ORIGINAL = token("Hello.", translation_status="original", speaker="1", start_ms=0, end_ms=900)
+TRANSLATION = [
+    result(ORIGINAL, endpoint(), start_ms=None),
+    result(token("Hola.", translation=True), start_ms=None),
 ]
 
 ONE_TWO = {
@@ -143,10 +136,7 @@ def test_a_stream_that_fails_at_once_leaves_the_file_as_it_was(
 
 
 def test_a_stream_that_fails_later_leaves_what_was_said(audio: str, tmp_path: Path) -> None:
-    messages: list[dict[str, Any]] = [
-        TRANSLATION[0],
-        {"error_code": 503, "error_type": "service_unavailable", "error_message": "again"},
-    ]
+    messages = [TRANSLATION[0], error(503)]
     output = tmp_path / "out"
     for kind in (OutputFormat.VTT, OutputFormat.JSON):
         with run_in_thread(LocalServer(recognizer=scripted(messages))) as server:

@@ -18,6 +18,7 @@ from soniox_adapters.cli.streaming import Pace
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
 from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig, Transcript, TranscriptUpdate
+from soniox_proto.testing import endpoint, result, token
 
 from .program import ESCAPE, line_of, run_program, started_program
 from .servers import (
@@ -223,15 +224,11 @@ def test_where_nothing_was_said_nothing_is_missed(
 def test_a_translation_is_shown_with_its_original(
     audio: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def says(text: str, status: str) -> dict[str, Any]:
-        return {"text": text, "is_final": True, "translation_status": status}
-
-    end = {"text": "<end>", "is_final": True}
     script = [
-        {"tokens": [says("Hello.", "original"), end]},
-        {"tokens": [says("Hola.", "translation")]},
-        {"tokens": [says("Goodbye.", "original"), end]},
-        {"tokens": [says("Adiós.", "translation")]},
+        result(token("Hello.", translation_status="original"), endpoint(), start_ms=None),
+        result(token("Hola.", translation=True), start_ms=None),
+        result(token("Goodbye.", translation_status="original"), endpoint(), start_ms=None),
+        result(token("Adiós.", translation=True), start_ms=None),
     ]
     with run_in_thread(LocalServer(recognizer=scripted(script))) as server:
         run_transcribe(request(server, audio))

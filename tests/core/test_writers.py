@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -17,16 +17,13 @@ from soniox_proto import (
     Subtitles,
     TableWriter,
     TextWriter,
-    Token,
     Transcript,
     TranscriptWriter,
 )
+from soniox_proto.testing import token
 from tests.support.core.token_streams import END, event, events
 
-
-def said(text: str, **more: Any) -> Token:
-    return Token(text=text, is_final=True, **more)
-
+said = partial(token, confidence=None)
 
 MESSAGES = [
     event(

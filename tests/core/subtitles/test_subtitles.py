@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from soniox_proto import (
     Token,
     Transcript,
 )
+from soniox_proto.testing import token
 from tests.support.core.token_streams import END, event
+
+translation = partial(token, translation=True)
 
 
 def said(text: str, start_ms: int | None = None, end_ms: int | None = None, **more: Any) -> Token:
-    return Token(text=text, is_final=True, start_ms=start_ms, end_ms=end_ms, **more)
+    return token(text, start_ms=start_ms, end_ms=end_ms, **more)
 
 
 def spoken(text: str, *, word_ms: int = 300, start_ms: int = 0, **more: Any) -> list[Token]:
@@ -27,10 +31,6 @@ def spoken(text: str, *, word_ms: int = 300, start_ms: int = 0, **more: Any) -> 
         said(f" {word}", start_ms + n * word_ms, start_ms + (n + 1) * word_ms, **more)
         for n, word in enumerate(text.split())
     ]
-
-
-def translation(text: str, **more: Any) -> Token:
-    return said(text, translation_status="translation", **more)
 
 
 def cues_of(*messages: RealtimeEvent, **options: Any) -> list[Cue]:

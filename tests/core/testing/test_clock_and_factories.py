@@ -45,6 +45,8 @@ def test_a_result_keeps_what_it_is_given() -> None:
     assert message.model_extra == {"novel": 1}
     assert result("a", start_ms=1000).tokens[0].start_ms == 1000
     assert result().total_audio_proc_ms == 0
+    bare = result(token("a"), endpoint(), start_ms=None, finished=False)
+    assert bare == RealtimeEvent(tokens=[token("a"), endpoint()], finished=False)
 
 
 def test_tokens_are_said_faster_where_there_is_less_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,23 +15,12 @@ from soniox_proto import (
     Transcript,
     UtteranceEnd,
 )
+from soniox_proto.testing import token as said
 from tests.support.core.token_streams import END, FIN, event
 
-
-def said(text: str, **fields: Any) -> Token:
-    return Token(text=text, is_final=True, **fields)
-
-
-def tail(text: str, **fields: Any) -> Token:
-    return Token(text=text, is_final=False, **fields)
-
-
-def translation(text: str, **fields: Any) -> Token:
-    return said(text, translation_status="translation", **fields)
-
-
-def original(text: str, **fields: Any) -> Token:
-    return said(text, translation_status="original", **fields)
+tail = partial(said, final=False)
+translation = partial(said, translation=True)
+original = partial(said, translation_status="original")
 
 
 def words(count: int, *, length_ms: int = 100) -> list[Token]:

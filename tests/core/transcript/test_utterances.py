@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
 
 from soniox_proto import RealtimeEvent, Token, Transcript, Utterance
+from soniox_proto.testing import endpoint, result
+from soniox_proto.testing import token as final
 
-
-def message(*tokens: dict[str, Any], **fields: Any) -> RealtimeEvent:
-    return RealtimeEvent.model_validate({"tokens": tokens, **fields})
-
-
-def final(text: str, **fields: Any) -> dict[str, Any]:
-    return {"text": text, "is_final": True, **fields}
-
-
-def tentative(text: str, **fields: Any) -> dict[str, Any]:
-    return {"text": text, "is_final": False, **fields}
-
-
-END = final("<end>")
+message = partial(result, start_ms=None)
+tentative = partial(final, final=False)
+END = endpoint()
 
 
 def add(transcript: Transcript, event: RealtimeEvent, now: float) -> list[Utterance]:
@@ -170,12 +161,8 @@ def test_translations_are_kept_apart() -> None:
     }
 
 
-def original(text: str, language: str = "en", **fields: Any) -> dict[str, Any]:
-    return final(text, language=language, translation_status="original", **fields)
-
-
-def translation(text: str, language: str = "es", **fields: Any) -> dict[str, Any]:
-    return final(text, language=language, translation_status="translation", **fields)
+original = partial(final, language="en", translation_status="original")
+translation = partial(final, language="es", translation=True)
 
 
 def pairs(utterances: list[Utterance]) -> list[tuple[str, str | None]]:
@@ -273,7 +260,7 @@ PARTING = ("Goodbye.", "Adiós.")
     ],
 )
 def test_a_translation_belongs_to_its_original(
-    messages: list[list[dict[str, Any]]], completed: list[list[tuple[str, str | None]]]
+    messages: list[list[Token]], completed: list[list[tuple[str, str | None]]]
 ) -> None:
     transcript = Transcript()
     assert [pairs(add(transcript, message(*tokens), 1)) for tokens in messages] == completed
@@ -283,12 +270,12 @@ def test_a_translation_belongs_to_its_original(
 
 def test_two_way_translation() -> None:
     transcript = Transcript()
-    add(transcript, message(original("How are you?", "en"), END), 1)
-    add(transcript, message(translation("¿Cómo estás?", "es", source_language="en")), 1)
-    add(transcript, message(original("Bien, gracias.", "es"), END), 1)
-    add(transcript, message(translation("Fine, thanks.", "en", source_language="es")), 1)
-    add(transcript, message(original("Good.", "en"), END), 1)
-    add(transcript, message(translation("Bueno.", "es", source_language="en")), 1)
+    add(transcript, message(original("How are you?", language="en"), END), 1)
+    add(transcript, message(translation("¿Cómo estás?", language="es", source_language="en")), 1)
+    add(transcript, message(original("Bien, gracias.", language="es"), END), 1)
+    add(transcript, message(translation("Fine, thanks.", language="en", source_language="es")), 1)
+    add(transcript, message(original("Good.", language="en"), END), 1)
+    add(transcript, message(translation("Bueno.", language="es", source_language="en")), 1)
     assert [utterance.as_dict() for utterance in transcript.utterances] == [
         {
             "text": "How are you?",
