@@ -26,6 +26,7 @@ from soniox_adapters.client import (
     SonioxClient,
 )
 from soniox_adapters.connecting.websocket_client import websocket_client
+from soniox_adapters.session.finalizing import FinalizeResult
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_CLOSE_TIMEOUT,
@@ -166,6 +167,7 @@ __all__ = [
     "EndpointDetected",
     "Event",
     "FinalizeReceived",
+    "FinalizeResult",
     "Finalized",
     "Finished",
     "HeadersInput",

@@ -199,7 +199,11 @@ class SessionStats:
     sent_keepalives: int = 0
     """Keepalive messages sent, by the timer or by a call."""
     sent_finalizes: int = 0
-    """Finalize messages sent."""
+    """Finalizes asked for. After the loss of a connection one may be sent more than once."""
+    answered_finalizes: int = 0
+    """Finalizes that the service has answered."""
+    finalized_audio_bytes: int = 0
+    """Audio accepted before the latest finalize, in bytes."""
     received_messages: int = 0
     """Messages received from the service."""
     reconnects: int = 0

@@ -465,8 +465,10 @@ class RealtimeSTTProtocol:
         message = finalize_message(trailing_silence_ms)
         now = self._advance(now)
         rested = self._timers.time_at_rest(now)
-        self._pending_finalizes.append(_PendingFinalize(self._stats.sent_finalizes, now, rested))
-        self._stats.sent_finalizes += 1
+        stats = self._stats
+        self._pending_finalizes.append(_PendingFinalize(stats.sent_finalizes, now, rested))
+        stats.sent_finalizes += 1
+        stats.finalized_audio_bytes = stats.sent_audio_bytes
         self._outbox.append(message)
         self._arm_finalize_timer()
 
@@ -763,6 +765,7 @@ class RealtimeSTTProtocol:
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
         asked = self._pending_finalizes.pop(0)
+        self._stats.answered_finalizes += 1
         self._arm_finalize_timer()
         return Finalized(message, index, asked.number, now - asked.asked_at)
 

@@ -21,6 +21,11 @@ from soniox_adapters.session.base import (
     not_audio,
     receive_timeout_error,
 )
+from soniox_adapters.session.finalizing import (
+    DEFAULT_FINALIZE_WAIT,
+    FinalizeResult,
+    FinalizeWait,
+)
 from soniox_adapters.session.utterances import utterances_of
 from soniox_proto import (
     RealtimeControlType,
@@ -235,6 +240,39 @@ class RealtimeSTTSession(SocketSession):
         """
         self._control(lambda: self._machine.finalize(self._clock(), trailing_silence_ms))
 
+    def finalize_and_wait(
+        self,
+        timeout: float | None = DEFAULT_FINALIZE_WAIT,
+        *,
+        trailing_silence_ms: int | None = None,
+    ) -> FinalizeResult:
+        """Ask for all outstanding tokens to become final, and wait until they are.
+
+        The messages can still be received, at the same time or later. Calls that come while one is
+        under way share its answer, because the service may disconnect clients that finalize too
+        often: every few seconds is often enough. Without audio since the last answer nothing is
+        left to become final, and the call returns at once, without any text.
+
+        Args:
+            timeout: Maximum wait in seconds; None for no limit.
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+
+        Raises:
+            SonioxTimeoutError: No answer came within `timeout`; the session goes on.
+            SonioxStateError: The session is not connected, finished or closed, or was closed
+                before the answer came.
+            SonioxRealtimeError: The error that ended the session before the answer came.
+        """
+        timeout = check_timeout(timeout)
+        wait = self._step(lambda: self._ask_to_finalize(trailing_silence_ms))
+        assert wait is not None, "a step that is not put off returns what it did"
+        try:
+            # Counted as a sender, so that the answer is read even if nobody receives.
+            self._wait_until(lambda: wait.result is not None, timeout=timeout, sending=True)
+        finally:
+            self._step(lambda: self._finalizes.leave(wait), deferrable=True)
+        return self._finalizes.result_of(wait, timeout)
+
     def pause(self, *, finalize: bool = True) -> None:
         """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
 
@@ -309,6 +347,12 @@ class RealtimeSTTSession(SocketSession):
         return -1
 
     # Inside
+
+    def _ask_to_finalize(self, trailing_silence_ms: int | None) -> FinalizeWait:
+        wait = self._finalizes.ask(self._clock(), trailing_silence_ms)
+        self._flush()
+        self._reschedule()
+        return wait
 
     def _begin_closing(self) -> bool:
         now = self._clock()

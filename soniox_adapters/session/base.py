@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from soniox_adapters.connecting.proxy import find_proxy
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
 from soniox_adapters.session.inbox import Inbox
 from soniox_adapters.session.options import (
@@ -154,6 +155,14 @@ class SessionBase(ABC):
             if self._machine.stats.sent_audio_bytes - before >= WRITE_SIZE:
                 break
         return queued
+
+    @property
+    def _finalizes(self) -> Finalizes:
+        """The calls that wait for a finalize. Made by the first one: most sessions have none."""
+        finalizes = self._inbox.finalizes
+        if finalizes is None:
+            finalizes = self._inbox.finalizes = Finalizes(self._machine)
+        return finalizes
 
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:

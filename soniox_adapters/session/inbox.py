@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import FlowControl, message_memory
 from soniox_proto import (
     Closed,
@@ -48,6 +49,7 @@ class Inbox:
         "_raise_on_error",
         "_results",
         "_server_error",
+        "finalizes",
         "last_message",
         "opened",
         "ready",
@@ -70,6 +72,8 @@ class Inbox:
         self._closed: Closed | None = None
         # Whether that message has been returned.
         self._ended = False
+        self.finalizes: Finalizes | None = None
+        """The calls that wait for a finalize, which look at the messages on their way in."""
         self.opened = False
         self.ready = False
         """Whether `take` has something to return or raise: a message, or the end."""
@@ -102,6 +106,8 @@ class Inbox:
                 self._report(event)
         if messages:
             self._flow.messages_added(messages, memory)
+            if self.finalizes is not None:
+                self.finalizes.take(events)
 
     def _report(self, event: Reconnecting | Reconnected) -> None:
         if self._on_reconnect is None:

@@ -352,6 +352,7 @@ class RecoveringSTTStream:
         now = self._advance(now)
         index = self._stats.sent_finalizes
         self._stats.sent_finalizes += 1
+        self._stats.finalized_audio_bytes = self._stats.sent_audio_bytes
         self._finalizes.append(_Finalize(index, self._kept.ends, now, trailing_silence_ms))
         self._send_held(self._link, now)
 
@@ -569,6 +570,7 @@ class RecoveringSTTStream:
         if not self._finalizes or not self._finalizes[0].sent:
             return Finalized(message, index, None, None)
         asked = self._finalizes.pop(0)
+        self._stats.answered_finalizes += 1
         return Finalized(message, index, asked.index, now - max(asked.asked_at, self._opened_at))
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:

@@ -27,4 +27,4 @@ def test_outcomes_are_those_of_the_design() -> None:
 
 
 def test_stats_begin_at_nothing() -> None:
-    assert dataclasses.astuple(SessionStats()) == (0,) * 9 + (None,)
+    assert dataclasses.astuple(SessionStats()) == (0,) * 11 + (None,)
