@@ -67,6 +67,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.latency import Latency
 from soniox_proto.messages import (
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
@@ -93,6 +94,7 @@ from soniox_proto.state import (
     SessionInput,
     SessionState,
 )
+from soniox_proto.stats import Measurement
 from soniox_proto.timers import Timer
 
 if typing.TYPE_CHECKING:
@@ -162,7 +164,9 @@ __all__ = [
     "JSONWriter",
     "KeepAliveReceived",
     "LanguageCode",
+    "Latency",
     "Link",
+    "Measurement",
     "Opened",
     "Outcome",
     "RealtimeControlType",

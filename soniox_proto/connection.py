@@ -590,13 +590,14 @@ class RealtimeSTTConnection:
         if self._ping_sent_at is None or self._ping_timeout is None:
             self._ping_count += 1
             self._ping_sent_at = now
+            self._protocol.stats.sent_pings += 1
             self._websocket.send_ping(self._ping_count.to_bytes(4, "big"))
             self._timers.start(Timer.PONG, now, self._ping_timeout)
 
     def _receive_pong(self, payload: bytes, now: float) -> None:
         # A pong may also be unsolicited (RFC 6455 section 5.5.3); it proves nothing about our ping.
         if self._ping_sent_at is not None and payload == self._ping_count.to_bytes(4, "big"):
-            self._protocol.stats.latency = now - self._ping_sent_at
+            self._protocol.stats.note_pong(now - self._ping_sent_at)
             self._ping_sent_at = None
             self._timers.stop(Timer.PONG)
 

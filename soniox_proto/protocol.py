@@ -186,6 +186,7 @@ class RealtimeSTTProtocol:
         "_last_message",
         "_max_pending_audio",
         "_now",
+        "_opened",
         "_outbox",
         "_outcome",
         "_parser",
@@ -241,6 +242,8 @@ class RealtimeSTTProtocol:
         self._paused = False
         self._end_of_audio = False
         self._closed_by_user = False
+        # Whether the WebSocket is open, as far as the service bills for it.
+        self._opened = False
         self._now = float("-inf")
         self._timers = TimerTable()
         self._outbox: list[str | bytes] = []
@@ -254,7 +257,7 @@ class RealtimeSTTProtocol:
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
         self._speech_end = SpeechEnd()
-        self._stats = SessionStats()
+        self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._parser = EventParser()
 
     # Views
@@ -370,6 +373,8 @@ class RealtimeSTTProtocol:
         self._require(SessionInput.START)
         now = self._advance(now)
         self._enter(SessionInput.START)
+        self._opened = True
+        self._stats.note_link_opened(now)
         self._timers.stop(Timer.CONNECT)
         message = self._start_message
         if self._api_key is not None:
@@ -426,6 +431,8 @@ class RealtimeSTTProtocol:
         stats.sent_audio_chunks += 1
         if now > self._now:
             self._now = now
+        if now >= stats.note_due:
+            stats.note_audio(self._now)
         if state is not _OPEN:
             return None
         self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
@@ -469,6 +476,7 @@ class RealtimeSTTProtocol:
         self._pending_finalizes.append(_PendingFinalize(stats.sent_finalizes, now, rested))
         stats.sent_finalizes += 1
         stats.finalized_audio_bytes = stats.sent_audio_bytes
+        stats.note_finalize()
         self._outbox.append(message)
         self._arm_finalize_timer()
 
@@ -621,6 +629,11 @@ class RealtimeSTTProtocol:
                 self._last_message = message
                 # Every message is a `Result` first, so that a reader of results alone misses none.
                 events.append(Result(message, data))
+                processed_ms = fields.get("total_audio_proc_ms")
+                if processed_ms is not None:
+                    stats.processed_audio_ms = processed_ms
+                if stats.time_to_first_token is None and message.tokens:
+                    stats.note_first_token(now)
                 if may_hold_marker(data):
                     self._find_markers(message, now)
                 else:
@@ -754,7 +767,9 @@ class RealtimeSTTProtocol:
             if not token.is_final:
                 continue
             if token.text == TOKEN_TEXT_END:
-                self._events.append(EndpointDetected(message, index, self._speech_end.position_ms))
+                position_ms = self._speech_end.position_ms
+                self._stats.note_endpoint(position_ms, now)
+                self._events.append(EndpointDetected(message, index, position_ms))
             elif token.text == TOKEN_TEXT_FIN:
                 self._events.append(self._finalized(message, index, now))
             else:
@@ -765,9 +780,13 @@ class RealtimeSTTProtocol:
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
         asked = self._pending_finalizes.pop(0)
-        self._stats.answered_finalizes += 1
         self._arm_finalize_timer()
-        return Finalized(message, index, asked.number, now - asked.asked_at)
+        round_trip = now - asked.asked_at
+        position_ms = message.final_audio_proc_ms
+        if self._pending_finalizes or position_ms != message.total_audio_proc_ms:
+            position_ms = None
+        self._stats.note_finalized(round_trip, position_ms)
+        return Finalized(message, index, asked.number, round_trip)
 
     def _receive_error(self, message: RealtimeEvent, now: float) -> None:
         error = SonioxServerError.from_message(
@@ -830,6 +849,9 @@ class RealtimeSTTProtocol:
         self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
         self._timers.stop_all()
+        if self._opened:
+            self._opened = False
+            self._stats.note_link_closed(self._now)
         self._pending_finalizes.clear()
         # What is still queued has nowhere to go, and audio can be large.
         self._outbox.clear()

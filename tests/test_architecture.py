@@ -15,7 +15,12 @@ import soniox_proto
 
 LAYERS: Final = (
     # What is said, and when.
-    {"soniox_proto.retrying", "soniox_proto.errors", "soniox_proto.options"},
+    {
+        "soniox_proto.retrying",
+        "soniox_proto.errors",
+        "soniox_proto.options",
+        "soniox_proto.latency",
+    },
     {
         "soniox_proto.endpoint",
         "soniox_proto.credentials",
@@ -25,6 +30,8 @@ LAYERS: Final = (
         "soniox_proto.events",
         "soniox_proto.server_events",
         "soniox_proto.server_clock",
+        "soniox_proto.audio_clock",
+        "soniox_proto.stats",
         "soniox_proto.speech_end",
         "soniox_proto.start_request",
         "soniox_proto.state",

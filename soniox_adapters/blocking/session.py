@@ -326,14 +326,16 @@ class RealtimeSTTSession(SocketSession):
         """Receive messages, and yield utterances as they become complete.
 
         What was said last is yielded too, before an error is raised if there is one: what
-        `receive_event` raises. `Utterance.end_ms` says where speech ended, `ended_by` how, and
-        `settled_at` when that became final, in seconds of `time.monotonic`.
+        `receive_event` raises. `Utterance.ended_by` says how an utterance ended, and `end_ms` where
+        in the audio. With a raw audio format `ended_ago` says how many seconds ago that was when it
+        was handed over, and `ended_at` when it was. That and `settled_at`, when the text became
+        final, are in seconds of `time.monotonic`.
 
         Args:
             transcript: What to gather the messages in: one with limits of its own, one to be read
                 meanwhile, or that of an iteration that was left. None for a new one.
         """
-        return utterances_of(self.receive_event, transcript)
+        return utterances_of(self.receive_event, transcript, self._clock, self._machine.stats)
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Call `handler` with each message until the stream ends."""

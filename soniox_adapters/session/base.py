@@ -8,7 +8,7 @@ users get when a link fails or a call comes at the wrong time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from typing_extensions import Unpack
@@ -74,6 +74,11 @@ class SessionBase(ABC):
             invalid.
     """
 
+    _clock: Callable[[], float]
+    """Returns the time of the session, in seconds."""
+    _runs_here: Callable[[], bool] = staticmethod(lambda: True)
+    """Returns whether the caller runs where the session does."""
+
     _asynchronous: ClassVar[bool] = False
     """Whether `transport` may be an async function, or a stream of anyio or trio."""
 
@@ -99,7 +104,9 @@ class SessionBase(ABC):
             self._flow,
             raise_on_error=self._options.raise_on_error,
             on_reconnect=None if policy is None else policy.on_event,
+            on_measurement=self._options.on_measurement,
         )
+        self._inbox.measure(machine.stats)
         # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()
@@ -135,8 +142,12 @@ class SessionBase(ABC):
 
     @property
     def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._machine.stats
+        """Counters and latencies of the session so far."""
+        stats = self._machine.stats
+        # Elsewhere there may be no clock to ask.
+        if self._runs_here():
+            stats.update(self._clock())
+        return stats
 
     def parse_event(self, raw: str | bytes) -> RealtimeEvent:
         """Parse a raw message; raises `SonioxProtocolError` if it is not valid."""

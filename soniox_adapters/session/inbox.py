@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import FlowControl, message_memory
@@ -18,6 +18,7 @@ from soniox_proto import (
     Closed,
     Event,
     Finished,
+    Measurement,
     Opened,
     Outcome,
     RealtimeEvent,
@@ -25,11 +26,14 @@ from soniox_proto import (
     Reconnecting,
     Result,
     ServerError,
+    SessionStats,
     SonioxServerError,
 )
 from soniox_proto.errors import fresh
 
 __all__ = ["Inbox"]
+
+_Reported = TypeVar("_Reported")
 
 _logger = logging.getLogger("soniox_adapters")
 
@@ -45,6 +49,8 @@ class Inbox:
         "_ended",
         "_flow",
         "_last",
+        "_measurements",
+        "_on_measurement",
         "_on_reconnect",
         "_raise_on_error",
         "_results",
@@ -61,9 +67,12 @@ class Inbox:
         *,
         raise_on_error: bool,
         on_reconnect: Callable[[Reconnecting | Reconnected], object] | None = None,
+        on_measurement: Callable[[Measurement], object] | None = None,
     ) -> None:
         self._flow = flow
         self._on_reconnect = on_reconnect
+        self._on_measurement = on_measurement
+        self._measurements: list[Measurement] = []
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
         # The message after which the stream ends: the finished response, or an error message.
@@ -108,15 +117,25 @@ class Inbox:
             self._flow.messages_added(messages, memory)
             if self.finalizes is not None:
                 self.finalizes.take(events)
+        if self._measurements:
+            self._report_measurements()
+
+    def measure(self, stats: SessionStats) -> None:
+        """Report what `stats` measures from now on, if anybody wants to know."""
+        if self._on_measurement is not None:
+            stats.measurements = self._measurements
 
     def _report(self, event: Reconnecting | Reconnected) -> None:
-        if self._on_reconnect is None:
-            return
-        try:
-            self._on_reconnect(event)
-        except Exception:
-            # Nobody waits for this call, and the session must go on.
-            _logger.exception("the on_event function of a ReconnectPolicy raised")
+        if self._on_reconnect is not None:
+            _call(self._on_reconnect, event, "the on_event function of a ReconnectPolicy")
+
+    def _report_measurements(self) -> None:
+        measurements = self._measurements.copy()
+        # Emptied in place, because it belongs to the core too.
+        self._measurements.clear()
+        if self._on_measurement is not None:
+            for measurement in measurements:
+                _call(self._on_measurement, measurement, "the function on_measurement")
 
     def take(self) -> Result | None:
         """Return the next message, None at the end of the stream.
@@ -151,3 +170,11 @@ class Inbox:
             self._ended = True
         if self._server_error is not None and self._raise_on_error:
             raise fresh(self._server_error)
+
+
+def _call(function: Callable[[_Reported], object], reported: _Reported, name: str) -> None:
+    """Call a function of the user's. Nobody waits for it, and the session must go on."""
+    try:
+        function(reported)
+    except Exception:
+        _logger.exception("%s raised", name)

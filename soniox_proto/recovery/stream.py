@@ -188,7 +188,7 @@ class RecoveringSTTStream:
         self._sent_to = 0
         self._reading_paused = False
         self._last_message: RealtimeEvent | None = None
-        self._stats = SessionStats()
+        self._stats = SessionStats(bytes_per_second=rate)
 
     # Views
 
@@ -321,9 +321,12 @@ class RecoveringSTTStream:
         if self._paused:
             self._stats.dropped_while_paused_bytes += len(data)
             return
-        self._stats.sent_audio_bytes += len(data)
-        self._stats.sent_audio_chunks += 1
+        stats = self._stats
+        stats.sent_audio_bytes += len(data)
+        stats.sent_audio_chunks += 1
         now = self._advance(now)
+        if now >= stats.note_due:
+            stats.note_audio(now)
         kept, link = self._kept, self._link
         kept.append(data)
         if link.is_open:
@@ -502,6 +505,8 @@ class RecoveringSTTStream:
                         reason=event.reason,
                     )
                     if not self._recovers(link, cause, now):
+                        if link.opened_at is not None:
+                            self._stats.note_link_closed(now)
                         self._end(event)
                         given.append(event)
                 case _:  # pragma: no cover
@@ -518,6 +523,9 @@ class RecoveringSTTStream:
         begins_ms = begins / rate
         self._links_opened += 1
         link.opened_at, link.cursor = now, begins
+        self._stats.note_link_opened(now)
+        # What it measures counts for the session.
+        link.connection.stats.measurements = []
         link.clock = ClockMap(begins_ms)
         link.transcript = LinkTranscript(
             heard,
@@ -555,11 +563,17 @@ class RecoveringSTTStream:
         if message is not received:
             text = message.model_dump_json(exclude_unset=True)
             raw = text if isinstance(raw, str) else text.encode()
+        stats = self._stats
+        if message.total_audio_proc_ms is not None:
+            stats.processed_audio_ms = message.total_audio_proc_ms
+        if stats.time_to_first_token is None and message.tokens:
+            stats.note_first_token(now)
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
                 given.append(self._finalized(message, marker.token_index, now))
             else:
+                stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
         link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
         needed_ms = self._heard.needed_from_ms(self._policy.lead_in_ms)
@@ -570,8 +584,9 @@ class RecoveringSTTStream:
         if not self._finalizes or not self._finalizes[0].sent:
             return Finalized(message, index, None, None)
         asked = self._finalizes.pop(0)
-        self._stats.answered_finalizes += 1
-        return Finalized(message, index, asked.index, now - max(asked.asked_at, self._opened_at))
+        round_trip = now - max(asked.asked_at, self._opened_at)
+        self._stats.note_finalized(round_trip, None)
+        return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, in order and no faster than the policy allows."""
@@ -635,7 +650,7 @@ class RecoveringSTTStream:
         if self._over:
             return False
         if self._is_complete():
-            link.abandon(now)
+            self._abandon(link, now)
             self._complete()
             return True
         attempt = self._attempt + 1
@@ -648,13 +663,18 @@ class RecoveringSTTStream:
             return False
         if link.opened_at is not None or not self._attempt:
             self._lost_at = now
-        link.abandon(now)
+        self._abandon(link, now)
         self._attempt = attempt
         self._pace_at = None
         delay = self._policy.delay(error, attempt, now)
         self._retry_at = now + delay
         self._events.append(Reconnecting(attempt, delay, error))
         return True
+
+    def _abandon(self, link: RecoverableLink, now: float) -> None:
+        if link.opened_at is not None:
+            self._stats.note_link_closed(now)
+        link.abandon(now)
 
     def _is_complete(self) -> bool:
         """Return whether the audio is over and all of it has become final.
@@ -707,4 +727,10 @@ class RecoveringSTTStream:
         stats.sent_keepalives += counted.sent_keepalives - link.sent_keepalives
         link.received_messages = counted.received_messages
         link.sent_keepalives = counted.sent_keepalives
-        stats.latency = counted.latency or stats.latency
+        stats.sent_pings += counted.sent_pings - link.sent_pings
+        link.sent_pings = counted.sent_pings
+        for measured in counted.measurements or ():
+            if measured.name == "ping_latency":
+                stats.note_pong(measured.seconds)
+        if counted.measurements:
+            counted.measurements.clear()
