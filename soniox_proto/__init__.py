@@ -67,6 +67,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightNote, FlightRecord, FlightRecorder
 from soniox_proto.latency import Latency
 from soniox_proto.messages import (
     TOKEN_TEXT_END,
@@ -160,6 +161,9 @@ __all__ = [
     "FinalizeReceived",
     "Finalized",
     "Finished",
+    "FlightNote",
+    "FlightRecord",
+    "FlightRecorder",
     "HeadersInput",
     "JSONWriter",
     "KeepAliveReceived",

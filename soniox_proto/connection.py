@@ -49,6 +49,7 @@ from soniox_proto.errors import (
     SonioxValidationError,
 )
 from soniox_proto.events import Event, Opened, Outcome, SessionStats
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
@@ -241,6 +242,15 @@ class RealtimeSTTConnection:
     def stats(self) -> SessionStats:
         """Counters of the session so far."""
         return self._protocol.stats
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last. A session of several connections gives them one for all."""
+        return self._protocol.flight_recorder
+
+    @flight_recorder.setter
+    def flight_recorder(self, recorder: FlightRecorder) -> None:
+        self._protocol.flight_recorder = recorder
 
     # The byte stream
 

@@ -81,6 +81,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
     END_OF_AUDIO,
     KEEPALIVE_MESSAGE,
@@ -200,6 +201,7 @@ class RealtimeSTTProtocol:
         "_stats",
         "_takes_messages",
         "_timers",
+        "flight_recorder",
     )
 
     def __init__(
@@ -259,6 +261,8 @@ class RealtimeSTTProtocol:
         self._speech_end = SpeechEnd()
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._parser = EventParser()
+        self.flight_recorder = FlightRecorder()
+        """What happened last. A session of several connections gives them one for all."""
 
     # Views
 
@@ -477,6 +481,7 @@ class RealtimeSTTProtocol:
         stats.sent_finalizes += 1
         stats.finalized_audio_bytes = stats.sent_audio_bytes
         stats.note_finalize()
+        self._note("finalize", trailing_silence_ms)
         self._outbox.append(message)
         self._arm_finalize_timer()
 
@@ -518,6 +523,8 @@ class RealtimeSTTProtocol:
             return
         if finalize:
             self.finalize(now)
+        self._advance(now)
+        self._note("pause")
         self._paused = True
 
     def resume(self, now: float) -> None:
@@ -527,6 +534,8 @@ class RealtimeSTTProtocol:
         """
         self._require(SessionInput.RESUME)
         self._advance(now)
+        if self._paused:
+            self._note("resume")
         self._paused = False
 
     def close(self, now: float) -> None:
@@ -537,6 +546,8 @@ class RealtimeSTTProtocol:
         repeat, in any state.
         """
         now = self._advance(now)
+        if self._state is not _CLOSED:
+            self._note("close")
         match self._state:
             case SessionState.IDLE:
                 self._enter(SessionInput.CLOSE)
@@ -562,6 +573,8 @@ class RealtimeSTTProtocol:
         for drivers that can still send a close frame.
         """
         self._advance(now)
+        if self._state is not _CLOSED:
+            self._note("abort")
         if self._state is SessionState.IDLE:
             self._enter(SessionInput.ABORT)
         elif self._state is not SessionState.CLOSED:
@@ -655,6 +668,7 @@ class RealtimeSTTProtocol:
         if self._state is SessionState.IDLE:
             return []
         code = 1005 if code is None else code
+        self._note("close frame", code)
         if self._hidden_key is not None:
             reason = self._hidden_key.redact(reason)
         # A normal closure is no error of the connection; whether the transcript is complete was
@@ -696,9 +710,18 @@ class RealtimeSTTProtocol:
 
     def _enter(self, session_input: SessionInput) -> None:
         state = TRANSITIONS[self._state][session_input]
+        if state is not self._state:
+            self._note("state", state)
         self._state = state
         # Kept, because every message asks, and looking it up hashes two enum members.
         self._takes_messages = SessionInput.RESULT in TRANSITIONS[state]
+
+    def _note(self, what: str, detail: object = None) -> None:
+        """Add to the flight recorder what neither repeats words nor holds a key."""
+        stats = self._stats
+        self.flight_recorder.note(
+            self._now, what, detail, stats.sent_audio_bytes, stats.received_messages
+        )
 
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
@@ -708,7 +731,9 @@ class RealtimeSTTProtocol:
 
     def _refuse(self, reason: str) -> NoReturn:
         cause = self._error or self._server_error
-        raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+        error = SonioxStateError(f"{reason}: {cause}" if cause else reason)
+        error.flight_record = self.flight_recorder.record()
+        raise error from cause
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -722,12 +747,14 @@ class RealtimeSTTProtocol:
             self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
 
     def _queue_keepalive(self, now: float) -> None:
+        self._note("keepalive")
         self._outbox.append(KEEPALIVE_MESSAGE)
         self._stats.sent_keepalives += 1
         self._restart_keepalive(now)
 
     def _queue_end_of_audio(self) -> None:
         self._end_of_audio = True
+        self._note("end of audio")
         self._outbox.append(END_OF_AUDIO)
         self._timers.stop(Timer.KEEPALIVE)
 
@@ -769,6 +796,7 @@ class RealtimeSTTProtocol:
             if token.text == TOKEN_TEXT_END:
                 position_ms = self._speech_end.position_ms
                 self._stats.note_endpoint(position_ms, now)
+                self._note("endpoint", position_ms)
                 self._events.append(EndpointDetected(message, index, position_ms))
             elif token.text == TOKEN_TEXT_FIN:
                 self._events.append(self._finalized(message, index, now))
@@ -776,6 +804,7 @@ class RealtimeSTTProtocol:
                 self._speech_end.take(token)
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+        self._note("finalized")
         # An unexpected `<fin>` is reported all the same; it just answers none of our calls.
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
@@ -796,6 +825,8 @@ class RealtimeSTTProtocol:
             request_id=message.request_id,
             more_info=message.more_info,
         )
+        self._note("error message", message.error_type or message.error_code)
+        error.flight_record = self.flight_recorder.record()
         # The first end decides. A second one has still been reported as a `Result`.
         if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
             return
@@ -805,6 +836,7 @@ class RealtimeSTTProtocol:
         self._begin_closing(SessionInput.SERVER_ERROR, now)
 
     def _receive_finished(self, message: RealtimeEvent, now: float) -> None:
+        self._note("finished response")
         if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
             return
         self._final_outcome = Outcome.FINISHED
@@ -822,6 +854,7 @@ class RealtimeSTTProtocol:
     def _fail(self, error: SonioxRealtimeError, *, close_code: int | None) -> None:
         if self._state is SessionState.CLOSED:
             return
+        self._note("failure", type(error).__name__)
         rejected = isinstance(error, SonioxHandshakeError)
         opened = self._state is not SessionState.CONNECTING
         if opened:
@@ -848,6 +881,9 @@ class RealtimeSTTProtocol:
         self._outcome = self._final_outcome or outcome
         self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
+        self._note("end", self._outcome)
+        if self._error is not None:
+            self._error.flight_record = self.flight_recorder.record()
         self._timers.stop_all()
         if self._opened:
             self._opened = False

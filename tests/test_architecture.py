@@ -20,6 +20,7 @@ LAYERS: Final = (
         "soniox_proto.errors",
         "soniox_proto.options",
         "soniox_proto.latency",
+        "soniox_proto.flight_recorder",
     },
     {
         "soniox_proto.endpoint",

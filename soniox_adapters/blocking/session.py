@@ -135,7 +135,7 @@ class RealtimeSTTSession(SocketSession):
         # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
             if self._busy:
-                raise reentered()
+                raise self._recorded(reentered())
             if self._interruption is not None:
                 self._settle()
             self._busy = True
@@ -352,6 +352,7 @@ class RealtimeSTTSession(SocketSession):
 
     def _ask_to_finalize(self, trailing_silence_ms: int | None) -> FinalizeWait:
         wait = self._finalizes.ask(self._clock(), trailing_silence_ms)
+        self._inbox.log()
         self._flush()
         self._reschedule()
         return wait
@@ -375,6 +376,7 @@ class RealtimeSTTSession(SocketSession):
 
         def step() -> Marks | None:
             call()
+            self._inbox.log()
             left = self._flush()
             self._reschedule()
             return self._marks() if left else None
@@ -400,7 +402,7 @@ class RealtimeSTTSession(SocketSession):
         if inbox.ready:
             with self._lock:
                 if self._busy:
-                    raise reentered()
+                    raise self._recorded(reentered())
                 if self._interruption is not None:
                     self._settle()
                 self._busy = True
@@ -436,7 +438,7 @@ class RealtimeSTTSession(SocketSession):
         self._wait_until(take, timeout=timeout, readable=timeout == 0)
         if not results:
             self._require_started()
-            raise receive_timeout_error(timeout or 0.0)
+            raise self._recorded(receive_timeout_error(timeout or 0.0))
         return results[0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
 from typing_extensions import Unpack
 
@@ -51,6 +51,8 @@ __all__ = [
     "not_audio",
     "receive_timeout_error",
 ]
+
+_RealtimeErrorT = TypeVar("_RealtimeErrorT", bound=SonioxRealtimeError)
 
 AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
 """Audio in the format that the configuration declares."""
@@ -105,6 +107,7 @@ class SessionBase(ABC):
             raise_on_error=self._options.raise_on_error,
             on_reconnect=None if policy is None else policy.on_event,
             on_measurement=self._options.on_measurement,
+            recorder=machine.flight_recorder,
         )
         self._inbox.measure(machine.stats)
         # Whether a byte stream given as transport has been used: it serves for one link only.
@@ -177,11 +180,14 @@ class SessionBase(ABC):
 
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:
-            raise SonioxStateError(
-                "the session is not connected; enter it first, as a context manager or with enter()"
+            raise self._recorded(
+                SonioxStateError(
+                    "the session is not connected; enter it first, as a context manager or with "
+                    "enter()"
+                )
             )
         if self._machine.closed and self._machine.outcome is None:
-            raise SonioxStateError("the session was closed before it was connected")
+            raise self._recorded(SonioxStateError("the session was closed before it was connected"))
 
     def _require_opened(self) -> None:
         """Raise unless the session opened, even if it is over by now: its messages are waiting."""
@@ -189,7 +195,7 @@ class SessionBase(ABC):
             error = self._machine.error
             if error is not None:
                 raise fresh(error)
-            raise SonioxStateError("the session was closed while connecting")
+            raise self._recorded(SonioxStateError("the session was closed while connecting"))
 
     def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
         """Abort the core, with `cause` as the error if given, and return its last events."""
@@ -268,7 +274,12 @@ class SessionBase(ABC):
             f"the session ended before the message was sent: {error or 'it was closed'}"
         )
         failure.__cause__ = error
-        return failure
+        return self._recorded(failure)
+
+    def _recorded(self, error: _RealtimeErrorT) -> _RealtimeErrorT:
+        """Return an error with what happened in the session before. The core does so with its."""
+        error.flight_record = self._machine.flight_recorder.record()
+        return error
 
 
 def receive_timeout_error(timeout: float) -> SonioxTimeoutError:

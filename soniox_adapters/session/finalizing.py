@@ -26,6 +26,7 @@ from soniox_proto import (
     Finalized,
     Result,
     SessionState,
+    SonioxRealtimeError,
     SonioxStateError,
     SonioxTimeoutError,
     Token,
@@ -182,15 +183,18 @@ class Finalizes:
             return wait.result
         if self._machine.error is not None:
             raise fresh(self._machine.error)
+        error: SonioxRealtimeError
         if self._machine.closed:
-            raise SonioxStateError("the session ended before the service answered the finalize")
-        error = SonioxTimeoutError(
-            f"the service did not answer the finalize within {timeout} s; the session goes on, and "
-            "its messages can still be received",
-            operation="finalize",
-        )
-        # Only the core's own deadline for finalizes means that the connection is of no use.
-        error.retryable = False
+            error = SonioxStateError("the session ended before the service answered the finalize")
+        else:
+            error = SonioxTimeoutError(
+                f"the service did not answer the finalize within {timeout} s; the session goes on, "
+                "and its messages can still be received",
+                operation="finalize",
+            )
+            # Only the core's own deadline for finalizes means that the connection is of no use.
+            error.retryable = False
+        error.flight_record = self._machine.flight_recorder.record()
         raise error
 
 

@@ -18,6 +18,7 @@ from soniox_proto import (
     Closed,
     Event,
     Finished,
+    FlightRecorder,
     Measurement,
     Opened,
     Outcome,
@@ -49,10 +50,12 @@ class Inbox:
         "_ended",
         "_flow",
         "_last",
+        "_logged",
         "_measurements",
         "_on_measurement",
         "_on_reconnect",
         "_raise_on_error",
+        "_recorder",
         "_results",
         "_server_error",
         "finalizes",
@@ -68,8 +71,12 @@ class Inbox:
         raise_on_error: bool,
         on_reconnect: Callable[[Reconnecting | Reconnected], object] | None = None,
         on_measurement: Callable[[Measurement], object] | None = None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._flow = flow
+        self._recorder = FlightRecorder() if recorder is None else recorder
+        # How many notes of the recorder have been logged.
+        self._logged = 0
         self._on_reconnect = on_reconnect
         self._on_measurement = on_measurement
         self._measurements: list[Measurement] = []
@@ -91,6 +98,8 @@ class Inbox:
 
     def put(self, events: list[Event]) -> None:
         """Add events of the core, in order. Of several ends, the first counts."""
+        if self._recorder.count != self._logged:
+            self.log()
         results = self._results
         messages = memory = 0
         for event in events:
@@ -125,7 +134,31 @@ class Inbox:
         if self._on_measurement is not None:
             stats.measurements = self._measurements
 
+    def log(self) -> None:
+        """Log what the core has noted since the last time: state changes, controls, answers."""
+        recorder, logged = self._recorder, self._logged
+        self._logged = recorder.count
+        if _logger.isEnabledFor(logging.DEBUG):
+            for note in recorder.record(recorder.count - logged):
+                _logger.debug("session %#x: %s", id(self), note)
+
     def _report(self, event: Reconnecting | Reconnected) -> None:
+        if isinstance(event, Reconnecting):
+            _logger.info(
+                "session %#x: attempt %d to reconnect in %.2f s, after %s",
+                id(self),
+                event.attempt,
+                event.delay,
+                type(event.cause).__name__,
+            )
+        else:
+            _logger.info(
+                "session %#x: reconnected after %.2f s; %d ms of audio sent again, %d ms lost",
+                id(self),
+                event.gap,
+                event.replayed_ms,
+                event.lost_ms,
+            )
         if self._on_reconnect is not None:
             _call(self._on_reconnect, event, "the on_event function of a ReconnectPolicy")
 

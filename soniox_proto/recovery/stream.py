@@ -51,6 +51,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
     TOKEN_TEXT_FIN,
     RealtimeEvent,
@@ -118,6 +119,7 @@ class RecoveringSTTStream:
         "_ended",
         "_events",
         "_finalizes",
+        "_flight_recorder",
         "_heard",
         "_idle",
         "_kept",
@@ -161,6 +163,7 @@ class RecoveringSTTStream:
         self._make_connection = partial(
             RealtimeSTTConnection, url, self._config, api_key=api_key, **options
         )
+        self._flight_recorder = FlightRecorder()
         self._link = RecoverableLink(self._make_connection(), self._take)
         kept_seconds = reconnect.max_replay_seconds + reconnect.lead_in_ms / 1000
         self._kept = KeptAudio(int(rate * kept_seconds), frame)
@@ -248,6 +251,11 @@ class RecoveringSTTStream:
     def stats(self) -> SessionStats:
         """Counters of the session so far, over all connections."""
         return self._stats
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last, on whatever connection."""
+        return self._flight_recorder
 
     @property
     def holds_too_much(self) -> bool:
@@ -463,9 +471,12 @@ class RecoveringSTTStream:
         reason = refusal(self.state, session_input, end_of_audio=self._end_asked)
         if reason is not None:
             cause = self.error
-            raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+            error = SonioxStateError(f"{reason}: {cause}" if cause else reason)
+            error.flight_record = self._flight_recorder.record()
+            raise error from cause
 
     def _want(self, link: RecoverableLink, now: float) -> None:
+        link.connection.flight_recorder = self._flight_recorder
         link.connection.connect(now)
         self._wanted = [link]
 
@@ -668,6 +679,10 @@ class RecoveringSTTStream:
         self._pace_at = None
         delay = self._policy.delay(error, attempt, now)
         self._retry_at = now + delay
+        stats = self._stats
+        self._flight_recorder.note(
+            now, "reconnecting", attempt, stats.sent_audio_bytes, stats.received_messages
+        )
         self._events.append(Reconnecting(attempt, delay, error))
         return True
 
@@ -715,6 +730,8 @@ class RecoveringSTTStream:
     def _end(self, closed: Closed) -> None:
         self._over = True
         self._ended = closed
+        if closed.error is not None:
+            closed.error.flight_record = self._flight_recorder.record()
         self._retry_at = self._pace_at = None
         self._finalizes.clear()
         # Audio can be large.
