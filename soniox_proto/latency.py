@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from math import ceil, exp, log
 from typing import Final
 
@@ -62,10 +64,9 @@ class Latency:
         if not self.count:
             return None
         rank = max(1, ceil(share * self.count))
-        for number in sorted(self._buckets):
-            rank -= self._buckets[number]
-            if rank <= 0:
-                break
+        numbers = sorted(self._buckets)
+        up_to = list(accumulate(self._buckets[number] for number in numbers))
+        number = numbers[bisect_left(up_to, rank)]
         # The middle of the bucket, but nothing that never was.
         return min(max(exp((number - 0.5) * _GROWTH), self._shortest), self._longest)
 
@@ -78,6 +79,14 @@ class Latency:
             "p50": self.p50,
             "p95": self.p95,
         }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Latency) and (
+            (self._buckets, self._total, self.last) == (other._buckets, other._total, other.last)
+        )
+
+    # It changes.
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         numbers = ", ".join(

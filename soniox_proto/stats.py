@@ -18,6 +18,10 @@ _NONE_YET: Final = Latency()
 """Shared by all that have measured nothing: most sessions never measure some of them."""
 
 
+def _none_yet() -> Latency:
+    return _NONE_YET
+
+
 class Measurement(NamedTuple):
     """One measured duration."""
 
@@ -67,12 +71,12 @@ class SessionStats:
     """Round trip of the latest answered WebSocket ping, in seconds."""
     time_to_first_token: float | None = None
     """Seconds from the first audio to the first token; None before."""
-    finalize_latency: Latency = _NONE_YET
+    finalize_latency: Latency = field(default_factory=_none_yet)
     """From a finalize to its answer."""
-    endpoint_latency: Latency = _NONE_YET
+    endpoint_latency: Latency = field(default_factory=_none_yet)
     """From the end of speech to its `<end>`. Raw audio formats only: in others it is not known
     when the audio at a position was sent."""
-    ping_latency: Latency = _NONE_YET
+    ping_latency: Latency = field(default_factory=_none_yet)
     """Round trips of WebSocket pings."""
 
     bytes_per_second: int | None = field(default=None, repr=False)
@@ -82,7 +86,7 @@ class SessionStats:
     note_due: float = field(default=float("-inf"), repr=False)
     """When to call `note_audio` with the next chunk."""
     _audio_began: float | None = field(default=None, repr=False)
-    _clock: AudioClock | None = field(default=None, repr=False)
+    _clock: AudioClock | None = field(default=None, repr=False, compare=False)
     _open_links: int = field(default=0, repr=False)
     _open_before: float = field(default=0.0, repr=False)
     _counted_to: float = field(default=0.0, repr=False)

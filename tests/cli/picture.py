@@ -20,8 +20,8 @@ __all__ = ["PICTURE", "draw"]
 PICTURE: Final = Path(__file__).parent / "captions.svg"
 
 _WIDTH: Final = 76
-_SECONDS: Final = 21.0
-_PLAYED: Final = 13.4
+_SECONDS: Final = 15.0
+_PLAYED: Final = 9.1
 
 
 def _said(text: str, start_ms: int, end_ms: int, *, final: bool = True) -> Token:
@@ -44,15 +44,15 @@ def _end() -> Token:
 
 
 _MESSAGES: Final = (
-    (_said("Good morning, everyone.", 200, 1900), _end()),
+    (_said("Good morning, everyone.", 200, 1400), _end()),
     (_translated("Buenos días a todos."),),
-    (_said("Shall we begin with the weather on the coast?", 2600, 5400), _end()),
+    (_said("Shall we begin with the weather on the coast?", 1800, 3900), _end()),
     (_translated("¿Empezamos con el tiempo en la costa?"),),
-    (_said("Yes. The storm has passed, and the ferries run again.", 6200, 10100), _end()),
+    (_said("Yes. The storm has passed, and the ferries run again.", 4300, 6800), _end()),
     (_translated("Sí. La tormenta ha pasado y los transbordadores vuelven a salir."),),
     (
-        _said("Then I will take", 11000, 12100),
-        _said(" the one at noon", 12100, 13000, final=False),
+        _said("Then I will take", 7300, 8200),
+        _said(" the one at noon", 8200, 8800, final=False),
         _translated("Entonces tomaré", final=False),
     ),
 )

@@ -9,11 +9,14 @@ from soniox_proto import (
     FlightRecorder,
     Outcome,
     RealtimeSTTProtocol,
+    RealtimeSTTStream,
+    SessionState,
     SonioxConnectionError,
     SonioxServerError,
     SonioxStateError,
 )
 from soniox_proto.errors import fresh
+from soniox_proto.testing import RecordedStream
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, error, result, token
 
 
@@ -118,3 +121,12 @@ def test_memory_is_bounded() -> None:
     assert [note.detail for note in recorder.record(2)] == [998, 999]
     assert recorder.record(0) == ()
     assert str(recorder.record(0)) == ""
+
+
+def test_every_machine_has_one() -> None:
+    stream = RealtimeSTTStream("ws://127.0.0.1/", CONFIG)
+    recorded = RecordedStream(stream, url="ws://127.0.0.1/")
+    recorded.connect(1.0)
+    assert recorded.flight_recorder is stream.flight_recorder
+    (note,) = stream.flight_recorder.record()
+    assert (note.at, note.what, note.detail) == (1.0, "state", SessionState.CONNECTING)

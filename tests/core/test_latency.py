@@ -58,3 +58,11 @@ def test_memory_is_bounded() -> None:
     latency = added([10 ** (exponent / 1000) for exponent in range(-9000, 9000)])
     assert len(latency._buckets) < 500
     assert latency.count == 18_000
+
+
+def test_latencies_are_equal_that_measured_the_same() -> None:
+    assert added([1.0, 2.0]) == added([1.0, 2.0])
+    assert added([1.0, 2.0]) != added([2.0, 1.0])
+    assert added([1.0]) != added([2.0])
+    assert Latency() == Latency()
+    assert Latency() != 0

@@ -132,7 +132,8 @@ def test_opentelemetry(server: LocalServer) -> None:
         assert with_opentelemetry.transcribe(server.url, API_KEY, audio, telemetry) == TEXT
     exported = reader.get_metrics_data()
     assert exported is not None
-    points = {
+    # Counters and gauges have a value, histograms a count.
+    points: dict[str, Any] = {
         metric.name: metric.data.data_points[0]
         for resource in exported.resource_metrics
         for scope in resource.scope_metrics
