@@ -1,87 +1,130 @@
-"""When the audio at a position was sent, for latencies that begin where somebody stops speaking.
+"""Where a position lies in the audio that was sent, and when that audio was captured.
 
-The service gives positions in the audio, not times. Which time belongs to a position is known only
-here, where the audio went out. Remembering that for every chunk would cost time and memory, so it
-is noted a few times a second. In between, audio is taken to be sent at the speed of speech, but
-never later than the next note says: that is right for a microphone, for a file that is sent at
-once, and where a pause begins.
-
-Positions of the service also count the silence that each finalize adds (see `server_clock.py`).
+Three things come between the moment a word is spoken and the time that its token has. Audio that
+was not sent (silence left out, chunks dropped while paused) takes no time on the service's clock.
+Each finalize adds silence that nobody spoke. And audio may be sent late. `ClockMap` undoes the
+second; `CaptureTimes` remembers the first and the third, if the user says when each chunk was
+captured. `AudioClock` is both for one connection, in bytes as the protocol counts them.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
+from bisect import bisect_right
+from dataclasses import dataclass
 from typing import Final
 
-from soniox_proto.server_clock import FINALIZE_STEP_MS
+from soniox_proto.clock_map import ClockMap
+from soniox_proto.config import RealtimeSTTConfig
+from soniox_proto.errors import SonioxValidationError
+from soniox_proto.messages import RealtimeEvent
 
-__all__ = ["NOTE_INTERVAL", "AudioClock"]
+__all__ = ["AudioClock", "CaptureTimes", "raw_bytes_per_ms"]
 
-NOTE_INTERVAL: Final = 0.25
-"""Seconds from one note to the next."""
+_JITTER: Final = 0.05
+"""Seconds by which the capture times of unbroken audio may be off: callbacks come late, and the
+clock of a sound card drifts. Times are right to within this."""
 
-_NOTES: Final = 128
-"""Notes that are kept, half a minute of them. Positions further back are estimated."""
+_MOST_STRETCHES: Final = 16_384
+"""Stretches of unbroken audio that are remembered. Half of them are dropped when there are more."""
 
-_FINALIZES: Final = 32
-"""Finalizes that are kept. Nobody asks for positions before them."""
+
+@dataclass(slots=True)
+class _Stretch:
+    """Audio that was captured without a break."""
+
+    begins_ms: float
+    ends_ms: float
+    captured_at: float
+    """When its first sample was captured."""
+
+    def at(self, position_ms: float) -> float:
+        return self.captured_at + (position_ms - self.begins_ms) / 1000
+
+
+class CaptureTimes:
+    """When audio was captured, by its position in the audio that was sent, in ms."""
+
+    __slots__ = ("_stretches",)
+
+    def __init__(self) -> None:
+        self._stretches: list[_Stretch] = []
+
+    def add(self, begins_ms: float, duration_ms: float, captured_at: float) -> None:
+        """Note when a chunk was captured: the time of its first sample, in seconds."""
+        stretches = self._stretches
+        if stretches:
+            last = stretches[-1]
+            if last.ends_ms == begins_ms and abs(last.at(begins_ms) - captured_at) <= _JITTER:
+                last.ends_ms = begins_ms + duration_ms
+                return
+        if len(stretches) == _MOST_STRETCHES:
+            # A new list, because another thread may be looking at the old one.
+            self._stretches = stretches = stretches[_MOST_STRETCHES // 2 :]
+        stretches.append(_Stretch(begins_ms, begins_ms + duration_ms, captured_at))
+
+    def at(self, position_ms: float) -> float | None:
+        """Return when the audio at a position was captured, in seconds; None if that is unknown.
+
+        Where captured audio was broken off, the position belongs to what follows.
+        """
+        stretches = self._stretches
+        index = bisect_right(stretches, position_ms, key=_begins_ms) - 1
+        if index < 0 or position_ms > stretches[index].ends_ms:
+            return None
+        return stretches[index].at(position_ms)
 
 
 class AudioClock:
-    """Relates positions of the service, in ms, to the audio that was sent, and to the time.
+    """Maps what the service says about time on one connection, whose audio is raw.
 
-    May be asked by one thread while another one notes: what is asked is never changed in place.
+    Args:
+        config: The configuration of the stream.
+
+    Raises:
+        SonioxValidationError: The audio format is a container, whose bytes say nothing about time.
     """
 
-    __slots__ = ("_finalized", "_notes")
+    __slots__ = ("_bytes_per_ms", "_captures", "clock_map")
 
-    def __init__(self) -> None:
-        # Up to where audio had been sent, and when.
-        self._notes = (array("d"), array("d"))
-        # For each finalize: the position after its pad, and the audio sent before it.
-        self._finalized: list[tuple[float, float]] = []
+    def __init__(self, config: RealtimeSTTConfig) -> None:
+        self._bytes_per_ms = raw_bytes_per_ms(config)
+        self.clock_map = ClockMap(0.0)
+        """From the service's clock to the audio."""
+        self._captures = CaptureTimes()
 
-    def note(self, audio_ms: float, now: float) -> None:
-        """Note that so much audio has been sent by now."""
-        sent, times = self._notes
-        if len(times) >= _NOTES:
-            sent, times = sent[_NOTES // 2 :], times[_NOTES // 2 :]
-            self._notes = (sent, times)
-        sent.append(audio_ms)
-        times.append(now)
+    def sent(self, before: int, size: int, captured_at: float) -> None:
+        """Note when a chunk was captured that is sent after `before` bytes of audio."""
+        self._captures.add(before / self._bytes_per_ms, size / self._bytes_per_ms, captured_at)
 
-    def finalize(self, audio_ms: float) -> None:
-        """Note that a finalize is sent after so much audio."""
-        padded, before_ms = self._finalized[-1] if self._finalized else (0.0, 0.0)
-        position = max(padded, audio_ms + padded - before_ms)
-        padded = (position // FINALIZE_STEP_MS + 1) * FINALIZE_STEP_MS
-        self._finalized = [*self._finalized[1 - _FINALIZES :], (padded, audio_ms)]
+    def finalize(self, sent: int) -> None:
+        """Note that a finalize is sent after so many bytes of audio."""
+        self.clock_map.finalize(sent / self._bytes_per_ms)
 
-    def answered(self, position: float) -> None:
-        """Correct the pad of the latest finalize: its answer says where the service stands."""
-        assert self._finalized, "an answer follows a finalize"
-        self._finalized = [*self._finalized[:-1], (position, self._finalized[-1][1])]
+    def finalized(self, message: RealtimeEvent) -> None:
+        """Take the answer to the oldest finalize."""
+        self.clock_map.answered_in(message)
 
-    def audio_ms(self, position: float) -> float:
-        """Return how much of the audio that was sent comes before a position of the service."""
-        latest = float("inf")
-        for padded, audio_ms in reversed(self._finalized):
-            if position >= padded:
-                return min(position - padded + audio_ms, latest)
-            latest = audio_ms
-        return min(position, latest)
+    def sent_position_ms(self, server_ms: float, sent: int) -> float:
+        """Return the position in the first `sent` bytes of audio, in ms."""
+        return min(self.clock_map.audio_ms(server_ms), sent / self._bytes_per_ms)
 
-    def sent_at(self, position: float) -> float | None:
-        """Return when the audio at a position was sent; None if none was."""
-        sent, times = self._notes
-        count = len(times)
-        if not count:
-            return None
-        audio_ms = self.audio_ms(position)
-        index = bisect_left(sent, audio_ms, 0, count)
-        if not index:
-            return times[0] - (sent[0] - audio_ms) / 1000
-        at = times[index - 1] + (audio_ms - sent[index - 1]) / 1000
-        return at if index == count else min(at, times[index])
+    def captured_at(self, server_ms: float, sent: int) -> float | None:
+        """Return when the audio at a position of the service was captured, in seconds."""
+        return self._captures.at(self.sent_position_ms(server_ms, sent))
+
+
+def raw_bytes_per_ms(config: RealtimeSTTConfig) -> float:
+    """Return how many bytes a millisecond of audio has.
+
+    Raises `SonioxValidationError` for containers.
+    """
+    if config.bytes_per_second is None:
+        raise SonioxValidationError(
+            "positions in the audio need a raw audio format such as 'pcm_s16le': how much time the "
+            f"bytes of {config.audio_format!r} take is not known"
+        )
+    return config.bytes_per_second / 1000
+
+
+def _begins_ms(stretch: _Stretch) -> float:
+    return stretch.begins_ms

@@ -252,6 +252,23 @@ class RealtimeSTTConnection:
     def flight_recorder(self, recorder: FlightRecorder) -> None:
         self._protocol.flight_recorder = recorder
 
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return where a position of the service lies in the audio that was sent, in ms.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        return self._protocol.sent_position_ms(server_ms)
+
+    def captured_at(self, position_ms: float) -> float | None:
+        """Return when the audio at a position of the service was captured, in seconds.
+
+        On the clock of the `captured_at` that was given with the audio, to within 50 ms; None
+        where none was given.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        return self._protocol.captured_at(position_ms)
+
     # The byte stream
 
     @property
@@ -365,16 +382,28 @@ class RealtimeSTTConnection:
             subprotocols=request.subprotocols(),
         )
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
         """Queue a chunk of audio. An empty one is ignored; while paused, chunks are dropped.
+
+        Args:
+            chunk: The audio.
+            now: The time, in seconds.
+            captured_at: When the chunk's first sample was captured, in seconds on any clock; see
+                `captured_at`. For raw audio formats only.
 
         Raises:
             TypeError: The chunk is not bytes.
-            SonioxValidationError: The chunk is a memoryview that is not contiguous.
+            SonioxValidationError: The chunk is a memoryview that is not contiguous, or
+                `captured_at` is no time or cannot be used with this audio format.
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
-        message = self._protocol.take_audio(chunk, now)
+        message = self._protocol.take_audio(chunk, now, captured_at)
         if message is not None:
             self._websocket.send_message(message)
 

@@ -6,6 +6,7 @@ has it, not a surprise when a timer first expires.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Final
 
 from soniox_proto.errors import SonioxValidationError
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_PING_INTERVAL",
     "DEFAULT_PING_TIMEOUT",
     "MAX_SECONDS",
+    "check_capture_time",
     "check_flag",
     "check_seconds",
     "check_size",
@@ -93,6 +95,20 @@ def check_timeout(value: float | None) -> float | None:
             f"timeout must be a number of seconds, or None for no limit, not {_shown(value)}"
         )
     return None if value > MAX_SECONDS else max(value, 0.0)
+
+
+def check_capture_time(value: float) -> float:
+    """Return the time at which audio was captured, in seconds on any clock.
+
+    Raises `SonioxValidationError` unless it is a finite number.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))  # pyright: ignore[reportUnnecessaryIsInstance]
+        or not isfinite(value)
+    ):
+        raise SonioxValidationError(f"captured_at must be a time in seconds, not {_shown(value)}")
+    return value
 
 
 def check_flag(name: str, value: bool) -> bool:

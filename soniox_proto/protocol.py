@@ -59,6 +59,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
+from soniox_proto.audio_clock import AudioClock
 from soniox_proto.config import RealtimeSTTConfig, checked_config
 from soniox_proto.credentials import APIKey, Authentication
 from soniox_proto.errors import (
@@ -102,6 +103,7 @@ from soniox_proto.options import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_KEEPALIVE_INTERVAL,
     DEFAULT_MAX_PENDING_AUDIO,
+    check_capture_time,
     check_seconds,
     check_size,
 )
@@ -172,6 +174,7 @@ class RealtimeSTTProtocol:
     __slots__ = (
         "__weakref__",
         "_api_key",
+        "_audio_clock",
         "_close_code",
         "_close_timeout",
         "_closed_by_user",
@@ -259,6 +262,8 @@ class RealtimeSTTProtocol:
         self._error: SonioxRealtimeError | None = None
         self._last_message: RealtimeEvent | None = None
         self._speech_end = SpeechEnd()
+        # Made when first needed: until a finalize the service's clock is that of the audio.
+        self._audio_clock: AudioClock | None = None
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._parser = EventParser()
         self.flight_recorder = FlightRecorder()
@@ -325,6 +330,26 @@ class RealtimeSTTProtocol:
     def connect_by(self) -> float | None:
         """When `start` must have been called; None for no limit, and after it was called."""
         return self._timers.deadlines.get(Timer.CONNECT)
+
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return where a position of the service lies in the audio that was sent, in ms.
+
+        They differ after a finalize, which pads the service's clock with silence (see
+        `server_clock.py`). Audio that was dropped while paused counts on neither.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        return round(self._clock().sent_position_ms(server_ms, self._stats.sent_audio_bytes))
+
+    def captured_at(self, server_ms: float) -> float | None:
+        """Return when the audio at a position of the service was captured, in seconds.
+
+        On the clock of the `captured_at` that was given with the audio, to within 50 ms; None
+        where none was given, and for audio of long ago if its capture was broken off very often.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        return self._clock().captured_at(server_ms, self._stats.sent_audio_bytes)
 
     # Output and time
 
@@ -395,23 +420,40 @@ class RealtimeSTTProtocol:
         if self._end_of_audio:
             self._enter(SessionInput.FINISH)
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
         """Queue a chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
         Send audio at about the speed at which it was spoken: long bursts and long gaps may end the
         session (Soniox docs, "Error handling").
 
+        Args:
+            chunk: The audio.
+            now: The time, in seconds.
+            captured_at: When the chunk's first sample was captured, in seconds on any clock; see
+                `captured_at`. For raw audio formats only.
+
         Raises:
             TypeError: The chunk is not bytes.
-            SonioxValidationError: The chunk is a memoryview that is not contiguous.
+            SonioxValidationError: The chunk is a memoryview that is not contiguous, or
+                `captured_at` is no time or cannot be used with this audio format.
             SonioxStateError: The session is not connected, finished or closed, or more than
                 `max_pending_audio` bytes would wait for it to open.
         """
-        message = self.take_audio(chunk, now)
+        message = self.take_audio(chunk, now, captured_at)
         if message is not None:
             self._outbox.append(message)
 
-    def take_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> bytes | None:
+    def take_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> bytes | None:
         """Do as `send_audio`, but return the message if it can be sent at once.
 
         For drivers that send each message as it is made. It then waits in no queue, which is a
@@ -423,6 +465,9 @@ class RealtimeSTTProtocol:
         if state is not _OPEN:
             self._require(SessionInput.AUDIO)
         size, stats = len(data), self._stats
+        clock = None
+        if captured_at is not None:
+            captured_at, clock = check_capture_time(captured_at), self._clock()
         # An empty binary message ends nothing and is not audio either, so it is never sent.
         if not size:
             return None
@@ -431,6 +476,8 @@ class RealtimeSTTProtocol:
             return None
         if state is _CONNECTING:
             self._hold_audio(data)
+        if clock is not None and captured_at is not None:
+            clock.sent(stats.sent_audio_bytes, size, captured_at)
         stats.sent_audio_bytes += size
         stats.sent_audio_chunks += 1
         if now > self._now:
@@ -477,10 +524,11 @@ class RealtimeSTTProtocol:
         now = self._advance(now)
         rested = self._timers.time_at_rest(now)
         stats = self._stats
+        if self._config.bytes_per_second is not None:
+            self._clock().finalize(stats.sent_audio_bytes)
         self._pending_finalizes.append(_PendingFinalize(stats.sent_finalizes, now, rested))
         stats.sent_finalizes += 1
         stats.finalized_audio_bytes = stats.sent_audio_bytes
-        stats.note_finalize()
         self._note("finalize", trailing_silence_ms)
         self._outbox.append(message)
         self._arm_finalize_timer()
@@ -723,6 +771,13 @@ class RealtimeSTTProtocol:
             self._now, what, detail, stats.sent_audio_bytes, stats.received_messages
         )
 
+    def _clock(self) -> AudioClock:
+        """Return the clock of the audio; raises `SonioxValidationError` for containers."""
+        if self._audio_clock is None:
+            self._audio_clock = AudioClock(self._config)
+            self._stats.clock_map = self._audio_clock.clock_map
+        return self._audio_clock
+
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
         reason = refusal(self._state, session_input, end_of_audio=self._end_of_audio)
@@ -809,12 +864,11 @@ class RealtimeSTTProtocol:
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
         asked = self._pending_finalizes.pop(0)
+        if self._audio_clock is not None:
+            self._audio_clock.finalized(message)
         self._arm_finalize_timer()
         round_trip = now - asked.asked_at
-        position_ms = message.final_audio_proc_ms
-        if self._pending_finalizes or position_ms != message.total_audio_proc_ms:
-            position_ms = None
-        self._stats.note_finalized(round_trip, position_ms)
+        self._stats.note_finalized(round_trip)
         return Finalized(message, index, asked.number, round_trip)
 
     def _receive_error(self, message: RealtimeEvent, now: float) -> None:

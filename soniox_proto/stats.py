@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple
 
-from soniox_proto.audio_clock import NOTE_INTERVAL, AudioClock
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.latency import Latency
+from soniox_proto.send_times import NOTE_INTERVAL, SendTimes
 
 __all__ = ["Measurement", "SessionStats"]
 
@@ -81,12 +82,14 @@ class SessionStats:
 
     bytes_per_second: int | None = field(default=None, repr=False)
     """Bytes of audio in a second; None if the format does not say."""
+    clock_map: ClockMap | None = field(default=None, repr=False, compare=False)
+    """From the service's clock to the audio that was sent; None as long as they are the same."""
     measurements: list[Measurement] | None = field(default=None, repr=False)
     """What was measured, for somebody who takes it out and clears the list; None for nobody."""
     note_due: float = field(default=float("-inf"), repr=False)
     """When to call `note_audio` with the next chunk."""
     _audio_began: float | None = field(default=None, repr=False)
-    _clock: AudioClock | None = field(default=None, repr=False, compare=False)
+    _send_times: SendTimes | None = field(default=None, repr=False, compare=False)
     _open_links: int = field(default=0, repr=False)
     _open_before: float = field(default=0.0, repr=False)
     _counted_to: float = field(default=0.0, repr=False)
@@ -100,17 +103,22 @@ class SessionStats:
     @property
     def lag_ms(self) -> float | None:
         """Audio that was sent and is not processed yet, in ms; None if the format does not say."""
-        sent_ms, clock = self.sent_audio_ms, self._clock
-        if sent_ms is None or clock is None:
-            return sent_ms
-        return max(0.0, sent_ms - clock.audio_ms(self.processed_audio_ms))
+        sent_ms = self.sent_audio_ms
+        if sent_ms is None:
+            return None
+        return max(0.0, sent_ms - self._audio_ms(self.processed_audio_ms))
 
     def sent_at(self, position_ms: float) -> float | None:
         """Return when the audio at a position of the service was sent, in seconds.
 
         None before any audio, and if the format does not say how long it is.
         """
-        return None if self._clock is None else self._clock.sent_at(position_ms)
+        if self._send_times is None:
+            return None
+        return self._send_times.at(self._audio_ms(position_ms))
+
+    def _audio_ms(self, position_ms: float) -> float:
+        return position_ms if self.clock_map is None else self.clock_map.audio_ms(position_ms)
 
     def as_dict(self) -> dict[str, float | None]:
         """Return all numbers by their names, those of latencies as `finalize_latency_p95`."""
@@ -123,11 +131,6 @@ class SessionStats:
                 numbers[name] = value
         return numbers
 
-    def _audio_clock(self) -> AudioClock:
-        if self._clock is None:
-            self._clock = AudioClock()
-        return self._clock
-
     # What the machines report
 
     def note_audio(self, now: float) -> None:
@@ -138,24 +141,15 @@ class SessionStats:
         if sent_ms is None:
             self.note_due = float("inf")
             return
-        self._audio_clock().note(sent_ms, now)
+        if self._send_times is None:
+            self._send_times = SendTimes()
+        self._send_times.note(sent_ms, now)
         self.note_due = now + NOTE_INTERVAL
 
-    def note_finalize(self) -> None:
-        """Take account of a finalize that is sent now, whose pad moves the service's clock."""
-        sent_ms = self.sent_audio_ms
-        if sent_ms is not None:
-            self._audio_clock().finalize(sent_ms)
-
-    def note_finalized(self, round_trip: float, position_ms: int | None) -> None:
-        """Take account of the answer to the oldest finalize.
-
-        With the position at which it stands, unless other finalizes have been sent since.
-        """
+    def note_finalized(self, round_trip: float) -> None:
+        """Take account of the answer to the oldest finalize."""
         self.answered_finalizes += 1
         self.measured("finalize_latency", round_trip)
-        if position_ms is not None and self._clock is not None:
-            self._clock.answered(position_ms)
 
     def note_endpoint(self, speech_ends_ms: int | None, now: float) -> None:
         """Take account of an `<end>`."""

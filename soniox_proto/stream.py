@@ -157,6 +157,22 @@ class Stream(Protocol):
         """Counters of the session so far."""
         ...
 
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return where a position that was given out lies in the audio that was sent, in ms.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        ...
+
+    def captured_at(self, position_ms: float) -> float | None:
+        """Return when the audio at a position that was given out was captured, in seconds.
+
+        None where it was sent without `captured_at`.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
+        """
+        ...
+
     @property
     def flight_recorder(self) -> FlightRecorder:
         """What happened last."""
@@ -187,8 +203,16 @@ class Stream(Protocol):
         """Begin: ask for the first link."""
         ...
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
-        """Queue a chunk of audio, or hold it while no link is open."""
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
+        """Queue a chunk of audio, or hold it while no link is open.
+
+        `captured_at` is when its first sample was captured, in seconds on any clock.
+        """
         ...
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:

@@ -33,16 +33,18 @@ def final(text: str, **fields: Any) -> dict[str, Any]:
     return {"text": text, "is_final": True, **fields}
 
 
+ORIGINAL: Final = {"language": "en", "translation_status": "original"}
+
 SCRIPT: Final = [
     {"tokens": [{"text": "Good", "is_final": False, "speaker": "1"}]},
-    {"tokens": [final("Good morning", speaker="1", language="en", translation_status="original")]},
+    {"tokens": [final("Good morning", speaker="1", **ORIGINAL, start_ms=0, end_ms=900)]},
     {"tokens": [final("<end>")]},
     {
         "tokens": [
             final("Buenos días", speaker="1", language="es", translation_status="translation")
         ]
     },
-    {"tokens": [final(" Hello", speaker="2", language="en", translation_status="original")]},
+    {"tokens": [final(" Hello", speaker="2", **ORIGINAL, start_ms=4500, end_ms=4900)]},
     {"tokens": [final("<end>")]},
 ]
 
@@ -119,7 +121,8 @@ PRINTED: Final = {
     ".completed:": "1: Good morning / Buenos días\n2: Hello / None\n",
     "shown = update.apply(shown)": "0 0 'I scream'\n0 3 'ice '\n",
     'Subtitles("vtt"': "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<v Ann>Good morning</v>\n\n"
-    "00:00:01.080 --> 00:00:02.080\n<v Speaker 2>Hello</v>\n\n\n",
+    "00:00:04.500 --> 00:00:05.500\n<v Speaker 2>Hello</v>\n\n\n",
+    "captured_at=1_000.0": "Good morning 1000.0\n Hello 1005.5\n",
     "RealtimeSTTProtocol(config)": "Outcome.FINISHED\n",
 }
 EXPECTED: Final = {number_of(words): printed for words, printed in PRINTED.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from soniox_adapters.session.flow_control import FlowControl
+from soniox_adapters.session.flow_control import FlowControl, UnsentReplies
 from soniox_proto import Event, SonioxRealtimeError
 
 if TYPE_CHECKING:
@@ -38,15 +38,14 @@ class SessionCallbacks:
 class TransportLink:
     """A link and its transport. It is the transport's `TransportCallbacks`."""
 
-    __slots__ = ("_flow", "_session", "_unsent_replies", "link", "transport")
+    __slots__ = ("_session", "_unsent_replies", "link", "transport")
 
     transport: AsyncTransport
 
     def __init__(self, link: Link, session: SessionCallbacks, flow: FlowControl) -> None:
         self.link = link
         self._session = session
-        self._flow = flow
-        self._unsent_replies = 0
+        self._unsent_replies = UnsentReplies(flow)
 
     def flush(self, *, replying: bool = False) -> bool:
         """Write the link's output; return whether senders have to wait.
@@ -63,12 +62,8 @@ class TransportLink:
             else:
                 transport.write_buffers(buffers)
             if replying and transport.writing_paused:
-                self._count_replies(sum(map(len, buffers)))
+                self._unsent_replies.add(sum(map(len, buffers)))
         return transport.writing_paused
-
-    def _count_replies(self, size: int) -> None:
-        self._unsent_replies += size
-        self._flow.unsent_replies += size
 
     # Callbacks of the transport
 
@@ -87,7 +82,7 @@ class TransportLink:
 
     def writing_resumed(self) -> None:
         """Let blocked senders go on."""
-        self._count_replies(-self._unsent_replies)
+        self._unsent_replies.clear()
         self._session.sending_resumed()
 
     def transport_closed(self) -> None:

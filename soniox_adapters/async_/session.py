@@ -133,13 +133,19 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
 
     # Sending
 
-    async def send_byte_chunk(self, chunk: AudioChunk) -> None:
+    async def send_byte_chunk(self, chunk: AudioChunk, *, captured_at: float | None = None) -> None:
         """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
         Waits while the server reads more slowly than audio is sent.
 
+        Args:
+            chunk: The audio.
+            captured_at: When its first sample was captured, in seconds on any clock; `captured_at`
+                then tells when a token was spoken. For raw audio formats only.
+
         Raises:
             TypeError: The chunk is not bytes.
+            SonioxValidationError: `captured_at` is no time, or not for this audio format.
             SonioxStateError: The session is not connected yet, or is finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
@@ -148,7 +154,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
                 raise self._elsewhere_error()
             if self._options.reconnect is not None:
                 await self._wait_for_room()
-            self._machine.send_audio(chunk, self._clock())
+            self._machine.send_audio(chunk, self._clock(), captured_at)
             paused = False
             for link in self._links:
                 if link.flush():

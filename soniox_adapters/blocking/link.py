@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from soniox_adapters.blocking.socket_stream import SocketStream
 from soniox_adapters.blocking.steps import came_through
-from soniox_adapters.session.flow_control import FlowControl
+from soniox_adapters.session.flow_control import FlowControl, UnsentReplies
 from soniox_adapters.session.read_size import ReadSize
 from soniox_proto import Event
 
@@ -56,7 +56,7 @@ class SocketLink:
         """Bytes that the kernel has not taken yet. New output queues up behind them."""
         self.taken = 0
         """Total bytes that the kernel has taken out of `output`. Senders wait for it to rise."""
-        self._unsent_replies = 0
+        self._unsent_replies = UnsentReplies(flow)
         self.write_error: OSError | None = None
         """Why nothing can be written any more. What the server sent before is still read."""
         self._drain_until = 0.0
@@ -102,7 +102,7 @@ class SocketLink:
         for buffer in buffers:
             output += buffer
         if replying:
-            self._count_replies(self.taken + len(output) - before)
+            self._unsent_replies.add(self.taken + len(output) - before)
         if output:
             self._write_output()
         return bool(output)
@@ -118,11 +118,7 @@ class SocketLink:
                 self.taken += written
                 del output[:written]
         if not output:
-            self._count_replies(-self._unsent_replies)
-
-    def _count_replies(self, size: int) -> None:
-        self._unsent_replies += size
-        self._flow.unsent_replies += size
+            self._unsent_replies.clear()
 
     def _write_failed(self, error: OSError) -> None:
         """Note that the server takes no more; what it said before is still to be read."""
@@ -162,7 +158,7 @@ class SocketLink:
     def leave(self) -> None:
         """Drop the output, and take this link's share out of the flow control."""
         self.output = bytearray()
-        self._count_replies(-self._unsent_replies)
+        self._unsent_replies.clear()
         if self.write_error is not None:
             self._flow.end_closing()
 

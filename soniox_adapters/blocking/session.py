@@ -116,20 +116,26 @@ class RealtimeSTTSession(SocketSession):
 
     # Sending
 
-    def send_byte_chunk(self, chunk: AudioChunk) -> None:
+    def send_byte_chunk(self, chunk: AudioChunk, *, captured_at: float | None = None) -> None:
         """Send one chunk of audio. An empty one is ignored; while paused, chunks are dropped.
 
         Blocks while the server reads more slowly than audio is sent.
 
+        Args:
+            chunk: The audio.
+            captured_at: When its first sample was captured, in seconds on any clock; `captured_at`
+                then tells when a token was spoken. For raw audio formats only.
+
         Raises:
             TypeError: The chunk is not bytes.
+            SonioxValidationError: `captured_at` is no time, or not for this audio format.
             SonioxStateError: The session is not connected yet, or is finished or closed.
             SonioxConnectionError: The connection was lost before the chunk was sent.
         """
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
         if self._options.reconnect is not None:
-            self._send_once_there_is_room(chunk)
+            self._send_once_there_is_room(chunk, captured_at)
             return
         waits_for = None
         # This is `_step` written out, to save its calls for every chunk of audio.
@@ -140,7 +146,7 @@ class RealtimeSTTSession(SocketSession):
                 self._settle()
             self._busy = True
             try:
-                self._machine.send_audio(chunk, self._clock())
+                self._machine.send_audio(chunk, self._clock(), captured_at)
                 if self._write():
                     waits_for = self._marks()
             except BaseException as error:
@@ -193,7 +199,7 @@ class RealtimeSTTSession(SocketSession):
             if waits_for is not None:
                 self._wait_until_taken(waits_for)
 
-    def _send_once_there_is_room(self, chunk: bytes) -> None:
+    def _send_once_there_is_room(self, chunk: bytes, captured_at: float | None) -> None:
         """Send a chunk, but wait while a connection is missing and no more audio can be kept."""
         waits_for: Marks | None = None
 
@@ -201,7 +207,7 @@ class RealtimeSTTSession(SocketSession):
             nonlocal waits_for
             if self._machine.holds_too_much:
                 return False
-            self._machine.send_audio(chunk, self._clock())
+            self._machine.send_audio(chunk, self._clock(), captured_at)
             waits_for = self._marks() if self._write() else None
             return True
 

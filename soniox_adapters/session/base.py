@@ -152,6 +152,34 @@ class SessionBase(ABC):
             stats.update(self._clock())
         return stats
 
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return where a time of a token lies in the audio that was sent, in ms.
+
+        The service's clock runs ahead of the audio: each finalize adds up to 120 ms of silence to
+        it. With a `ReconnectPolicy` the session has taken that out already, and this changes
+        nothing. Audio that was dropped while paused was not sent.
+
+        Raises:
+            SonioxValidationError: The audio format is not a raw one.
+        """
+        return self._machine.sent_position_ms(server_ms)
+
+    def captured_at(self, position_ms: float) -> float | None:
+        """Return when the audio at a token's time was captured, in seconds.
+
+        On the clock of the `captured_at` that was given to `send_byte_chunk`, to within 50 ms,
+        whatever was left out, dropped while paused or added by a finalize in between. None where
+        no `captured_at` was given. Where capture was broken off, the position belongs to the audio
+        that follows.
+
+        Args:
+            position_ms: A time as this session gives it out, such as `token.start_ms`.
+
+        Raises:
+            SonioxValidationError: The audio format is not a raw one.
+        """
+        return self._machine.captured_at(position_ms)
+
     def parse_event(self, raw: str | bytes) -> RealtimeEvent:
         """Parse a raw message; raises `SonioxProtocolError` if it is not valid."""
         return RealtimeEvent.validate_event(raw)

@@ -27,6 +27,7 @@ __all__ = [
     "MAX_WAITING_MEMORY",
     "MAX_WAITING_MESSAGES",
     "FlowControl",
+    "UnsentReplies",
     "message_memory",
 ]
 
@@ -168,3 +169,23 @@ class FlowControl:
             else:
                 self._core.pause_reading(now)
         return listening and self.unsent_replies < MAX_UNSENT_REPLIES
+
+
+class UnsentReplies:
+    """The replies that one link has not written yet: its share of `FlowControl.unsent_replies`."""
+
+    __slots__ = ("_flow", "_size")
+
+    def __init__(self, flow: FlowControl) -> None:
+        self._flow = flow
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that the server has not taken."""
+        self._size += size
+        self._flow.unsent_replies += size
+
+    def clear(self) -> None:
+        """Count none: they are written, or never will be."""
+        self._flow.unsent_replies -= self._size
+        self._size = 0

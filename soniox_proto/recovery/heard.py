@@ -12,8 +12,8 @@ from __future__ import annotations
 from copy import copy
 from typing import Final, NamedTuple
 
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
-from soniox_proto.recovery.clock_map import ClockMap
 from soniox_proto.recovery.seam import GivenText, Seam, TranslationSeam, begins_word
 
 __all__ = ["Heard", "LinkTranscript", "Marker"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.connection import RealtimeSTTConnection
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
-from soniox_proto.recovery.clock_map import ClockMap
 from soniox_proto.recovery.heard import LinkTranscript
 from soniox_proto.upgrade import UpgradeRequest
 

@@ -27,6 +27,8 @@ from typing import Any, Final
 
 from typing_extensions import Unpack
 
+from soniox_proto.audio_clock import CaptureTimes
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.config import RealtimeSTTConfig, checked_config
 from soniox_proto.connection import ConnectionKeywords, RealtimeSTTConnection
 from soniox_proto.credentials import APIKey
@@ -58,7 +60,7 @@ from soniox_proto.messages import (
     audio_bytes,
     finalize_message,
 )
-from soniox_proto.recovery.clock_map import ClockMap
+from soniox_proto.options import check_capture_time
 from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.kept_audio import KeptAudio
 from soniox_proto.recovery.link import RecoverableLink
@@ -114,6 +116,7 @@ class RecoveringSTTStream:
         "__weakref__",
         "_attempt",
         "_bytes_per_ms",
+        "_captures",
         "_config",
         "_end_asked",
         "_ended",
@@ -167,6 +170,7 @@ class RecoveringSTTStream:
         self._link = RecoverableLink(self._make_connection(), self._take)
         kept_seconds = reconnect.max_replay_seconds + reconnect.lead_in_ms / 1000
         self._kept = KeptAudio(int(rate * kept_seconds), frame)
+        self._captures = CaptureTimes()
         self._heard = Heard()
         self._finalizes: list[_Finalize] = []
         self._events: list[Event] = []
@@ -252,6 +256,18 @@ class RecoveringSTTStream:
         """Counters of the session so far, over all connections."""
         return self._stats
 
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return `server_ms`: whatever is given out here is a position in the audio already."""
+        return round(server_ms)
+
+    def captured_at(self, position_ms: float) -> float | None:
+        """Return when the audio at a position was captured, in seconds.
+
+        On the clock of the `captured_at` that was given with the audio, to within 50 ms; None
+        where none was given.
+        """
+        return self._captures.at(position_ms)
+
     @property
     def flight_recorder(self) -> FlightRecorder:
         """What happened last, on whatever connection."""
@@ -314,16 +330,29 @@ class RecoveringSTTStream:
         self._idle = False
         self._want(self._link, self._advance(now))
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
         """Send a chunk of audio, or keep it while no link is open; see `holds_too_much`.
+
+        Args:
+            chunk: The audio.
+            now: The time, in seconds.
+            captured_at: When its first sample was captured, in seconds on any clock.
 
         Raises:
             TypeError: The chunk is not bytes.
-            SonioxValidationError: The chunk is a memoryview that is not contiguous.
+            SonioxValidationError: The chunk is a memoryview that is not contiguous, or
+                `captured_at` is no time.
             SonioxStateError: The session is not connected, finished or closed.
         """
         data = audio_bytes(chunk)
         self._require(SessionInput.AUDIO)
+        if captured_at is not None:
+            check_capture_time(captured_at)
         if not data:
             return
         if self._paused:
@@ -336,6 +365,9 @@ class RecoveringSTTStream:
         if now >= stats.note_due:
             stats.note_audio(now)
         kept, link = self._kept, self._link
+        if captured_at is not None:
+            begins_ms = kept.ends / self._bytes_per_ms
+            self._captures.add(begins_ms, len(data) / self._bytes_per_ms, captured_at)
         kept.append(data)
         if link.is_open:
             if link.caught_up:
@@ -564,9 +596,7 @@ class RecoveringSTTStream:
         received = event.message
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
-                settled = received.final_audio_proc_ms
-                same = settled == received.total_audio_proc_ms
-                link.clock.answered(settled if same else None)
+                link.clock.answered_in(received)
         limit_ms = ceil(link.cursor / self._bytes_per_ms)
         message, markers = link.transcript.read(received, limit_ms)
         self._last_message = message
@@ -596,7 +626,7 @@ class RecoveringSTTStream:
             return Finalized(message, index, None, None)
         asked = self._finalizes.pop(0)
         round_trip = now - max(asked.asked_at, self._opened_at)
-        self._stats.note_finalized(round_trip, None)
+        self._stats.note_finalized(round_trip)
         return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:

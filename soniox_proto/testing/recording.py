@@ -175,6 +175,14 @@ class RecordedStream:
         """Counters of the session so far."""
         return self._stream.stats
 
+    def sent_position_ms(self, server_ms: float) -> int:
+        """Return where a position of the service lies in the audio that was sent, in ms."""
+        return self._stream.sent_position_ms(server_ms)
+
+    def captured_at(self, position_ms: float) -> float | None:
+        """Return when the audio at a position was captured, in seconds."""
+        return self._stream.captured_at(position_ms)
+
     @property
     def flight_recorder(self) -> FlightRecorder:
         """What happened last."""
@@ -211,9 +219,14 @@ class RecordedStream:
         self._stream.connect(now)
         self.note(now, {"call": "connect"})
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
         """Queue a chunk of audio."""
-        self._stream.send_audio(chunk, now)
+        self._stream.send_audio(chunk, now, captured_at)
         data = bytes(chunk)
         audio: dict[str, Any] = {"size": len(data)}
         if self._audio:

@@ -3,10 +3,10 @@
 There::
 
     from js import WebSocket, setTimeout
-    from pyodide.ffi import create_proxy
+    from pyodide.ffi import create_once_callable
 
     connect = lambda url, protocols: WebSocket.new(url, protocols)
-    later = lambda call, ms: setTimeout(create_proxy(call), ms)
+    later = lambda call, ms: setTimeout(create_once_callable(call), ms)
     session = BrowserSession(connect, later, url, temporary_key, print, on_end)
 
 A browser cannot set headers, so a temporary key travels as a subprotocol. Its own thread is the

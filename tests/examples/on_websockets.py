@@ -75,7 +75,8 @@ def transcribe(url: str, api_key: str, chunks: Iterable[bytes]) -> str:
         for target in (write, send):
             threading.Thread(target=target, daemon=True).start()
         while not protocol.closed:
-            deadline = protocol.next_timeout()
+            with lock:
+                deadline = protocol.next_timeout()
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 message = websocket.recv(timeout=wait)

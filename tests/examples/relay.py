@@ -58,6 +58,7 @@ class Relay:
         finally:
             if self.calling is not None:
                 self.calling.cancel()
+                await asyncio.wait([self.calling])
             for left in self.writers.values():
                 left.close()
 

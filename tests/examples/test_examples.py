@@ -483,15 +483,18 @@ class TestEnds:
                 ["hello"] * 2
             )
 
-    def test_tls_lets_other_greenlets_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("program", "text"), [("on_gevent", "hello\n" * 3), ("on_twisted", "hello\n")]
+    )
+    def test_tls_in_another_loop(self, program: str, text: str, tmp_path: Path) -> None:
         authority = trustme.CA()
         server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(server_tls)
         trusted = tmp_path / "authority.pem"
         authority.cert_pem.write_to_path(str(trusted))
         with FakeServer(finished("hello"), tls=server_tls, host="localhost") as server:
-            text = run("on_gevent", server.url, API_KEY, "1", SSL_CERT_FILE=str(trusted))
-        assert text == "hello\n" * 3
+            said = run(program, server.url, API_KEY, "1", SSL_CERT_FILE=str(trusted))
+        assert said == text
 
     @pytest.mark.parametrize("program", ["on_selectors", *ALONE])
     def test_without_tls_nothing_is_sent(self, program: str) -> None:

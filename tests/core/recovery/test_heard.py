@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from soniox_proto import RealtimeEvent
-from soniox_proto.recovery.clock_map import ClockMap
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.recovery.heard import Heard, LinkTranscript, Marker
 
 

@@ -165,7 +165,18 @@ class LineStream:
             link.closed = True
         return [Closed(outcome, None, "", error)]
 
-    def send_audio(self, chunk: bytes | bytearray | memoryview, now: float) -> None:
+    def sent_position_ms(self, server_ms: float) -> int:
+        raise NotImplementedError
+
+    def captured_at(self, position_ms: float) -> float | None:
+        raise NotImplementedError
+
+    def send_audio(
+        self,
+        chunk: bytes | bytearray | memoryview,
+        now: float,
+        captured_at: float | None = None,
+    ) -> None:
         """Say the chunk on every link of this stage."""
         self.stats.sent_audio_bytes += len(chunk)
         for link in self._current():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soniox_proto.recovery.clock_map import ClockMap
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.server_clock import ServerClock
 
 

@@ -1,4 +1,4 @@
-"""From the service's clock to the audio that the user sent.
+"""From the service's clock to the audio that the user sent, on one connection.
 
 The service stamps everything with positions on its own clock, which starts at 0 on every connection
 and gains 1 to 120 ms of silence with every finalize (`server_clock.py` has the rule). To know where
@@ -12,10 +12,12 @@ was held makes the audio jump, and the service's clock stands still.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import floor
 from typing import Final
 
+from soniox_proto.messages import RealtimeEvent
 from soniox_proto.server_clock import FINALIZE_STEP_MS
 
 __all__ = ["ClockMap"]
@@ -46,9 +48,12 @@ class ClockMap:
         begins_ms: Where in the user's audio the connection's audio begins, in ms.
     """
 
-    __slots__ = ("_breakpoints",)
+    __slots__ = ("_answered_before", "_breakpoints")
 
     def __init__(self, begins_ms: float) -> None:
+        # No finalize before this index is unanswered. Without it each answer would look at all of
+        # the stream's finalizes.
+        self._answered_before = 1
         self._breakpoints = [_Breakpoint(0.0, begins_ms, begins_ms, is_finalize=False)]
 
     def audio_ms(self, server_ms: float) -> float:
@@ -56,9 +61,7 @@ class ClockMap:
         points = self._breakpoints
         # The service may send any number, which need not fit into a float.
         server_ms = min(max(server_ms, 0), _LONGEST_MS)
-        index = len(points) - 1
-        while index and server_ms < points[index].server_ms:
-            index -= 1
+        index = bisect_right(points, server_ms, key=_server_ms) - 1
         position = points[index].audio_ms + server_ms - points[index].server_ms
         following = points[index + 1 : index + 2]
         return min([position, *(point.audio_before_ms for point in following)])
@@ -79,9 +82,11 @@ class ClockMap:
         What was sent since then has moved with it.
         """
         points = self._breakpoints
-        for index, point in enumerate(points):
-            if point.is_finalize and not point.answered:
+        for index in range(self._answered_before, len(points)):
+            point = points[index]
+            if point.is_finalize:
                 point.answered = True
+                self._answered_before = index + 1
                 before = self._server_before(index)
                 if server_ms is not None and before <= server_ms <= before + _LONGEST_PAD_MS:
                     point.server_ms = server_ms
@@ -90,6 +95,15 @@ class ClockMap:
                     later = points[behind]
                     later.server_ms = _padded(server) if later.is_finalize else server
                 return
+
+    def answered_in(self, message: RealtimeEvent) -> None:
+        """Correct the oldest unanswered finalize by the message with its `<fin>`.
+
+        The position of such a message is that of the `<fin>` if both of its positions agree.
+        Results for later audio in the same message would set them apart.
+        """
+        settled = message.final_audio_proc_ms
+        self.answered(settled if settled == message.total_audio_proc_ms else None)
 
     def forget(self, audio_ms: float) -> None:
         """Drop what is needed only for positions before `audio_ms`."""
@@ -100,6 +114,7 @@ class ClockMap:
             and (points[1].answered or not points[1].is_finalize)
         ):
             points.pop(0)
+            self._answered_before = max(1, self._answered_before - 1)
 
     def _server_before(self, index: int) -> float:
         """Return where the service's clock stands before a jump."""
@@ -110,6 +125,10 @@ class ClockMap:
         """Note that the audio between two positions is not sent on this connection."""
         server_ms = self.server_ms(from_ms)
         self._breakpoints.append(_Breakpoint(server_ms, to_ms, from_ms, is_finalize=False))
+
+
+def _server_ms(point: _Breakpoint) -> float:
+    return point.server_ms
 
 
 def _padded(server_ms: float) -> float:
