@@ -48,5 +48,5 @@ def test_memory_is_bounded() -> None:
     times = SendTimes()
     for number in range(10_000):
         times.note(number * 250, number * 0.25)
-    sent, times = times._notes
-    assert len(sent) == len(times) <= 128
+    sent, noted = times._notes
+    assert len(sent) == len(noted) <= 128
