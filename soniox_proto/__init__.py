@@ -67,6 +67,8 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightNote, FlightRecord, FlightRecorder
+from soniox_proto.latency import Latency
 from soniox_proto.messages import (
     TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
@@ -93,6 +95,7 @@ from soniox_proto.state import (
     SessionInput,
     SessionState,
 )
+from soniox_proto.stats import Measurement
 from soniox_proto.timers import Timer
 
 if typing.TYPE_CHECKING:
@@ -158,11 +161,16 @@ __all__ = [
     "FinalizeReceived",
     "Finalized",
     "Finished",
+    "FlightNote",
+    "FlightRecord",
+    "FlightRecorder",
     "HeadersInput",
     "JSONWriter",
     "KeepAliveReceived",
     "LanguageCode",
+    "Latency",
     "Link",
+    "Measurement",
     "Opened",
     "Outcome",
     "RealtimeControlType",

@@ -84,11 +84,12 @@ class AudioClock:
         SonioxValidationError: The audio format is a container, whose bytes say nothing about time.
     """
 
-    __slots__ = ("_bytes_per_ms", "_captures", "_map")
+    __slots__ = ("_bytes_per_ms", "_captures", "clock_map")
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
         self._bytes_per_ms = raw_bytes_per_ms(config)
-        self._map = ClockMap(0.0)
+        self.clock_map = ClockMap(0.0)
+        """From the service's clock to the audio."""
         self._captures = CaptureTimes()
 
     def sent(self, before: int, size: int, captured_at: float) -> None:
@@ -97,15 +98,15 @@ class AudioClock:
 
     def finalize(self, sent: int) -> None:
         """Note that a finalize is sent after so many bytes of audio."""
-        self._map.finalize(sent / self._bytes_per_ms)
+        self.clock_map.finalize(sent / self._bytes_per_ms)
 
     def finalized(self, message: RealtimeEvent) -> None:
         """Take the answer to the oldest finalize."""
-        self._map.answered_in(message)
+        self.clock_map.answered_in(message)
 
     def sent_position_ms(self, server_ms: float, sent: int) -> float:
         """Return the position in the first `sent` bytes of audio, in ms."""
-        return min(self._map.audio_ms(server_ms), sent / self._bytes_per_ms)
+        return min(self.clock_map.audio_ms(server_ms), sent / self._bytes_per_ms)
 
     def captured_at(self, server_ms: float, sent: int) -> float | None:
         """Return when the audio at a position of the service was captured, in seconds."""

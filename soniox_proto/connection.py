@@ -49,6 +49,7 @@ from soniox_proto.errors import (
     SonioxValidationError,
 )
 from soniox_proto.events import Event, Opened, Outcome, SessionStats
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.options import (
     DEFAULT_CLOSE_TIMEOUT,
@@ -241,6 +242,15 @@ class RealtimeSTTConnection:
     def stats(self) -> SessionStats:
         """Counters of the session so far."""
         return self._protocol.stats
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last. A session of several connections gives them one for all."""
+        return self._protocol.flight_recorder
+
+    @flight_recorder.setter
+    def flight_recorder(self, recorder: FlightRecorder) -> None:
+        self._protocol.flight_recorder = recorder
 
     def sent_position_ms(self, server_ms: float) -> int:
         """Return where a position of the service lies in the audio that was sent, in ms.
@@ -619,13 +629,14 @@ class RealtimeSTTConnection:
         if self._ping_sent_at is None or self._ping_timeout is None:
             self._ping_count += 1
             self._ping_sent_at = now
+            self._protocol.stats.sent_pings += 1
             self._websocket.send_ping(self._ping_count.to_bytes(4, "big"))
             self._timers.start(Timer.PONG, now, self._ping_timeout)
 
     def _receive_pong(self, payload: bytes, now: float) -> None:
         # A pong may also be unsolicited (RFC 6455 section 5.5.3); it proves nothing about our ping.
         if self._ping_sent_at is not None and payload == self._ping_count.to_bytes(4, "big"):
-            self._protocol.stats.latency = now - self._ping_sent_at
+            self._protocol.stats.note_pong(now - self._ping_sent_at)
             self._ping_sent_at = None
             self._timers.stop(Timer.PONG)
 

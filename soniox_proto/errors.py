@@ -16,7 +16,7 @@ copy is raised, because raising the same instance again would make its traceback
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from soniox_proto.retrying import (
     advice_on_close_code,
@@ -24,6 +24,9 @@ from soniox_proto.retrying import (
     advice_on_status,
     advice_on_timeout,
 )
+
+if TYPE_CHECKING:
+    from soniox_proto.flight_recorder import FlightRecord
 
 __all__ = [
     "SonioxAuthenticationError",
@@ -69,6 +72,10 @@ class SonioxRealtimeError(SonioxError):
 
     retry_after: float | None = None
     """Seconds to wait before the new connection; 0.0 for at once; None if nothing is known."""
+
+    flight_record: FlightRecord | None = None
+    """What happened in the session before, without any words or keys: `print(error.flight_record)`.
+    None if it does not come from a session."""
 
 
 class SonioxStateError(SonioxRealtimeError):

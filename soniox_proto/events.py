@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from soniox_proto.errors import SonioxRealtimeError, SonioxServerError
 from soniox_proto.messages import RealtimeEvent
+from soniox_proto.stats import SessionStats
 
 __all__ = [
     "Closed",
@@ -184,29 +185,3 @@ Event: TypeAlias = (
     | Closed
 )
 """Everything that the feeding calls of the core return."""
-
-
-@dataclass(slots=True)
-class SessionStats:
-    """Counters of a session, updated in place."""
-
-    sent_audio_bytes: int = 0
-    """Audio accepted for sending, in bytes. Some of it may still be queued."""
-    sent_audio_chunks: int = 0
-    """Audio messages accepted for sending."""
-    dropped_while_paused_bytes: int = 0
-    """Audio dropped because the session was paused, in bytes."""
-    sent_keepalives: int = 0
-    """Keepalive messages sent, by the timer or by a call."""
-    sent_finalizes: int = 0
-    """Finalize messages sent."""
-    received_messages: int = 0
-    """Messages received from the service."""
-    reconnects: int = 0
-    """Connections made in place of lost ones."""
-    replayed_audio_ms: int = 0
-    """Audio sent again on those, in ms."""
-    lost_audio_ms: int = 0
-    """Audio lost because no more could be kept while a connection was missing, in ms."""
-    latency: float | None = None
-    """Round trip of the latest answered WebSocket ping, in seconds."""

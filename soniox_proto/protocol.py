@@ -82,6 +82,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
     END_OF_AUDIO,
     KEEPALIVE_MESSAGE,
@@ -189,6 +190,7 @@ class RealtimeSTTProtocol:
         "_last_message",
         "_max_pending_audio",
         "_now",
+        "_opened",
         "_outbox",
         "_outcome",
         "_parser",
@@ -202,6 +204,7 @@ class RealtimeSTTProtocol:
         "_stats",
         "_takes_messages",
         "_timers",
+        "flight_recorder",
     )
 
     def __init__(
@@ -244,6 +247,8 @@ class RealtimeSTTProtocol:
         self._paused = False
         self._end_of_audio = False
         self._closed_by_user = False
+        # Whether the WebSocket is open, as far as the service bills for it.
+        self._opened = False
         self._now = float("-inf")
         self._timers = TimerTable()
         self._outbox: list[str | bytes] = []
@@ -259,8 +264,10 @@ class RealtimeSTTProtocol:
         self._speech_end = SpeechEnd()
         # Made when first needed: until a finalize the service's clock is that of the audio.
         self._audio_clock: AudioClock | None = None
-        self._stats = SessionStats()
+        self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._parser = EventParser()
+        self.flight_recorder = FlightRecorder()
+        """What happened last. A session of several connections gives them one for all."""
 
     # Views
 
@@ -395,6 +402,8 @@ class RealtimeSTTProtocol:
         self._require(SessionInput.START)
         now = self._advance(now)
         self._enter(SessionInput.START)
+        self._opened = True
+        self._stats.note_link_opened(now)
         self._timers.stop(Timer.CONNECT)
         message = self._start_message
         if self._api_key is not None:
@@ -473,6 +482,8 @@ class RealtimeSTTProtocol:
         stats.sent_audio_chunks += 1
         if now > self._now:
             self._now = now
+        if now >= stats.note_due:
+            stats.note_audio(self._now)
         if state is not _OPEN:
             return None
         self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
@@ -512,10 +523,13 @@ class RealtimeSTTProtocol:
         message = finalize_message(trailing_silence_ms)
         now = self._advance(now)
         rested = self._timers.time_at_rest(now)
+        stats = self._stats
         if self._config.bytes_per_second is not None:
-            self._clock().finalize(self._stats.sent_audio_bytes)
-        self._pending_finalizes.append(_PendingFinalize(self._stats.sent_finalizes, now, rested))
-        self._stats.sent_finalizes += 1
+            self._clock().finalize(stats.sent_audio_bytes)
+        self._pending_finalizes.append(_PendingFinalize(stats.sent_finalizes, now, rested))
+        stats.sent_finalizes += 1
+        stats.finalized_audio_bytes = stats.sent_audio_bytes
+        self._note("finalize", trailing_silence_ms)
         self._outbox.append(message)
         self._arm_finalize_timer()
 
@@ -557,6 +571,8 @@ class RealtimeSTTProtocol:
             return
         if finalize:
             self.finalize(now)
+        self._advance(now)
+        self._note("pause")
         self._paused = True
 
     def resume(self, now: float) -> None:
@@ -566,6 +582,8 @@ class RealtimeSTTProtocol:
         """
         self._require(SessionInput.RESUME)
         self._advance(now)
+        if self._paused:
+            self._note("resume")
         self._paused = False
 
     def close(self, now: float) -> None:
@@ -576,6 +594,8 @@ class RealtimeSTTProtocol:
         repeat, in any state.
         """
         now = self._advance(now)
+        if self._state is not _CLOSED:
+            self._note("close")
         match self._state:
             case SessionState.IDLE:
                 self._enter(SessionInput.CLOSE)
@@ -601,6 +621,8 @@ class RealtimeSTTProtocol:
         for drivers that can still send a close frame.
         """
         self._advance(now)
+        if self._state is not _CLOSED:
+            self._note("abort")
         if self._state is SessionState.IDLE:
             self._enter(SessionInput.ABORT)
         elif self._state is not SessionState.CLOSED:
@@ -668,6 +690,11 @@ class RealtimeSTTProtocol:
                 self._last_message = message
                 # Every message is a `Result` first, so that a reader of results alone misses none.
                 events.append(Result(message, data))
+                processed_ms = fields.get("total_audio_proc_ms")
+                if processed_ms is not None:
+                    stats.processed_audio_ms = processed_ms
+                if stats.time_to_first_token is None and message.tokens:
+                    stats.note_first_token(now)
                 if may_hold_marker(data):
                     self._find_markers(message, now)
                 else:
@@ -689,6 +716,7 @@ class RealtimeSTTProtocol:
         if self._state is SessionState.IDLE:
             return []
         code = 1005 if code is None else code
+        self._note("close frame", code)
         if self._hidden_key is not None:
             reason = self._hidden_key.redact(reason)
         # A normal closure is no error of the connection; whether the transcript is complete was
@@ -730,14 +758,24 @@ class RealtimeSTTProtocol:
 
     def _enter(self, session_input: SessionInput) -> None:
         state = TRANSITIONS[self._state][session_input]
+        if state is not self._state:
+            self._note("state", state)
         self._state = state
         # Kept, because every message asks, and looking it up hashes two enum members.
         self._takes_messages = SessionInput.RESULT in TRANSITIONS[state]
+
+    def _note(self, what: str, detail: object = None) -> None:
+        """Add to the flight recorder what neither repeats words nor holds a key."""
+        stats = self._stats
+        self.flight_recorder.note(
+            self._now, what, detail, stats.sent_audio_bytes, stats.received_messages
+        )
 
     def _clock(self) -> AudioClock:
         """Return the clock of the audio; raises `SonioxValidationError` for containers."""
         if self._audio_clock is None:
             self._audio_clock = AudioClock(self._config)
+            self._stats.clock_map = self._audio_clock.clock_map
         return self._audio_clock
 
     def _require(self, session_input: SessionInput) -> None:
@@ -748,7 +786,9 @@ class RealtimeSTTProtocol:
 
     def _refuse(self, reason: str) -> NoReturn:
         cause = self._error or self._server_error
-        raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+        error = SonioxStateError(f"{reason}: {cause}" if cause else reason)
+        error.flight_record = self.flight_recorder.record()
+        raise error from cause
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -762,12 +802,14 @@ class RealtimeSTTProtocol:
             self._timers.start(Timer.KEEPALIVE, now, self._keepalive_interval)
 
     def _queue_keepalive(self, now: float) -> None:
+        self._note("keepalive")
         self._outbox.append(KEEPALIVE_MESSAGE)
         self._stats.sent_keepalives += 1
         self._restart_keepalive(now)
 
     def _queue_end_of_audio(self) -> None:
         self._end_of_audio = True
+        self._note("end of audio")
         self._outbox.append(END_OF_AUDIO)
         self._timers.stop(Timer.KEEPALIVE)
 
@@ -807,13 +849,17 @@ class RealtimeSTTProtocol:
             if not token.is_final:
                 continue
             if token.text == TOKEN_TEXT_END:
-                self._events.append(EndpointDetected(message, index, self._speech_end.position_ms))
+                position_ms = self._speech_end.position_ms
+                self._stats.note_endpoint(position_ms, now)
+                self._note("endpoint", position_ms)
+                self._events.append(EndpointDetected(message, index, position_ms))
             elif token.text == TOKEN_TEXT_FIN:
                 self._events.append(self._finalized(message, index, now))
             else:
                 self._speech_end.take(token)
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+        self._note("finalized")
         # An unexpected `<fin>` is reported all the same; it just answers none of our calls.
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
@@ -821,7 +867,9 @@ class RealtimeSTTProtocol:
         if self._audio_clock is not None:
             self._audio_clock.finalized(message)
         self._arm_finalize_timer()
-        return Finalized(message, index, asked.number, now - asked.asked_at)
+        round_trip = now - asked.asked_at
+        self._stats.note_finalized(round_trip)
+        return Finalized(message, index, asked.number, round_trip)
 
     def _receive_error(self, message: RealtimeEvent, now: float) -> None:
         error = SonioxServerError.from_message(
@@ -831,6 +879,8 @@ class RealtimeSTTProtocol:
             request_id=message.request_id,
             more_info=message.more_info,
         )
+        self._note("error message", message.error_type or message.error_code)
+        error.flight_record = self.flight_recorder.record()
         # The first end decides. A second one has still been reported as a `Result`.
         if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
             return
@@ -840,6 +890,7 @@ class RealtimeSTTProtocol:
         self._begin_closing(SessionInput.SERVER_ERROR, now)
 
     def _receive_finished(self, message: RealtimeEvent, now: float) -> None:
+        self._note("finished response")
         if self._final_outcome not in {None, Outcome.CLOSED_LOCALLY}:
             return
         self._final_outcome = Outcome.FINISHED
@@ -857,6 +908,7 @@ class RealtimeSTTProtocol:
     def _fail(self, error: SonioxRealtimeError, *, close_code: int | None) -> None:
         if self._state is SessionState.CLOSED:
             return
+        self._note("failure", type(error).__name__)
         rejected = isinstance(error, SonioxHandshakeError)
         opened = self._state is not SessionState.CONNECTING
         if opened:
@@ -883,7 +935,13 @@ class RealtimeSTTProtocol:
         self._outcome = self._final_outcome or outcome
         self._error = self._server_error if self._final_outcome else error
         self._enter(SessionInput.ENDED)
+        self._note("end", self._outcome)
+        if self._error is not None:
+            self._error.flight_record = self.flight_recorder.record()
         self._timers.stop_all()
+        if self._opened:
+            self._opened = False
+            self._stats.note_link_closed(self._now)
         self._pending_finalizes.clear()
         # What is still queued has nowhere to go, and audio can be large.
         self._outbox.clear()

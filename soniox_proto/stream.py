@@ -37,6 +37,7 @@ from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event, Outcome, SessionStats
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.state import SessionState
 from soniox_proto.upgrade import UpgradeRequest
@@ -170,6 +171,11 @@ class Stream(Protocol):
 
         Raises `SonioxValidationError` unless the audio format is a raw one.
         """
+        ...
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last."""
         ...
 
     @property

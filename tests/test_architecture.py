@@ -15,7 +15,13 @@ import soniox_proto
 
 LAYERS: Final = (
     # What is said, and when.
-    {"soniox_proto.retrying", "soniox_proto.errors", "soniox_proto.options"},
+    {
+        "soniox_proto.retrying",
+        "soniox_proto.errors",
+        "soniox_proto.options",
+        "soniox_proto.latency",
+        "soniox_proto.flight_recorder",
+    },
     {
         "soniox_proto.endpoint",
         "soniox_proto.credentials",
@@ -27,6 +33,8 @@ LAYERS: Final = (
         "soniox_proto.audio_clock",
         "soniox_proto.clock_map",
         "soniox_proto.server_clock",
+        "soniox_proto.send_times",
+        "soniox_proto.stats",
         "soniox_proto.speech_end",
         "soniox_proto.start_request",
         "soniox_proto.state",

@@ -137,9 +137,11 @@ class AsyncRunLoop(SessionBase):
         raise error
 
     def _elsewhere_error(self) -> SonioxStateError:
-        return SonioxStateError(
-            "the session belongs to the event loop that it was entered in, which has ended or does "
-            "not run this task; enter, use and close a session in one event loop"
+        return self._recorded(
+            SonioxStateError(
+                "the session belongs to the event loop that it was entered in, which has ended or "
+                "does not run this task; enter, use and close a session in one event loop"
+            )
         )
 
     # Links

@@ -24,6 +24,7 @@ from soniox_adapters.async_.event_loop import current_event_loop, give_way
 from soniox_adapters.async_.run_loop import AsyncRunLoop
 from soniox_adapters.async_.source import send_each
 from soniox_adapters.session.base import AudioChunk, checked_control_type, not_audio
+from soniox_adapters.session.finalizing import DEFAULT_FINALIZE_WAIT, FinalizeResult
 from soniox_adapters.session.utterances import AsyncUtterances
 from soniox_proto import (
     RealtimeControlType,
@@ -31,6 +32,7 @@ from soniox_proto import (
     SessionState,
     SonioxRealtimeError,
 )
+from soniox_proto.options import check_timeout
 
 if TYPE_CHECKING:
     from soniox_proto import Transcript, Utterance
@@ -234,6 +236,50 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         """
         await self._call(self._machine.finalize, trailing_silence_ms)
 
+    async def finalize_and_wait(
+        self,
+        timeout: float | None = DEFAULT_FINALIZE_WAIT,
+        *,
+        trailing_silence_ms: int | None = None,
+    ) -> FinalizeResult:
+        """Ask for all outstanding tokens to become final, and wait until they are.
+
+        The messages can still be received, at the same time or later. Calls that come while one is
+        under way share its answer, because the service may disconnect clients that finalize too
+        often: every few seconds is often enough. Without audio since the last answer nothing is
+        left to become final, and the call returns at once, without any text.
+
+        Args:
+            timeout: Maximum wait in seconds; None for no limit.
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+
+        Raises:
+            SonioxTimeoutError: No answer came within `timeout`; the session goes on.
+            SonioxStateError: The session is not connected, finished or closed, or was closed
+                before the answer came.
+            SonioxRealtimeError: The error that ended the session before the answer came.
+        """
+        import anyio
+
+        timeout = check_timeout(timeout)
+        try:
+            self._require_here()
+            wait = self._finalizes.ask(self._clock(), trailing_silence_ms)
+        except Exception:
+            await give_way()
+            raise
+        self._process([])
+        try:
+            with anyio.move_on_after(timeout):
+                await self._send()
+                # Counted as a sender, so that the answer is read even if nobody receives.
+                with self._sender_waiting():
+                    while wait.result is None and not self._machine.closed:
+                        await self._changed.wait()
+        finally:
+            self._finalizes.leave(wait)
+        return self._finalizes.result_of(wait, timeout)
+
     async def pause(self, *, finalize: bool = True) -> None:
         """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
 
@@ -280,14 +326,18 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         """Receive messages, and yield utterances as they become complete.
 
         What was said last is yielded too, before an error is raised if there is one: what
-        `receive_event` raises. `Utterance.end_ms` says where speech ended, `ended_by` how, and
-        `settled_at` when that became final, in seconds of `time.monotonic`.
+        `receive_event` raises. `Utterance.ended_by` says how an utterance ended, and `end_ms` where
+        in the audio. With a raw audio format `ended_ago` says how many seconds ago that was when it
+        was handed over, and `ended_at` when it was. That and `settled_at`, when the text became
+        final, are in seconds on the clock of the event loop.
 
         Args:
             transcript: What to gather the messages in: one with limits of its own, one to be read
                 meanwhile, or that of an iteration that was left. None for a new one.
         """
-        return AsyncUtterances(self.receive_event, transcript)
+        return AsyncUtterances(
+            self.receive_event, transcript, lambda: self._clock(), self._machine.stats
+        )
 
     async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
         """Await `handler` with each message until the stream ends."""

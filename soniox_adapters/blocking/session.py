@@ -21,6 +21,11 @@ from soniox_adapters.session.base import (
     not_audio,
     receive_timeout_error,
 )
+from soniox_adapters.session.finalizing import (
+    DEFAULT_FINALIZE_WAIT,
+    FinalizeResult,
+    FinalizeWait,
+)
 from soniox_adapters.session.utterances import utterances_of
 from soniox_proto import (
     RealtimeControlType,
@@ -136,7 +141,7 @@ class RealtimeSTTSession(SocketSession):
         # This is `_step` written out, to save its calls for every chunk of audio.
         with self._lock:
             if self._busy:
-                raise reentered()
+                raise self._recorded(reentered())
             if self._interruption is not None:
                 self._settle()
             self._busy = True
@@ -241,6 +246,39 @@ class RealtimeSTTSession(SocketSession):
         """
         self._control(lambda: self._machine.finalize(self._clock(), trailing_silence_ms))
 
+    def finalize_and_wait(
+        self,
+        timeout: float | None = DEFAULT_FINALIZE_WAIT,
+        *,
+        trailing_silence_ms: int | None = None,
+    ) -> FinalizeResult:
+        """Ask for all outstanding tokens to become final, and wait until they are.
+
+        The messages can still be received, at the same time or later. Calls that come while one is
+        under way share its answer, because the service may disconnect clients that finalize too
+        often: every few seconds is often enough. Without audio since the last answer nothing is
+        left to become final, and the call returns at once, without any text.
+
+        Args:
+            timeout: Maximum wait in seconds; None for no limit.
+            trailing_silence_ms: Silence already sent after the speech, in ms.
+
+        Raises:
+            SonioxTimeoutError: No answer came within `timeout`; the session goes on.
+            SonioxStateError: The session is not connected, finished or closed, or was closed
+                before the answer came.
+            SonioxRealtimeError: The error that ended the session before the answer came.
+        """
+        timeout = check_timeout(timeout)
+        wait = self._step(lambda: self._ask_to_finalize(trailing_silence_ms))
+        assert wait is not None, "a step that is not put off returns what it did"
+        try:
+            # Counted as a sender, so that the answer is read even if nobody receives.
+            self._wait_until(lambda: wait.result is not None, timeout=timeout, sending=True)
+        finally:
+            self._step(lambda: self._finalizes.leave(wait), deferrable=True)
+        return self._finalizes.result_of(wait, timeout)
+
     def pause(self, *, finalize: bool = True) -> None:
         """Drop audio until `resume`; keepalives keep the session open. Safe to repeat.
 
@@ -294,14 +332,16 @@ class RealtimeSTTSession(SocketSession):
         """Receive messages, and yield utterances as they become complete.
 
         What was said last is yielded too, before an error is raised if there is one: what
-        `receive_event` raises. `Utterance.end_ms` says where speech ended, `ended_by` how, and
-        `settled_at` when that became final, in seconds of `time.monotonic`.
+        `receive_event` raises. `Utterance.ended_by` says how an utterance ended, and `end_ms` where
+        in the audio. With a raw audio format `ended_ago` says how many seconds ago that was when it
+        was handed over, and `ended_at` when it was. That and `settled_at`, when the text became
+        final, are in seconds of `time.monotonic`.
 
         Args:
             transcript: What to gather the messages in: one with limits of its own, one to be read
                 meanwhile, or that of an iteration that was left. None for a new one.
         """
-        return utterances_of(self.receive_event, transcript)
+        return utterances_of(self.receive_event, transcript, self._clock, self._machine.stats)
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Call `handler` with each message until the stream ends."""
@@ -315,6 +355,13 @@ class RealtimeSTTSession(SocketSession):
         return -1
 
     # Inside
+
+    def _ask_to_finalize(self, trailing_silence_ms: int | None) -> FinalizeWait:
+        wait = self._finalizes.ask(self._clock(), trailing_silence_ms)
+        self._inbox.log()
+        self._flush()
+        self._reschedule()
+        return wait
 
     def _begin_closing(self) -> bool:
         now = self._clock()
@@ -335,6 +382,7 @@ class RealtimeSTTSession(SocketSession):
 
         def step() -> Marks | None:
             call()
+            self._inbox.log()
             left = self._flush()
             self._reschedule()
             return self._marks() if left else None
@@ -360,7 +408,7 @@ class RealtimeSTTSession(SocketSession):
         if inbox.ready:
             with self._lock:
                 if self._busy:
-                    raise reentered()
+                    raise self._recorded(reentered())
                 if self._interruption is not None:
                     self._settle()
                 self._busy = True
@@ -396,7 +444,7 @@ class RealtimeSTTSession(SocketSession):
         self._wait_until(take, timeout=timeout, readable=timeout == 0)
         if not results:
             self._require_started()
-            raise receive_timeout_error(timeout or 0.0)
+            raise self._recorded(receive_timeout_error(timeout or 0.0))
         return results[0]
 
 

@@ -67,7 +67,7 @@ class SteppedSession(SessionBase):
                 if deferrable:
                     self._deferred.append(function)
                     return None
-                raise reentered()
+                raise self._recorded(reentered())
             if self._interruption is not None:
                 self._settle()
             self._busy = True

@@ -8,13 +8,14 @@ users get when a link fails or a call comes at the wrong time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
 from typing_extensions import Unpack
 
 from soniox_adapters.connecting.proxy import find_proxy
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
 from soniox_adapters.session.inbox import Inbox
 from soniox_adapters.session.options import (
@@ -51,6 +52,8 @@ __all__ = [
     "receive_timeout_error",
 ]
 
+_RealtimeErrorT = TypeVar("_RealtimeErrorT", bound=SonioxRealtimeError)
+
 AudioChunk: TypeAlias = "bytes | bytearray | memoryview"
 """Audio in the format that the configuration declares."""
 
@@ -72,6 +75,11 @@ class SessionBase(ABC):
         SonioxValidationError: The URL, the configuration, the key, a header or an option is
             invalid.
     """
+
+    _clock: Callable[[], float]
+    """Returns the time of the session, in seconds."""
+    _runs_here: Callable[[], bool] = staticmethod(lambda: True)
+    """Returns whether the caller runs where the session does."""
 
     _asynchronous: ClassVar[bool] = False
     """Whether `transport` may be an async function, or a stream of anyio or trio."""
@@ -98,7 +106,10 @@ class SessionBase(ABC):
             self._flow,
             raise_on_error=self._options.raise_on_error,
             on_reconnect=None if policy is None else policy.on_event,
+            on_measurement=self._options.on_measurement,
+            recorder=machine.flight_recorder,
         )
+        self._inbox.measure(machine.stats)
         # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()
@@ -134,8 +145,12 @@ class SessionBase(ABC):
 
     @property
     def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._machine.stats
+        """Counters and latencies of the session so far."""
+        stats = self._machine.stats
+        # Elsewhere there may be no clock to ask.
+        if self._runs_here():
+            stats.update(self._clock())
+        return stats
 
     def sent_position_ms(self, server_ms: float) -> int:
         """Return where a time of a token lies in the audio that was sent, in ms.
@@ -183,13 +198,24 @@ class SessionBase(ABC):
                 break
         return queued
 
+    @property
+    def _finalizes(self) -> Finalizes:
+        """The calls that wait for a finalize. Made by the first one: most sessions have none."""
+        finalizes = self._inbox.finalizes
+        if finalizes is None:
+            finalizes = self._inbox.finalizes = Finalizes(self._machine)
+        return finalizes
+
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:
-            raise SonioxStateError(
-                "the session is not connected; enter it first, as a context manager or with enter()"
+            raise self._recorded(
+                SonioxStateError(
+                    "the session is not connected; enter it first, as a context manager or with "
+                    "enter()"
+                )
             )
         if self._machine.closed and self._machine.outcome is None:
-            raise SonioxStateError("the session was closed before it was connected")
+            raise self._recorded(SonioxStateError("the session was closed before it was connected"))
 
     def _require_opened(self) -> None:
         """Raise unless the session opened, even if it is over by now: its messages are waiting."""
@@ -197,7 +223,7 @@ class SessionBase(ABC):
             error = self._machine.error
             if error is not None:
                 raise fresh(error)
-            raise SonioxStateError("the session was closed while connecting")
+            raise self._recorded(SonioxStateError("the session was closed while connecting"))
 
     def _abort_machine(self, cause: BaseException | None, now: float) -> list[Event]:
         """Abort the core, with `cause` as the error if given, and return its last events."""
@@ -263,7 +289,12 @@ class SessionBase(ABC):
             f"the session ended before the message was sent: {error or 'it was closed'}"
         )
         failure.__cause__ = error
-        return failure
+        return self._recorded(failure)
+
+    def _recorded(self, error: _RealtimeErrorT) -> _RealtimeErrorT:
+        """Return an error with what happened in the session before. The core does so with its."""
+        error.flight_record = self._machine.flight_recorder.record()
+        return error
 
 
 def lost_error(error: OSError) -> SonioxConnectionError:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
+from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import FlowControl, message_memory
 from soniox_proto import (
     Closed,
     Event,
     Finished,
+    FlightRecorder,
+    Measurement,
     Opened,
     Outcome,
     RealtimeEvent,
@@ -24,11 +27,14 @@ from soniox_proto import (
     Reconnecting,
     Result,
     ServerError,
+    SessionStats,
     SonioxServerError,
 )
 from soniox_proto.errors import fresh
 
 __all__ = ["Inbox"]
+
+_Reported = TypeVar("_Reported")
 
 _logger = logging.getLogger("soniox_adapters")
 
@@ -44,10 +50,15 @@ class Inbox:
         "_ended",
         "_flow",
         "_last",
+        "_logged",
+        "_measurements",
+        "_on_measurement",
         "_on_reconnect",
         "_raise_on_error",
+        "_recorder",
         "_results",
         "_server_error",
+        "finalizes",
         "last_message",
         "opened",
         "ready",
@@ -59,9 +70,16 @@ class Inbox:
         *,
         raise_on_error: bool,
         on_reconnect: Callable[[Reconnecting | Reconnected], object] | None = None,
+        on_measurement: Callable[[Measurement], object] | None = None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._flow = flow
+        self._recorder = FlightRecorder() if recorder is None else recorder
+        # How many notes of the recorder have been logged.
+        self._logged = 0
         self._on_reconnect = on_reconnect
+        self._on_measurement = on_measurement
+        self._measurements: list[Measurement] = []
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
         # The message after which the stream ends: the finished response, or an error message.
@@ -70,6 +88,8 @@ class Inbox:
         self._closed: Closed | None = None
         # Whether that message has been returned.
         self._ended = False
+        self.finalizes: Finalizes | None = None
+        """The calls that wait for a finalize, which look at the messages on their way in."""
         self.opened = False
         self.ready = False
         """Whether `take` has something to return or raise: a message, or the end."""
@@ -78,6 +98,8 @@ class Inbox:
 
     def put(self, events: list[Event]) -> None:
         """Add events of the core, in order. Of several ends, the first counts."""
+        if self._recorder.count != self._logged:
+            self.log()
         results = self._results
         messages = memory = 0
         for event in events:
@@ -102,15 +124,51 @@ class Inbox:
                 self._report(event)
         if messages:
             self._flow.messages_added(messages, memory)
+            if self.finalizes is not None:
+                self.finalizes.take(events)
+        if self._measurements:
+            self._report_measurements()
+
+    def measure(self, stats: SessionStats) -> None:
+        """Report what `stats` measures from now on, if anybody wants to know."""
+        if self._on_measurement is not None:
+            stats.measurements = self._measurements
+
+    def log(self) -> None:
+        """Log what the core has noted since the last time: state changes, controls, answers."""
+        recorder, logged = self._recorder, self._logged
+        self._logged = recorder.count
+        if _logger.isEnabledFor(logging.DEBUG):
+            for note in recorder.record(recorder.count - logged):
+                _logger.debug("session %#x: %s", id(self), note)
 
     def _report(self, event: Reconnecting | Reconnected) -> None:
-        if self._on_reconnect is None:
-            return
-        try:
-            self._on_reconnect(event)
-        except Exception:
-            # Nobody waits for this call, and the session must go on.
-            _logger.exception("the on_event function of a ReconnectPolicy raised")
+        if isinstance(event, Reconnecting):
+            _logger.info(
+                "session %#x: attempt %d to reconnect in %.2f s, after %s",
+                id(self),
+                event.attempt,
+                event.delay,
+                type(event.cause).__name__,
+            )
+        else:
+            _logger.info(
+                "session %#x: reconnected after %.2f s; %d ms of audio sent again, %d ms lost",
+                id(self),
+                event.gap,
+                event.replayed_ms,
+                event.lost_ms,
+            )
+        if self._on_reconnect is not None:
+            _call(self._on_reconnect, event, "the on_event function of a ReconnectPolicy")
+
+    def _report_measurements(self) -> None:
+        measurements = self._measurements.copy()
+        # Emptied in place, because it belongs to the core too.
+        self._measurements.clear()
+        if self._on_measurement is not None:
+            for measurement in measurements:
+                _call(self._on_measurement, measurement, "the function on_measurement")
 
     def take(self) -> Result | None:
         """Return the next message, None at the end of the stream.
@@ -145,3 +203,11 @@ class Inbox:
             self._ended = True
         if self._server_error is not None and self._raise_on_error:
             raise fresh(self._server_error)
+
+
+def _call(function: Callable[[_Reported], object], reported: _Reported, name: str) -> None:
+    """Call a function of the user's. Nobody waits for it, and the session must go on."""
+    try:
+        function(reported)
+    except Exception:
+        _logger.exception("%s raised", name)

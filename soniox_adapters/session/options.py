@@ -28,6 +28,7 @@ from soniox_proto import (
     AuthenticationInput,
     Endpoint,
     HeadersInput,
+    Measurement,
     RealtimeSTTConfig,
     SonioxValidationError,
 )
@@ -80,6 +81,7 @@ class SessionKeywords(TypedDict, total=False):
     raise_on_error: bool
     transport: Transport | None
     reconnect: ReconnectPolicy | None
+    on_measurement: Callable[[Measurement], object] | None
 
 
 _IN_SECONDS: Final = tuple(
@@ -170,6 +172,12 @@ class SessionOptions:
         "When to make a new connection after one was lost, and how much audio to keep for it; "
         "None to end the session with its connection. Needs a raw audio format.",
     )
+    on_measurement: Callable[[Measurement], object] | None = _option(
+        None,
+        "Called with each `Measurement`: of a finalize, an endpoint, a ping, the first token. It "
+        "is called in the middle of the session's work, so it must be brief and must not use the "
+        "session.",
+    )
 
     def __post_init__(self) -> None:
         # The core checks these as well, but would name them without `_sec`. It checks the rest.
@@ -177,6 +185,10 @@ class SessionOptions:
             check_seconds(name, getattr(self, name))
         check_flag("raise_on_error", self.raise_on_error)
         _check_reconnect(self.reconnect)
+        if not (self.on_measurement is None or callable(self.on_measurement)):
+            raise SonioxValidationError(
+                f"on_measurement must be a function or None, not {_kind(self.on_measurement)}"
+            )
         _check_ssl_context(self.ssl_context)
         _check_proxy(self.proxy)
         if isinstance(self.additional_headers, Iterator):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
 import soniox_proto
-from soniox_proto import RealtimeEvent, SonioxRealtimeError
+from soniox_proto import RealtimeEvent, SessionStats, SonioxRealtimeError
 
 if TYPE_CHECKING:
     from soniox_proto import Transcript, Utterance
@@ -19,17 +19,20 @@ __all__ = ["AsyncUtterances", "utterances_of"]
 
 
 def utterances_of(
-    receive: Callable[[], RealtimeEvent | None], transcript: Transcript | None
+    receive: Callable[[], RealtimeEvent | None],
+    transcript: Transcript | None,
+    clock: Callable[[], float],
+    stats: SessionStats,
 ) -> Iterator[Utterance]:
     """Yield utterances as they become complete, and what was said last before an error."""
-    pending = _Pending(transcript)
+    pending = _Pending(transcript, clock, stats)
     while not pending.ended:
         try:
             pending.take(receive())
         except SonioxRealtimeError as error:
             pending.end(error)
         while pending.complete:
-            yield pending.complete.popleft()
+            yield pending.hand_over()
     pending.raise_error()
 
 
@@ -40,10 +43,14 @@ class AsyncUtterances(AsyncIterator["Utterance"]):
     """
 
     def __init__(
-        self, receive: Callable[[], Awaitable[RealtimeEvent | None]], transcript: Transcript | None
+        self,
+        receive: Callable[[], Awaitable[RealtimeEvent | None]],
+        transcript: Transcript | None,
+        clock: Callable[[], float],
+        stats: SessionStats,
     ) -> None:
         self._receive = receive
-        self._pending = _Pending(transcript)
+        self._pending = _Pending(transcript, clock, stats)
 
     def __aiter__(self) -> Self:
         return self
@@ -58,13 +65,17 @@ class AsyncUtterances(AsyncIterator["Utterance"]):
                 pending.take(await self._receive())
             except SonioxRealtimeError as error:
                 pending.end(error)
-        return pending.complete.popleft()
+        return pending.hand_over()
 
 
 class _Pending:
     """Utterances that are complete and not yet handed out."""
 
-    def __init__(self, transcript: Transcript | None) -> None:
+    def __init__(
+        self, transcript: Transcript | None, clock: Callable[[], float], stats: SessionStats
+    ) -> None:
+        self._clock = clock
+        self._stats = stats
         self._transcript = soniox_proto.Transcript() if transcript is None else transcript
         self._error: SonioxRealtimeError | None = None
         self.complete: deque[Utterance] = deque()
@@ -75,7 +86,16 @@ class _Pending:
         if event is None:
             self.end(None)
         else:
-            self.complete += self._transcript.feed(event, time.monotonic()).completed
+            self.complete += self._transcript.feed(event, self._clock()).completed
+
+    def hand_over(self) -> Utterance:
+        """Return the next utterance, with the time at which its speech ended."""
+        utterance = self.complete.popleft()
+        end_ms = utterance.end_ms
+        ended_at = None if end_ms is None else self._stats.sent_at(end_ms)
+        if ended_at is None:
+            return utterance
+        return replace(utterance, ended_at=ended_at, ended_ago=self._clock() - ended_at)
 
     def end(self, error: SonioxRealtimeError | None) -> None:
         """Take the end of the stream."""

@@ -37,6 +37,7 @@ class RecoverableLink:
         "paced_bytes",
         "received_messages",
         "sent_keepalives",
+        "sent_pings",
         "transcript",
     )
 
@@ -60,7 +61,7 @@ class RecoverableLink:
         """Whether it has sent everything that was held, so that audio goes out as it comes."""
         self.end_sent = False
         """Whether end-of-audio has been sent on it."""
-        self.received_messages = self.sent_keepalives = 0
+        self.received_messages = self.sent_keepalives = self.sent_pings = 0
         """What of its counters the session has added to its own."""
 
     @property

@@ -53,6 +53,7 @@ from soniox_proto.events import (
     ServerError,
     SessionStats,
 )
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
     TOKEN_TEXT_FIN,
     RealtimeEvent,
@@ -121,6 +122,7 @@ class RecoveringSTTStream:
         "_ended",
         "_events",
         "_finalizes",
+        "_flight_recorder",
         "_heard",
         "_idle",
         "_kept",
@@ -164,6 +166,7 @@ class RecoveringSTTStream:
         self._make_connection = partial(
             RealtimeSTTConnection, url, self._config, api_key=api_key, **options
         )
+        self._flight_recorder = FlightRecorder()
         self._link = RecoverableLink(self._make_connection(), self._take)
         kept_seconds = reconnect.max_replay_seconds + reconnect.lead_in_ms / 1000
         self._kept = KeptAudio(int(rate * kept_seconds), frame)
@@ -192,7 +195,7 @@ class RecoveringSTTStream:
         self._sent_to = 0
         self._reading_paused = False
         self._last_message: RealtimeEvent | None = None
-        self._stats = SessionStats()
+        self._stats = SessionStats(bytes_per_second=rate)
 
     # Views
 
@@ -264,6 +267,11 @@ class RecoveringSTTStream:
         where none was given.
         """
         return self._captures.at(position_ms)
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last, on whatever connection."""
+        return self._flight_recorder
 
     @property
     def holds_too_much(self) -> bool:
@@ -350,9 +358,12 @@ class RecoveringSTTStream:
         if self._paused:
             self._stats.dropped_while_paused_bytes += len(data)
             return
-        self._stats.sent_audio_bytes += len(data)
-        self._stats.sent_audio_chunks += 1
+        stats = self._stats
+        stats.sent_audio_bytes += len(data)
+        stats.sent_audio_chunks += 1
         now = self._advance(now)
+        if now >= stats.note_due:
+            stats.note_audio(now)
         kept, link = self._kept, self._link
         if captured_at is not None:
             begins_ms = kept.ends / self._bytes_per_ms
@@ -384,6 +395,7 @@ class RecoveringSTTStream:
         now = self._advance(now)
         index = self._stats.sent_finalizes
         self._stats.sent_finalizes += 1
+        self._stats.finalized_audio_bytes = self._stats.sent_audio_bytes
         self._finalizes.append(_Finalize(index, self._kept.ends, now, trailing_silence_ms))
         self._send_held(self._link, now)
 
@@ -491,9 +503,12 @@ class RecoveringSTTStream:
         reason = refusal(self.state, session_input, end_of_audio=self._end_asked)
         if reason is not None:
             cause = self.error
-            raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
+            error = SonioxStateError(f"{reason}: {cause}" if cause else reason)
+            error.flight_record = self._flight_recorder.record()
+            raise error from cause
 
     def _want(self, link: RecoverableLink, now: float) -> None:
+        link.connection.flight_recorder = self._flight_recorder
         link.connection.connect(now)
         self._wanted = [link]
 
@@ -533,6 +548,8 @@ class RecoveringSTTStream:
                         reason=event.reason,
                     )
                     if not self._recovers(link, cause, now):
+                        if link.opened_at is not None:
+                            self._stats.note_link_closed(now)
                         self._end(event)
                         given.append(event)
                 case _:  # pragma: no cover
@@ -549,6 +566,9 @@ class RecoveringSTTStream:
         begins_ms = begins / rate
         self._links_opened += 1
         link.opened_at, link.cursor = now, begins
+        self._stats.note_link_opened(now)
+        # What it measures counts for the session.
+        link.connection.stats.measurements = []
         link.clock = ClockMap(begins_ms)
         link.transcript = LinkTranscript(
             heard,
@@ -584,11 +604,17 @@ class RecoveringSTTStream:
         if message is not received:
             text = message.model_dump_json(exclude_unset=True)
             raw = text if isinstance(raw, str) else text.encode()
+        stats = self._stats
+        if message.total_audio_proc_ms is not None:
+            stats.processed_audio_ms = message.total_audio_proc_ms
+        if stats.time_to_first_token is None and message.tokens:
+            stats.note_first_token(now)
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
                 given.append(self._finalized(message, marker.token_index, now))
             else:
+                stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
         link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
         needed_ms = self._heard.needed_from_ms(self._policy.lead_in_ms)
@@ -599,7 +625,9 @@ class RecoveringSTTStream:
         if not self._finalizes or not self._finalizes[0].sent:
             return Finalized(message, index, None, None)
         asked = self._finalizes.pop(0)
-        return Finalized(message, index, asked.index, now - max(asked.asked_at, self._opened_at))
+        round_trip = now - max(asked.asked_at, self._opened_at)
+        self._stats.note_finalized(round_trip)
+        return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, in order and no faster than the policy allows."""
@@ -663,7 +691,7 @@ class RecoveringSTTStream:
         if self._over:
             return False
         if self._is_complete():
-            link.abandon(now)
+            self._abandon(link, now)
             self._complete()
             return True
         attempt = self._attempt + 1
@@ -676,13 +704,22 @@ class RecoveringSTTStream:
             return False
         if link.opened_at is not None or not self._attempt:
             self._lost_at = now
-        link.abandon(now)
+        self._abandon(link, now)
         self._attempt = attempt
         self._pace_at = None
         delay = self._policy.delay(error, attempt, now)
         self._retry_at = now + delay
+        stats = self._stats
+        self._flight_recorder.note(
+            now, "reconnecting", attempt, stats.sent_audio_bytes, stats.received_messages
+        )
         self._events.append(Reconnecting(attempt, delay, error))
         return True
+
+    def _abandon(self, link: RecoverableLink, now: float) -> None:
+        if link.opened_at is not None:
+            self._stats.note_link_closed(now)
+        link.abandon(now)
 
     def _is_complete(self) -> bool:
         """Return whether the audio is over and all of it has become final.
@@ -723,6 +760,8 @@ class RecoveringSTTStream:
     def _end(self, closed: Closed) -> None:
         self._over = True
         self._ended = closed
+        if closed.error is not None:
+            closed.error.flight_record = self._flight_recorder.record()
         self._retry_at = self._pace_at = None
         self._finalizes.clear()
         # Audio can be large.
@@ -735,4 +774,10 @@ class RecoveringSTTStream:
         stats.sent_keepalives += counted.sent_keepalives - link.sent_keepalives
         link.received_messages = counted.received_messages
         link.sent_keepalives = counted.sent_keepalives
-        stats.latency = counted.latency or stats.latency
+        stats.sent_pings += counted.sent_pings - link.sent_pings
+        link.sent_pings = counted.sent_pings
+        for measured in counted.measurements or ():
+            if measured.name == "ping_latency":
+                stats.note_pong(measured.seconds)
+        if counted.measurements:
+            counted.measurements.clear()

@@ -12,6 +12,7 @@ from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event, Outcome, SessionStats
+from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import RealtimeEvent, start_message
 from soniox_proto.state import SessionState
 from soniox_proto.stream import Link, Stream
@@ -181,6 +182,11 @@ class RecordedStream:
     def captured_at(self, position_ms: float) -> float | None:
         """Return when the audio at a position was captured, in seconds."""
         return self._stream.captured_at(position_ms)
+
+    @property
+    def flight_recorder(self) -> FlightRecorder:
+        """What happened last."""
+        return self._stream.flight_recorder
 
     @property
     def holds_too_much(self) -> bool:

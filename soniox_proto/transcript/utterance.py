@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import reduce
 from typing import Any
@@ -76,6 +76,11 @@ class Utterance:
     """Which one it is, counted from 0 since the beginning of the stream."""
     ended_by: UtteranceEnd | None = None
     """What ended it; None while it is under way."""
+    ended_at: float | None = field(default=None, compare=False)
+    """When its last sound was sent, in seconds on the clock of its session; None if it does not
+    come from `session.utterances()`, or from audio whose format does not say."""
+    ended_ago: float | None = field(default=None, compare=False)
+    """How many seconds before it was handed over that was."""
 
     @property
     def text(self) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from soniox_adapters import (
+    RealtimeSTTConfig,
     SonioxConnectionError,
     SonioxServerError,
     Transcript,
@@ -22,6 +23,9 @@ GREETING = [
     result(token("Good", start_ms=0, end_ms=300), token(" mor", is_final=False)),
     result(token(" morning.", start_ms=300, end_ms=700), "<end>", token(" How", is_final=False)),
 ]
+RAW = RealtimeSTTConfig(
+    model="stt-rt-v5", audio_format="pcm_s16le", sample_rate=16_000, num_channels=1
+)
 REST = result(" How are", token(" you?", is_final=False))
 
 
@@ -83,3 +87,35 @@ def test_a_transcript_can_be_given(kind: Kind) -> None:
         driver.gather_utterances(found, transcript)
     assert [utterance.text for utterance in found] == ["Good", "morning."]
     assert list(transcript.utterances) == found
+
+
+def test_when_speech_ended(kind: Kind) -> None:
+    """The position of the last word, on the session's clock."""
+    audio = bytes(32_000)  # 1 s
+    found: list[Utterance] = []
+
+    def script(peer: Peer) -> None:
+        peer.start()
+        assert peer.read().payload == audio
+        peer.say(*GREETING, FINISHED)
+        peer.close()
+        peer.read_to_the_end()
+
+    with FakeServer(script) as server, open_session(kind, server.url, config=RAW) as driver:
+        driver.enter()
+        driver.send(audio)
+        driver.gather_utterances(found, None)
+    (utterance,) = found
+    assert utterance.settled_at is not None
+    assert utterance.ended_at is not None
+    assert utterance.ended_ago is not None
+    # It was sent as one chunk of 1 s, whose last 300 ms were spoken after the last word.
+    assert utterance.ended_at < utterance.settled_at < utterance.ended_at + utterance.ended_ago
+    assert utterance.ended_ago >= 0.3
+
+
+def test_without_a_raw_format_nobody_knows_when_speech_ended(kind: Kind) -> None:
+    found: list[Utterance] = []
+    with listening(kind, *GREETING, FINISHED) as driver:
+        driver.gather_utterances(found, None)
+    assert [(each.ended_at, each.ended_ago) for each in found] == [(None, None)]

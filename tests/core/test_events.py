@@ -24,7 +24,3 @@ def test_outcomes_are_those_of_the_design() -> None:
         "CLOSED_LOCALLY",
         "ABORTED",
     ]
-
-
-def test_stats_begin_at_nothing() -> None:
-    assert dataclasses.astuple(SessionStats()) == (0,) * 9 + (None,)

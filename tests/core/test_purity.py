@@ -123,7 +123,7 @@ def test_the_websocket_layer_knows_no_speech() -> None:
         for module in closure_of("websocket.connection")
         if not module.startswith("websocket.")
     }
-    assert others <= {"options", "errors", "retrying"}
+    assert others <= {"options", "errors", "flight_recorder", "retrying"}
 
 
 def test_wsproto_is_known_to_the_websocket_layer_only() -> None:

@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 
 import pytest
 import trustme
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from soniox_adapters import (
     AsyncRealtimeSTTSession,
@@ -31,7 +33,14 @@ from soniox_adapters import (
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
 from soniox_proto import RealtimeSTTConnection
-from tests.examples import in_pyodide, on_aiohttp, on_selectors, on_websockets, relay
+from tests.examples import (
+    in_pyodide,
+    on_aiohttp,
+    on_selectors,
+    on_websockets,
+    relay,
+    with_opentelemetry,
+)
 from tests.examples.on_websockets_asyncio import transcribe as on_asyncio
 from tests.support.adapters.listener import port_that_refuses
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer, Script, silent
@@ -112,6 +121,38 @@ def test_twisted(server: LocalServer) -> None:
 
 def test_gevent(server: LocalServer) -> None:
     assert run("on_gevent", server.url, API_KEY, "2") == f"{TEXT}\n" * 3
+
+
+def test_opentelemetry(server: LocalServer) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    telemetry = with_opentelemetry.Telemetry(provider.get_meter("test"))
+    audio = b"".join(CHUNKS)
+    for _ in range(2):
+        assert with_opentelemetry.transcribe(server.url, API_KEY, audio, telemetry) == TEXT
+    exported = reader.get_metrics_data()
+    assert exported is not None
+    # Counters and gauges have a value, histograms a count.
+    points: dict[str, Any] = {
+        metric.name: metric.data.data_points[0]
+        for resource in exported.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert points["soniox.sent_audio_bytes"].value == 2 * len(audio)
+    assert points["soniox.open_time"].value > 0
+    assert points["soniox.lag"].value == 0
+    assert points["soniox.finalize_latency"].count == 2
+    assert points["soniox.time_to_first_token"].count == 2
+    provider.shutdown()
+
+
+def test_opentelemetry_as_a_program(server: LocalServer, tmp_path: Path) -> None:
+    path = tmp_path / "audio.raw"
+    path.write_bytes(b"".join(CHUNKS))
+    text, _, exported = run("with_opentelemetry", server.url, API_KEY, str(path)).partition("\n")
+    assert text == TEXT
+    assert "soniox.finalize_latency" in exported
 
 
 class TestRelay:

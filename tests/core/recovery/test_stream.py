@@ -28,6 +28,7 @@ from soniox_proto import (
     SonioxValidationError,
 )
 from tests.core.recovery.test_no_word_is_lost import URL, Conversation
+from tests.support.core import frames
 from tests.support.core.model_service import AUDIO_CONFIG, ModelService, Word, audio
 
 WORDS = [Word(" one", 100, 400), Word(" two", 500, 800), Word(" three", 900, 1300)]
@@ -478,6 +479,87 @@ def test_counters_add_up_over_connections() -> None:
     assert stats.received_messages == 2
     assert (stats.reconnects, stats.sent_audio_chunks) == (1, 2)
     assert stats.replayed_audio_ms == 450
+
+
+def test_latencies_and_open_time_add_up_over_connections() -> None:
+    talk = conversation()
+    stats = talk.stream.stats
+    stats.measurements = []
+    talk.send(450)
+    talk.recognize(0)
+    talk.wait(5_000)
+    cut(talk)
+    open_before = stats.open_time
+    assert open_before == pytest.approx(5.45)
+    talk.wait(3000)
+    talk.stream.finalize(talk.now)
+    talk.exchange()
+    talk.wait(500)
+    talk.answer()
+    assert (stats.finalize_latency.count, stats.answered_finalizes) == (1, 1)
+    assert stats.finalize_latency.last == pytest.approx(0.5)
+    assert stats.time_to_first_token == pytest.approx(0.45)
+    assert (stats.processed_audio_ms, stats.lag_ms) == (450, 0)
+    stats.update(talk.now)
+    assert stats.open_time == pytest.approx(open_before + 2.5)
+    talk.stream.abort(talk.now)
+    talk.stream.handle_timeout(talk.now)
+    stats.update(talk.now + 60)
+    assert stats.open_time == pytest.approx(open_before + 2.5)
+    assert [measured.name for measured in stats.measurements] == [
+        "time_to_first_token",
+        "finalize_latency",
+    ]
+
+
+def test_the_flight_record_spans_connections() -> None:
+    talk = conversation(max_attempts=1)
+    talk.send(100)
+    cut(talk)
+    talk.wait(1000)
+    error = lost()
+    cut(talk, error)
+    record = talk.stream.flight_recorder.record()
+    assert error.flight_record == record
+    assert [note.detail for note in record if note.what == "reconnecting"] == [1]
+    opened = [note for note in record if note.detail is SessionState.OPEN]
+    assert len(opened) == 2
+    assert record[-1].what == "end"
+    with pytest.raises(SonioxStateError) as caught:
+        talk.stream.finalize(talk.now)
+    assert caught.value.flight_record == record
+
+
+def test_a_failure_without_a_connection_knows_what_happened_before() -> None:
+    talk = conversation()
+    cut(talk)
+    error = lost()
+    talk.stream.fail(error, talk.now)
+    talk.stream.handle_timeout(talk.now)
+    assert error.flight_record is not None
+    assert error.flight_record[-1].what == "reconnecting"
+
+
+def test_pings_of_every_connection_count() -> None:
+    policy = ReconnectPolicy(jitter=False, initial_delay=1.0)
+    stream = RecoveringSTTStream(
+        URL, AUDIO_CONFIG, reconnect=policy, ping_interval=1.0, keepalive_interval=None
+    )
+    stream.connect(0.0)
+    now = 0.0
+    for number in (1, 2):
+        (link,) = stream.links_to_open()
+        link.upgraded(now)
+        link.data_to_send()
+        stream.handle_timeout(now + 1.0)
+        (ping,) = frames.decode(link.data_to_send())
+        link.receive_data(frames.pong(ping.payload), now + 1.25)
+        assert (stream.stats.sent_pings, stream.stats.ping_latency.count) == (number, number)
+        assert stream.stats.latency == stream.stats.ping_latency.last == 0.25
+        link.failed(lost(), now + 2.0)
+        now += 3.0
+        stream.handle_timeout(now)
+    assert stream.stats.open_time == 4.0
 
 
 def test_a_model_service_that_heard_nothing_says_nothing() -> None:

@@ -27,6 +27,7 @@ from soniox_adapters import (
     Token,
     UpgradeRequest,
 )
+from soniox_proto import FlightRecorder
 from tests.support.core.messages import CONFIG
 
 __all__ = ["LineLink", "LineServer", "LineStream"]
@@ -101,6 +102,7 @@ class LineStream:
         self.error: SonioxRealtimeError | None = None
         self.last_message: RealtimeEvent | None = None
         self.stats = SessionStats()
+        self.flight_recorder = FlightRecorder()
         self.links: list[LineLink] = []
         self.reading = True
         self.port = port
