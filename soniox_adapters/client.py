@@ -12,6 +12,7 @@ from typing_extensions import Self, Unpack
 
 from soniox_adapters.async_.session import AsyncRealtimeSTTSession
 from soniox_adapters.blocking.session import RealtimeSTTSession
+from soniox_adapters.session.api_keys import APIKeyFunction, APIKeySource
 from soniox_adapters.session.base import SessionBase
 from soniox_adapters.session.options import SessionKeywords, check_keywords, takes_options
 from soniox_proto import (
@@ -42,7 +43,8 @@ class _ClientBase:
 
     Args:
         api_key: API key; by default the environment variable `SONIOX_API_KEY`. Without either,
-            each `connect` needs one.
+            each `connect` needs one. Or a function that returns one, asked for each connection; in
+            an async client it may be async.
         websocket_base_url: URL of the realtime service; by default that of the region.
         region: `us` (default), `eu`, `jp` or `in`. An API key works only in the region of its
             project.
@@ -54,7 +56,7 @@ class _ClientBase:
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: APIKeySource | None = None,
         *,
         websocket_base_url: str | None = None,
         region: str | None = None,
@@ -64,7 +66,9 @@ class _ClientBase:
         key = api_key or os.environ.get(API_KEY_ENVIRONMENT_VARIABLE)
         # Checked here too, so that a bad key is reported where it was given. The session checks it
         # again, because its form of authentication may allow fewer characters than a header does.
-        self._api_key = APIKey.checked(key, Authentication.HEADER) if key else None
+        self._api_key: APIKey | APIKeyFunction | None = None
+        if key:
+            self._api_key = key if callable(key) else APIKey.checked(key, Authentication.HEADER)
         if websocket_base_url is not None:
             Endpoint.parse(websocket_base_url)
             self._websocket_base_url = websocket_base_url
@@ -75,8 +79,13 @@ class _ClientBase:
 
     @property
     def api_key(self) -> str | None:
-        """The API key of this client, if it has one."""
-        return None if self._api_key is None else self._api_key.reveal()
+        """The API key of this client, if it has one; None also if a function is asked for it."""
+        return self._api_key.reveal() if isinstance(self._api_key, APIKey) else None
+
+    @property
+    def api_key_source(self) -> APIKeySource | None:
+        """The API key of this client, or the function that is asked for it."""
+        return self._api_key.reveal() if isinstance(self._api_key, APIKey) else self._api_key
 
     @property
     def websocket_base_url(self) -> str:
@@ -173,21 +182,21 @@ class _STTClientBase(Generic[_Session]):
         self,
         *,
         config: RealtimeSTTConfig | Mapping[str, Any],
-        api_key: str | None = None,
+        api_key: APIKeySource | None = None,
         **options: Unpack[SessionKeywords],
     ) -> _Session:
         """Return a new session, which connects when it is entered.
 
         Args:
             config: Configuration of the stream, or a mapping of its fields.
-            api_key: API key; by default the client's.
+            api_key: API key, or a function that returns one; by default the client's.
             options: See `SessionOptions`, which lists and explains them.
 
         Raises:
             SonioxValidationError: There is no API key, or an argument is invalid.
         """
         check_keywords("connect", options)
-        key = api_key or self._client.api_key
+        key = api_key or self._client.api_key_source
         if not key:
             raise SonioxValidationError(
                 "an API key is required to start a realtime session: give api_key, or set the "

@@ -51,6 +51,7 @@ from soniox_adapters.async_.event_loop import (
 )
 from soniox_adapters.async_.link import SessionCallbacks, TransportLink
 from soniox_adapters.async_.transport import AsyncTransport, ConnectOptions, TransportCallbacks
+from soniox_adapters.session.api_keys import key_errors
 from soniox_adapters.session.base import SessionBase
 from soniox_proto import (
     Endpoint,
@@ -185,6 +186,7 @@ class AsyncRunLoop(SessionBase):
         self._opening.append(opening)
         try:
             with scope:
+                await self._authenticate(link)
                 given = await self._given_stream(link)
                 timeout = max(deadline - self._clock(), 0.001)
                 opened = TransportLink(link, self._callbacks, self._flow)
@@ -200,6 +202,15 @@ class AsyncRunLoop(SessionBase):
             self._process(link.opened(self._clock()))
         finally:
             self._opening.remove(opening)
+
+    async def _authenticate(self, link: Link) -> None:
+        """Ask the user for the key of a link that needs one."""
+        function = self._key_function
+        if function is None:
+            return
+        with key_errors():
+            key = function()
+            link.authenticate(await key if isinstance(key, Awaitable) else key)
 
     async def _given_stream(self, link: Link) -> object:
         given = self._transport_for_link()

@@ -64,6 +64,7 @@ from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import Schedule, ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.api_keys import asked_key, key_errors
 from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
 
 if TYPE_CHECKING:
@@ -154,19 +155,11 @@ class SocketSession(SteppedSession):
 
         An `OSError` makes the link fail; a link that was cancelled meanwhile is dropped.
         """
-        from soniox_adapters.blocking.socket_stream import SocketStream
         from soniox_adapters.connecting.blocking import ConnectCancelledError
 
         try:
-            transport = self._transport_for_link()
-            if isinstance(transport, WebSocketClient):
-                transport = transport.attempt(link.upgrade_request, self._options.ssl_context)
-            connected = connecting.open(
-                link.endpoint,
-                ssl_context=self._options.ssl_context,
-                proxy=self._options.proxy,
-                transport=cast("BlockingTransport | None", transport),
-            )
+            self._authenticate(link)
+            stream, answer = self._open_stream(link, connecting)
         except ConnectCancelledError:
             return
         except OSError as error:
@@ -175,7 +168,37 @@ class SocketSession(SteppedSession):
             return
         finally:
             self._opening.remove((link, connecting))
-        self._step(lambda: self._use(link, SocketStream(connected), connecting.answer))
+        self._step(lambda: self._use(link, stream, answer))
+
+    def _open_stream(
+        self, link: Link, connecting: Connecting
+    ) -> tuple[SocketStream, Mapping[str, str] | None]:
+        """Open a stream, and return it with the answer to the upgrade if that is made already."""
+        from soniox_adapters.blocking.socket_stream import SocketStream
+
+        transport = self._transport_for_link()
+        if isinstance(transport, WebSocketClient):
+            transport = transport.attempt(link.upgrade_request, self._options.ssl_context)
+        connected = connecting.open(
+            link.endpoint,
+            ssl_context=self._options.ssl_context,
+            proxy=self._options.proxy,
+            transport=cast("BlockingTransport | None", transport),
+        )
+        return SocketStream(connected), connecting.answer
+
+    def _authenticate(self, link: Link) -> None:
+        """Ask the user for the key of a link that needs one; called without the lock."""
+        function = self._key_function
+        if function is None:
+            return
+        with key_errors():
+            key = asked_key(function)
+        if link.open_by is not None and link.open_by <= self._clock():
+            # The key may be good for one connection only.
+            raise TimeoutError
+        with key_errors():
+            self._step(lambda: link.authenticate(key))
 
     def _use(self, link: Link, stream: SocketStream, answer: Mapping[str, str] | None) -> None:
         from soniox_adapters.blocking.link import SocketLink

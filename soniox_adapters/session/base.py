@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from soniox_adapters.connecting.proxy import find_proxy
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.api_keys import APIKeySource, check_api_key_function
 from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
 from soniox_adapters.session.inbox import Inbox
 from soniox_adapters.session.options import (
@@ -65,7 +66,10 @@ class SessionBase(ABC):
     Args:
         url: `ws://` or `wss://` URL of the service.
         config: Configuration of the stream, or a mapping of its fields.
-        api_key: API key; None sends none, for local servers.
+        api_key: API key; None sends none, for local servers. Or a function without arguments that
+            returns one, and is asked whenever a connection is made, within the time for that: see
+            `connect_timeout_sec`. In an async session it may be async. What it raises ends the
+            session as a failed connection would.
         options: See `SessionOptions`, which lists and explains them.
 
     Raises:
@@ -81,13 +85,21 @@ class SessionBase(ABC):
         self,
         url: str,
         config: RealtimeSTTConfig | Mapping[str, Any],
-        api_key: str | None = None,
+        api_key: APIKeySource | None = None,
         **options: Unpack[SessionKeywords],
     ) -> None:
         check_keywords(type(self).__name__, options)
         self._options = SessionOptions(**options)
         self._options.check_transport(asynchronous=self._asynchronous)
-        self._drive(self._options.make_stream(url, config, api_key))
+        self._key_function = check_api_key_function(api_key, asynchronous=self._asynchronous)
+        self._drive(
+            self._options.make_stream(
+                url,
+                config,
+                None if callable(api_key) else api_key,
+                asks_for_key=self._key_function is not None,
+            )
+        )
 
     def _drive(self, machine: Stream) -> None:
         """Make `machine` the core of this session. It may ask for any number of links."""

@@ -188,7 +188,12 @@ class SessionOptions:
         _check_transport(self.transport, asynchronous=asynchronous)
 
     def make_stream(
-        self, url: str, config: RealtimeSTTConfig | Mapping[str, Any], api_key: str | None
+        self,
+        url: str,
+        config: RealtimeSTTConfig | Mapping[str, Any],
+        api_key: str | None,
+        *,
+        asks_for_key: bool = False,
     ) -> Stream:
         """Return a new machine with these options."""
         # Imported with the first session, because wsproto is a quarter of the whole import time.
@@ -204,6 +209,7 @@ class SessionOptions:
             url,
             config,
             api_key=api_key,
+            asks_for_key=asks_for_key,
             authentication=self.authentication,
             max_message_size=self.max_message_size,
             additional_headers=self.additional_headers,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from soniox_proto.connection import RealtimeSTTConnection
+from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
@@ -94,6 +95,15 @@ class RecoverableLink:
     def upgrade_request(self) -> UpgradeRequest:
         """What to put into an upgrade request that somebody else makes; see `upgraded`."""
         return self._connection.upgrade_request
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether `authenticate` has to be called before the byte stream is used."""
+        return self._connection.asks_for_key
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        """Give the API key that this connection asks for."""
+        self._connection.authenticate(api_key)
 
     @property
     def closed(self) -> bool:

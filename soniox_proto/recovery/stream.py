@@ -61,7 +61,7 @@ from soniox_proto.recovery.clock_map import ClockMap
 from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.kept_audio import KeptAudio
 from soniox_proto.recovery.link import RecoverableLink
-from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
 from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
@@ -101,7 +101,9 @@ class RecoveringSTTStream:
         config: Configuration of the stream, or a mapping of its fields. Its audio format must be a
             raw one, because only raw audio can be sent again from the middle.
         reconnect: When to make new connections, and how much audio to keep for them.
-        api_key: API key; None sends none (local servers).
+        api_key: API key; None sends none (local servers). With the option `asks_for_key`, each link
+            asks for one, and a refused key is replaced once (401, 403
+            `temp_api_key_session_expired`).
         options: The keyword options of `RealtimeSTTConnection`, with the same meaning, for each
             connection.
 
@@ -121,6 +123,8 @@ class RecoveringSTTStream:
         "_heard",
         "_idle",
         "_kept",
+        "_key_refused",
+        "_keys_are_fresh",
         "_last_message",
         "_link",
         "_links_opened",
@@ -178,6 +182,9 @@ class RecoveringSTTStream:
         self._over = False
         self._ended: Closed | None = None
         self._attempt = 0
+        # Whether each link has a key of its own, and whether one was refused since the last result.
+        self._keys_are_fresh = options.get("asks_for_key", False)
+        self._key_refused = False
         self._retry_at: float | None = None
         self._lost_at = 0.0
         # Up to where audio was counted as lost, in bytes.
@@ -541,6 +548,7 @@ class RecoveringSTTStream:
         """Return a result as the user gets it, and the events for the markers in it."""
         # Results come in answer to audio, so the connection has proven itself.
         self._attempt = 0
+        self._key_refused = False
         received = event.message
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
@@ -637,8 +645,11 @@ class RecoveringSTTStream:
             self._complete()
             return True
         attempt = self._attempt + 1
+        # Another key may be accepted; if that is refused too, it is not the key's age.
+        stale_key = self._keys_are_fresh and blames_key(error)
+        new_key_helps = None if not stale_key else not self._key_refused
         try:
-            if not self._policy.retries(error, attempt):
+            if not self._policy.retries(error, attempt, new_key_helps):
                 return False
         except Exception as raised:
             # A function of the user's must not break the session in the middle of a message.
@@ -649,7 +660,8 @@ class RecoveringSTTStream:
         link.abandon(now)
         self._attempt = attempt
         self._pace_at = None
-        delay = self._policy.delay(error, attempt, now)
+        delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
+        self._key_refused |= stale_key
         self._retry_at = now + delay
         self._events.append(Reconnecting(attempt, delay, error))
         return True
