@@ -42,6 +42,7 @@ from soniox_proto import (
 from soniox_proto.errors import fresh
 
 if TYPE_CHECKING:
+    from soniox_adapters.session.preconnect import IdleConnectionsBase
     from soniox_proto import Link, Stream
 
 __all__ = [
@@ -79,6 +80,8 @@ class SessionBase(ABC):
 
     _asynchronous: ClassVar[bool] = False
     """Whether `transport` may be an async function, or a stream of anyio or trio."""
+    _idle_connections: IdleConnectionsBase | None = None
+    """Where connections may be waiting for this session."""
 
     @takes_options
     def __init__(
@@ -111,9 +114,33 @@ class SessionBase(ABC):
             raise_on_error=self._options.raise_on_error,
             on_reconnect=None if policy is None else policy.on_event,
         )
+        # Whether a sender may have to wait until audio that is held has gone.
+        self._waits_for_room = policy is not None
         # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()
+
+    def start_warm(self, idle_connections: IdleConnectionsBase) -> None:
+        """Use connections that were opened beforehand, where there are any that fit.
+
+        To be called before the session is entered.
+        """
+        if not idle_connections.may_serve(self._options):
+            return
+        from soniox_proto.preconnect.warm_stream import WarmStream
+
+        timeout = self._options.connect_timeout_sec
+        self._drive(WarmStream(self._machine, connect_timeout=timeout))
+        self._idle_connections = idle_connections
+        self._waits_for_room = True
+
+    def _may_be_warm(self, link: Link) -> bool:
+        """Return whether a link may be on a connection that was opened beforehand."""
+        if self._idle_connections is None:
+            return False
+        from soniox_proto.preconnect.warm_stream import WarmStream
+
+        return isinstance(self._machine, WarmStream) and self._machine.can_be_warm(link)
 
     @abstractmethod
     def _set_up(self) -> None:
