@@ -308,7 +308,7 @@ class RealtimeSTTClient(_STTClientBase[RealtimeSTTSession]):
         Args:
             options: Those of `connect` that say how to connect: `ssl_context`, `proxy`,
                 `additional_headers`, `authentication` and `transport`. Sessions with others open
-                connections of their own.
+                connections of their own. Also `connect_timeout_sec`.
 
         Raises:
             SonioxValidationError: An option is invalid, or cannot be used for this.
@@ -341,7 +341,7 @@ class AsyncRealtimeSTTClient(_STTClientBase[AsyncRealtimeSTTSession]):
         Args:
             options: Those of `connect` that say how to connect: `ssl_context`, `proxy`,
                 `additional_headers`, `authentication` and `transport`. Sessions with others open
-                connections of their own.
+                connections of their own. Also `connect_timeout_sec`.
 
         Raises:
             SonioxValidationError: An option is invalid, or cannot be used for this.

@@ -65,7 +65,7 @@ class AsyncIdleConnections(IdleConnectionsBase):
         self._require(options)
         here = self._in_this_loop()
         if here is not None:
-            await here.warm_up()
+            await here.warm_up(options.connect_timeout_sec)
 
     async def aclose(self) -> None:
         """Close all connections. Safe to repeat, and to call in any event loop."""
@@ -157,8 +157,10 @@ class _LoopConnections:
         self.process()
         return taken
 
-    async def warm_up(self) -> None:
+    async def warm_up(self, connect_timeout: float | None) -> None:
         """Wait until nothing is being opened any more."""
+        self._pool.connect_timeout = connect_timeout
+        self._pool.hurry()
         self.process()
         while self._pool.opening:
             await self._changed.wait()

@@ -86,7 +86,7 @@ class IdleConnections(IdleConnectionsBase):
                 self._write()
                 self._sockets.remove(taken)
             # By the ticker, because starting threads takes longer than this.
-            self._reschedule(now)
+            self._reschedule(max(now, self._pool.next_timeout() or now))
         return taken
 
     def warm_up(self, options: SessionOptions) -> None:
@@ -96,6 +96,8 @@ class IdleConnections(IdleConnectionsBase):
         """
         with self._lock:
             self._require(options)
+            self._pool.connect_timeout = options.connect_timeout_sec
+            self._pool.hurry()
             self._open_wanted()
             opening = tuple(self._opening)
         for thread in opening:

@@ -11,7 +11,8 @@
     # wait until one is readable, or until pool.next_timeout()
     link.receive_data(data, now)  # or link.receive_eof, or pool.handle_timeout
 
-`take` hands a link out, once. The pool forgets it and wants another.
+`take` hands a link out, once. The pool forgets it and wants another, a moment later: the session's
+first audio should not have to share the processor with another TLS handshake.
 
 How long the service lets a connection wait is not documented, so none is used for longer than
 `max_lifetime`, and `refresh_before` seconds earlier the pool asks for its successor. Once that is
@@ -38,6 +39,9 @@ from soniox_proto.options import (
 from soniox_proto.preconnect.idle_link import IdleLink
 
 __all__ = ["ConnectionPool"]
+
+_REFILL_DELAY: Final = 0.05
+"""Seconds after a link was handed out before another is opened."""
 
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 60.0
@@ -70,13 +74,15 @@ class ConnectionPool:
         self._size = size
         self._max_lifetime = max_lifetime
         self._refresh_after = max_lifetime - refresh_before
-        self._connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout
+        """Seconds that opening one may take, or None for no limit."""
         # Connecting or open, oldest first.
         self._links: list[IdleLink] = []
         # Open, and so old that their successors were wanted; oldest first.
         self._aging: list[IdleLink] = []
         self._failures = 0
-        self._retry_at = float("-inf")
+        # Before this no link is opened.
+        self._open_at = float("-inf")
         self._last_error: SonioxRealtimeError | None = None
         self._closed = False
 
@@ -112,8 +118,8 @@ class ConnectionPool:
                     times.append(due)
                 if link.opened_at is not None:
                     times.append(link.opened_at + age)
-        if self._failures and not self._closed and len(self._links) < self._size:
-            times.append(self._retry_at)
+        if not self._closed and len(self._links) < self._size:
+            times.append(self._open_at)
         return min(times, default=None)
 
     # Calls by the driver
@@ -124,9 +130,9 @@ class ConnectionPool:
         Ask again after every other call, on the pool and on its links.
         """
         self._settle(now)
-        if self._closed or now < self._retry_at:
+        if self._closed or now < self._open_at:
             return []
-        timeout = self._connect_timeout
+        timeout = self.connect_timeout
         wanted = [
             IdleLink(self._endpoint, open_by=None if timeout is None else now + timeout)
             for _ in range(self._size - len(self._links))
@@ -151,8 +157,13 @@ class ConnectionPool:
                 if link.can_be_taken(now):
                     links.remove(link)
                     link.take()
+                    self._open_at = max(self._open_at, now + _REFILL_DELAY)
                     return link
         return None
+
+    def hurry(self) -> None:
+        """Let links be opened now, instead of after a failure's delay or a session's start."""
+        self._open_at = float("-inf")
 
     def close(self) -> None:
         """End all links, and want no more. Safe to repeat."""
@@ -190,11 +201,11 @@ class ConnectionPool:
         assert error is not None, "a closed link has an error"
         self._last_error = error
         # One of use is replaced at once. Of several that fail together, one counts.
-        if link.proven or now < self._retry_at:
+        if link.proven or now < self._open_at:
             return
         delay = _LONGEST_DELAY
         if error.retryable:
             delay = min(_FIRST_DELAY * 2.0**self._failures, _LONGEST_DELAY)
             delay = max(delay, error.retry_after or 0.0)
         self._failures = min(self._failures + 1, 10)
-        self._retry_at = now + delay
+        self._open_at = now + delay

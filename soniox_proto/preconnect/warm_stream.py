@@ -19,35 +19,22 @@ that ask for a new connection, and those that refuse the key, which may have exp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from soniox_proto.config import RealtimeSTTConfig
-from soniox_proto.credentials import APIKey
-from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import (
-    SonioxAuthenticationError,
     SonioxConnectionError,
     SonioxRealtimeError,
-    SonioxServerError,
 )
 from soniox_proto.events import Event, Outcome, SessionStats
 from soniox_proto.messages import RealtimeEvent
 from soniox_proto.options import DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_PENDING_AUDIO
-from soniox_proto.preconnect.idle_link import IdleLink, reported_error
+from soniox_proto.preconnect.idle_link import IdleLink
+from soniox_proto.preconnect.warm_links import SubstituteLink, TrialLink
 from soniox_proto.state import SessionState
 from soniox_proto.stream import Link, Stream
-from soniox_proto.upgrade import UpgradeRequest
-from soniox_proto.websocket.connection import CloseReceived, PongReceived, Violation
-from soniox_proto.websocket.http_head import HeadScanner
 
-__all__ = ["TRIAL_SECONDS", "WarmStream"]
-
-TRIAL_SECONDS: Final = 3.0
-"""Seconds that a connection which was waiting may take to answer before a new one is opened."""
-
-_PING: Final = b"warm"
-"""Payload of the ping that ends the trial. Those of sessions and idle links differ."""
+__all__ = ["WarmStream"]
 
 
 class WarmStream:
@@ -73,8 +60,8 @@ class WarmStream:
         self._stream = stream
         self._connect_timeout = connect_timeout
         self._max_pending = max_pending
-        self._trials: list[_TrialLink] = []
-        self._substitutes: list[_SubstituteLink] = []
+        self._trials: list[TrialLink] = []
+        self._substitutes: list[SubstituteLink] = []
         self._wanted: list[Link] = []
         self._events: list[Event] = []
         self._now = float("-inf")
@@ -90,7 +77,7 @@ class WarmStream:
 
         The substitute for a dead connection may not: the next one may be dead as well.
         """
-        return not isinstance(link, _SubstituteLink)
+        return not isinstance(link, SubstituteLink)
 
     def warm(self, link: Link, idle: IdleLink) -> Link:
         """Return the link to use in place of one of `links_to_open`; call its `opened` next.
@@ -99,11 +86,11 @@ class WarmStream:
             link: What the session wants opened.
             idle: The connection for it, taken out of its pool.
         """
-        trial = _TrialLink(link, idle, self)
+        trial = TrialLink(link, idle, self)
         self._trials.append(trial)
         return trial
 
-    def replace(self, trial: _TrialLink, sent: list[bytes], now: float) -> None:
+    def replace(self, trial: TrialLink, sent: list[bytes], now: float) -> None:
         """Open a new connection for a session whose first one turned out to be dead."""
         link = trial.link
         self.settle(trial)
@@ -111,11 +98,11 @@ class WarmStream:
         idle = IdleLink(link.endpoint, open_by=None if timeout is None else now + timeout)
         if not trial.asked_for_key:
             idle.connect(link.upgrade_request)
-        substitute = _SubstituteLink(link, idle, sent, self, asks_for_key=trial.asked_for_key)
+        substitute = SubstituteLink(link, idle, sent, self, asks_for_key=trial.asked_for_key)
         self._substitutes.append(substitute)
         self._wanted.append(substitute)
 
-    def settle(self, link: _TrialLink | _SubstituteLink) -> None:
+    def settle(self, link: TrialLink | SubstituteLink) -> None:
         """Note that a link needs no more watching: its connection is alive, or given up."""
         self._trials = [trial for trial in self._trials if trial is not link]
         self._substitutes = [one for one in self._substitutes if one is not link]
@@ -185,7 +172,7 @@ class WarmStream:
         """Note that the driver reads again."""
         self._reading_paused = False
         for trial in self._trials:
-            trial.deadline = now + TRIAL_SECONDS
+            trial.begin(now)
         self._stream.resume_reading(now)
 
     # As a Stream: what does not
@@ -267,238 +254,3 @@ class WarmStream:
     ) -> list[Event]:
         """End the session because of `error`, a failure that concerns no single link."""
         return self._stream.fail(error, now, close_code=close_code)
-
-
-class _TrialLink:
-    """A link of the session on a connection that was waiting, until that has proven to be alive."""
-
-    def __init__(self, link: Link, idle: IdleLink, owner: WarmStream) -> None:
-        self.link = link
-        self.deadline: float | None = None
-        """When the connection counts as dead; None before it is used."""
-        self.kept = 0
-        """Bytes that are kept for another connection."""
-        self.asked_for_key = False
-        """Whether the session's key is asked for with each connection."""
-        self._idle = idle
-        self._owner = owner
-        # None once the trial is over. What was sent is kept as it was framed.
-        self._sent: list[bytes] | None = []
-        self._received: list[bytes] = []
-        self._pinged = self._replaced = False
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.link.endpoint
-
-    @property
-    def open_by(self) -> float | None:
-        return self.link.open_by
-
-    @property
-    def upgrade_request(self) -> UpgradeRequest:
-        return self.link.upgrade_request
-
-    @property
-    def closed(self) -> bool:
-        return self._replaced or self.link.closed
-
-    @property
-    def asks_for_key(self) -> bool:
-        return False
-
-    def authenticate(self, api_key: str | APIKey) -> None:
-        self.link.authenticate(api_key)
-
-    def opened(self, now: float) -> list[Event]:
-        key = self._idle.upgrade_request.api_key
-        self.asked_for_key = self.link.asks_for_key
-        if self.asked_for_key and key is not None:
-            # The connection has been authenticated with it.
-            self.link.authenticate(key)
-        self.deadline = now + TRIAL_SECONDS
-        return self.link.upgraded(now, self._idle.headers)
-
-    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
-        return self.opened(now)
-
-    def data_to_send(self) -> bytes:
-        return b"".join(self.buffers_to_send())
-
-    def buffers_to_send(self) -> list[bytes]:
-        if self._replaced:
-            return []
-        buffers = self.link.buffers_to_send()
-        if self._sent is None or not buffers:
-            return buffers
-        self._sent += buffers
-        self.kept += sum(map(len, buffers))
-        if not self._pinged:
-            self._pinged = True
-            self._idle.websocket.send_ping(_PING)
-            # Together with a keepalive that was due, it goes in front of nothing else.
-            return [*buffers, self._idle.data_to_send()]
-        return buffers
-
-    def receive_data(self, data: bytes, now: float) -> list[Event]:
-        if self._replaced:
-            return []
-        if self._sent is None or self.link.closed:
-            return self.link.receive_data(data, now)
-        self._received.append(data)
-        for event in self._idle.websocket.receive_data(data):
-            match event:
-                case PongReceived(payload=payload) if payload == _PING:
-                    return self._pass(now)
-                case list():
-                    if _asks_for_another(reported_error(event[0], self.upgrade_request)):
-                        return self.end(now)
-                    return self._pass(now)
-                case CloseReceived() | Violation():
-                    return self.end(now)
-                case _:
-                    pass
-        return []
-
-    def receive_eof(self, now: float) -> list[Event]:
-        events = self.end(now)
-        return events if self._replaced else events + self.link.receive_eof(now)
-
-    def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
-        events = self.end(now)
-        return events if self._replaced else events + self.link.failed(error, now)
-
-    def end(self, now: float) -> list[Event]:
-        """Do without this connection if it is still on trial, and the session goes on."""
-        if self._sent is None or self.closed:
-            return []
-        if self._owner.ending:
-            return self._pass(now)
-        # What the session has made since goes the same way.
-        sent = [*self._sent, *self.link.buffers_to_send()]
-        self._sent, self._replaced = None, True
-        self._owner.replace(self, sent, now)
-        return []
-
-    def _pass(self, now: float) -> list[Event]:
-        """End the trial, and give the session what has come so far."""
-        self._sent = None
-        self._owner.settle(self)
-        received, self._received = b"".join(self._received), []
-        return self.link.receive_data(received, now) if received else []
-
-
-class _SubstituteLink:
-    """A new connection for a session whose first one was dead: it gets everything sent on that."""
-
-    def __init__(
-        self,
-        link: Link,
-        idle: IdleLink,
-        sent: list[bytes],
-        owner: WarmStream,
-        *,
-        asks_for_key: bool,
-    ) -> None:
-        self._asks_for_key = asks_for_key
-        self._link = link
-        self._idle = idle
-        self._sent = sent
-        self._owner = owner
-        self._head = HeadScanner()
-
-    @property
-    def kept(self) -> int:
-        """Bytes that wait for the connection."""
-        self._sent += self._link.buffers_to_send()
-        return sum(map(len, self._sent))
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self._link.endpoint
-
-    @property
-    def open_by(self) -> float | None:
-        return self._idle.open_by
-
-    @property
-    def upgrade_request(self) -> UpgradeRequest:
-        return self._idle.upgrade_request
-
-    @property
-    def asks_for_key(self) -> bool:
-        return self._asks_for_key
-
-    def authenticate(self, api_key: str | APIKey) -> None:
-        self._idle.connect(self._link.upgrade_request.with_key(api_key))
-        self._asks_for_key = False
-
-    @property
-    def closed(self) -> bool:
-        return self._link.closed
-
-    def next_timeout(self) -> float | None:
-        return self._idle.open_by
-
-    def handle_timeout(self, now: float) -> list[Event]:
-        """Give up if opening takes too long."""
-        self._idle.handle_timeout(now)
-        return self._settle(now)
-
-    def opened(self, now: float) -> list[Event]:
-        return self._idle.opened(now)
-
-    def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
-        self._idle.upgraded(now, headers)
-        return self._settle(now)
-
-    def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
-        if self._idle.is_open:
-            return self._link.failed(error, now)
-        self._idle.failed(error, now)
-        return self._settle(now)
-
-    def data_to_send(self) -> bytes:
-        return b"".join(self.buffers_to_send())
-
-    def buffers_to_send(self) -> list[bytes]:
-        if not self._idle.is_open:
-            return self._idle.buffers_to_send()
-        if not self._sent:
-            return self._link.buffers_to_send()
-        sent, self._sent = self._sent, []
-        return [*sent, *self._link.buffers_to_send()]
-
-    def receive_data(self, data: bytes, now: float) -> list[Event]:
-        while data and not self._idle.is_open:
-            # Cut behind the head, because the frames that follow it are the session's.
-            size = self._head.scan(data)
-            self._idle.receive_data(data[:size], now)
-            if self._idle.closed:
-                return self._settle(now)
-            data = data[size:]
-        events = self._settle(now)
-        return events + self._link.receive_data(data, now) if data else events
-
-    def receive_eof(self, now: float) -> list[Event]:
-        if self._idle.is_open:
-            return self._link.receive_eof(now)
-        self._idle.receive_eof(now)
-        return self._settle(now)
-
-    def _settle(self, now: float) -> list[Event]:
-        """Stop watching once it is certain whether the connection opens."""
-        error = self._idle.error
-        if error is None and not self._idle.is_open:
-            return []
-        self._owner.settle(self)
-        return [] if error is None else self._link.failed(error, now)
-
-
-def _asks_for_another(error: SonioxServerError | None) -> bool:
-    """Return whether an error speaks against the connection, and not against the session."""
-    if error is None:
-        return False
-    return isinstance(error, SonioxAuthenticationError) or (
-        error.retryable and not error.retry_after
-    )

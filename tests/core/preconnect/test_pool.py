@@ -149,7 +149,8 @@ def test_without_a_successor_a_link_is_used_to_the_end_of_its_time() -> None:
 
 def test_each_is_handed_out_once_and_replaced() -> None:
     world = World(2).run(10.0)
-    taken = [world.take() for _ in range(5)]
+    taken = [world.run(0.1).take() for _ in range(5)]
+    world.run(0.1)
     assert None not in taken
     assert len(set(map(id, taken))) == 5
     assert all(link is not None and link.taken and not link.closed for link in taken)
@@ -165,6 +166,31 @@ def test_an_aging_link_is_handed_out_before_its_successor() -> None:
     assert len(world.opened) == 2
     assert world.pool.opening
     assert world.take() is first
+
+
+def test_another_is_opened_a_moment_later() -> None:
+    world = World(1).run(10.0)
+    assert world.take() is not None
+    assert world.pool.next_timeout() == 10.05
+    world.run(0.04)
+    assert len(world.opened) == 1
+    world.pool.hurry()
+    world.settle()
+    assert len(world.opened) == 2
+    assert world.take() is not None
+    world.run(0.05)
+    assert len(world.opened) == 3
+
+
+def test_a_failure_can_be_tried_again_at_once() -> None:
+    world = World(1)
+    world.opens = world.fail(REFUSED)
+    world.run(1.0)
+    assert world.pool.next_timeout() == 60.0
+    world.opens = world.accept
+    world.pool.hurry()
+    world.settle()
+    assert world.pool.ready == 1
 
 
 def test_none_is_handed_out_while_they_open() -> None:
@@ -201,7 +227,8 @@ def test_failures_are_tried_again_ever_more_slowly() -> None:
     assert world.pool.ready == 3
     world.opens = world.fail()
     world.take()
-    assert world.times[-1] == 260.0, "one that worked ends the delay"
+    world.run(0.1)
+    assert world.times[-1] == 260.05, "one that worked ends the delay"
 
 
 def test_hopeless_failures_are_tried_again_once_a_minute() -> None:

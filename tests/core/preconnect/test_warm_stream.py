@@ -35,7 +35,8 @@ from soniox_proto import (
 )
 from soniox_proto.messages import start_message
 from soniox_proto.preconnect.idle_link import IdleLink
-from soniox_proto.preconnect.warm_stream import TRIAL_SECONDS, WarmStream
+from soniox_proto.preconnect.warm_links import TRIAL_SECONDS
+from soniox_proto.preconnect.warm_stream import WarmStream
 from tests.support.core import frames
 from tests.support.core.client import URL
 from tests.support.core.frames import Frame, Opcode
@@ -490,6 +491,23 @@ def test_a_trial_rests_while_nobody_reads() -> None:
     assert not session.link.closed
     session.wait(0.2)
     assert session.link.closed
+
+
+def test_another_pong_proves_nothing() -> None:
+    session = Session()
+    session.feed(frames.pong(b"late, of the pool's"))
+    session.wait(TRIAL_SECONDS)
+    assert session.link.closed
+
+
+def test_a_connection_that_was_waiting_is_upgraded_already() -> None:
+    stream = WarmStream(asking())
+    stream.connect(0.0)
+    (link,) = stream.links_to_open()
+    warm = stream.warm(link, idle_link("other-key-0123456789"))
+    warm.authenticate(API_KEY)
+    assert kinds(warm.upgraded(0.0, {})) == [Opened]
+    assert warm.upgrade_request.headers() == [("Authorization", f"Bearer {API_KEY}")]
 
 
 def test_everything_else_is_the_session_s() -> None:
