@@ -32,6 +32,7 @@ LAYERS: Final = (
         "soniox_proto.rendering",
         "soniox_proto.transcript",
         "soniox_proto.upgrade",
+        "soniox_proto.wav",
         "soniox_proto.websocket",
     },
     {"soniox_proto.subtitles"},

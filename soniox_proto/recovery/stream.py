@@ -33,7 +33,6 @@ from soniox_proto.errors import (
     SonioxConnectionError,
     SonioxRealtimeError,
     SonioxStateError,
-    SonioxValidationError,
 )
 from soniox_proto.events import (
     Closed,
@@ -55,6 +54,7 @@ from soniox_proto.messages import (
     audio_bytes,
     finalize_message,
 )
+from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.clock_map import ClockMap
 from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.link import RecoverableLink
@@ -76,8 +76,10 @@ class RecoveringSTTStream:
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
-        config: Configuration of the stream, or a mapping of its fields. Its audio format must be a
-            raw one, because only raw audio can be sent again from the middle.
+        config: Configuration of the stream, or a mapping of its fields. Raw audio, and WAV with
+            uncompressed samples, is sent again from the middle. Any other container is sent again
+            from its start, as long as that is within `max_replay_seconds`; then the session ends
+            with its connection.
         reconnect: When to make new connections, and how much audio to keep for them.
         api_key: API key; None sends none (local servers). With the option `asks_for_key`, each link
             asks for one, and a refused key is replaced once (401, 403
@@ -92,6 +94,7 @@ class RecoveringSTTStream:
     __slots__ = (
         "__weakref__",
         "_attempt",
+        "_audio",
         "_config",
         "_ended",
         "_events",
@@ -126,19 +129,12 @@ class RecoveringSTTStream:
         **options: Unpack[ConnectionKeywords],
     ) -> None:
         self._config = checked_config(config)
-        rate, frame = self._config.bytes_per_second, self._config.bytes_per_frame
-        if rate is None or frame is None:
-            raise SonioxValidationError(
-                "reconnecting needs a raw audio format such as 'pcm_s16le': "
-                f"{self._config.audio_format!r} cannot be sent again from the middle"
-            )
         self._policy = reconnect
-        self._make_connection = partial(
-            RealtimeSTTConnection, url, self._config, api_key=api_key, **options
-        )
-        self._link = RecoverableLink(self._make_connection(), self._take)
+        self._make_connection = partial(RealtimeSTTConnection, url, api_key=api_key, **options)
+        self._audio = AudioInput(self._config)
+        self._link = self._make_link()
         self._stats = SessionStats()
-        self._sending = Sending(reconnect, rate, frame, self._stats)
+        self._sending = Sending(reconnect, self._audio, self._stats)
         self._heard = Heard()
         self._events: list[Event] = []
         self._wanted: list[RecoverableLink] = []
@@ -261,7 +257,7 @@ class RecoveringSTTStream:
                 events += self._take_events()
             elif not self._reading_paused:
                 self._retry_at = None
-                self._link = RecoverableLink(self._make_connection(), self._take)
+                self._link = self._make_link()
                 self._want(self._link, now)
         return events
 
@@ -291,6 +287,7 @@ class RecoveringSTTStream:
         if self._paused:
             self._stats.dropped_while_paused_bytes += len(data)
             return
+        self._sending.require_room(self._link)
         self._stats.sent_audio_bytes += len(data)
         self._stats.sent_audio_chunks += 1
         self._sending.send_audio(self._link, data, self._advance(now))
@@ -337,7 +334,7 @@ class RecoveringSTTStream:
         now = self._advance(now)
         if again:
             return
-        self._sending.end_asked = True
+        self._sending.end_audio(self._link)
         if self._retry_at is not None and self._is_complete():
             # The end is given out by the next call that feeds.
             self._retry_at = now
@@ -422,6 +419,14 @@ class RecoveringSTTStream:
             cause = self.error
             raise SonioxStateError(f"{reason}: {cause}" if cause else reason) from cause
 
+    def _make_link(self) -> RecoverableLink:
+        config = self._audio.config
+        return RecoverableLink(
+            self._make_connection(config=config),
+            self._take,
+            declares_container=config.bytes_per_second is None,
+        )
+
     def _want(self, link: RecoverableLink, now: float) -> None:
         link.connection.connect(now)
         self._wanted = [link]
@@ -482,6 +487,7 @@ class RecoveringSTTStream:
             number=self._links_opened,
             replays=replay.begins_ms < heard.position_ms,
             distinct_speakers=policy.speaker_labels == "distinct",
+            answered_finalizes=replay.answered_finalizes,
         )
         self._send_held(link, now)
         if self._links_opened == 1:
@@ -516,6 +522,7 @@ class RecoveringSTTStream:
             else:
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
         link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
+        self._sending.note_progress(link, self._heard.total_ms)
         self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
         return given
 
@@ -542,6 +549,8 @@ class RecoveringSTTStream:
             link.abandon(now)
             self._complete()
             return True
+        if not self._sending.can_replay:
+            return False
         attempt = self._attempt + 1
         # Another key may be accepted; if that is refused too, it is not the key's age.
         stale_key = self._keys_are_fresh and blames_key(error)
@@ -572,6 +581,7 @@ class RecoveringSTTStream:
         ends_ms = self._sending.ends_ms
         return (
             self._sending.end_asked
+            and ends_ms is not None
             and ends_ms > 0
             and self._heard.position_ms >= ends_ms
             and not self._heard.awaiting_translation
