@@ -25,6 +25,7 @@ LAYERS: Final = (
         "soniox_proto.events",
         "soniox_proto.server_events",
         "soniox_proto.server_clock",
+        "soniox_proto.server_faults",
         "soniox_proto.speech_end",
         "soniox_proto.start_request",
         "soniox_proto.state",

@@ -170,7 +170,7 @@ def test_its_samples_as_raw_audio(chunk: bytes, expected: str | None) -> None:
     if expected is not None:
         RealtimeSTTConfig(
             model="m",
-            audio_format=expected,
+            audio_format=expected,  # type: ignore[arg-type]
             sample_rate=found.sample_rate,
             num_channels=found.channels,
         )

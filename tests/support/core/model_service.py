@@ -107,17 +107,20 @@ class ModelService:
                         chunk = self.wav.feed(chunk)
                     except NotWavError:
                         self.wav = None
-                # Containers are cut anywhere.
-                chunk = self.partial + chunk
-                whole = len(chunk) // 4
-                self.partial = chunk[4 * whole :]
-                self.heard += struct.unpack(f"<{whole}i", chunk[: 4 * whole])
+                self.hear(chunk)
             case FinalizeReceived():
                 self.finalizes.append(len(self.heard))
             case EndOfAudioReceived():
                 self.ended = True
             case ClientClosed() | _:
                 pass
+
+    def hear(self, chunk: bytes) -> None:
+        """Take samples, which may be cut anywhere."""
+        chunk = self.partial + chunk
+        whole = len(chunk) // 4
+        self.partial = chunk[4 * whole :]
+        self.heard += struct.unpack(f"<{whole}i", chunk[: 4 * whole])
 
     def clock(self, sample: int) -> int:
         """Return the position on the service's clock after so many samples."""
