@@ -168,7 +168,8 @@ class SessionOptions:
     reconnect: ReconnectPolicy | None = _option(
         None,
         "When to make a new connection after one was lost, and how much audio to keep for it; "
-        "None to end the session with its connection. Needs a raw audio format.",
+        "None to end the session with its connection. Raw audio and WAV are sent again from where "
+        "words are missing, other containers from their start, while that is kept.",
     )
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class RecoverableLink:
         "cursor",
         "end_sent",
         "opened_at",
+        "owes_head",
         "paced_bytes",
         "received_messages",
         "sent_keepalives",
@@ -46,13 +47,17 @@ class RecoverableLink:
     transcript: LinkTranscript
     """Set when the link opens."""
 
-    def __init__(self, connection: RealtimeSTTConnection, took: _Took) -> None:
+    def __init__(
+        self, connection: RealtimeSTTConnection, took: _Took, *, declares_container: bool
+    ) -> None:
         self._connection = connection
         self._took = took
         self.abandoned = False
         """Whether the session has given this connection up."""
         self.opened_at: float | None = None
         """When the service accepted the connection, in seconds; None before."""
+        self.owes_head = declares_container
+        """Whether it has to get the header of a container before the audio."""
         self.cursor = 0
         """Up to where audio has been sent on it."""
         self.paced_bytes = 0

@@ -255,8 +255,8 @@ class TestWhatIsTaken:
         server.next_connection().expect_upgrade(api_key=KEYS[2])
         with scripted_client(server, api_key=lambda: KEYS[1]) as client:
             assert client.api_key is None
-            for options in ({}, {"api_key": lambda: KEYS[2]}):
-                with client.realtime.stt.connect(config=CONFIG, **options) as session:
+            for function in (None, lambda: KEYS[2]):
+                with client.realtime.stt.connect(config=CONFIG, api_key=function) as session:
                     session.finish()
         server.check()
 

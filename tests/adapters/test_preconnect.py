@@ -642,6 +642,29 @@ def test_the_end_of_the_event_loop(anyio_backend: str) -> None:
             assert number <= server.connections <= 2 * number
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+def test_the_end_of_the_event_loop_while_a_connection_is_being_opened(anyio_backend: str) -> None:
+    opening: list[bool] = []
+
+    async def connect(endpoint: Any) -> socket.socket:
+        opening.append(True)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            opening.clear()
+        raise AssertionError
+
+    async def use() -> None:
+        client = AsyncSonioxClient(api_key=API_KEY, **POOL)  # type: ignore[arg-type]
+        with anyio.move_on_after(0.01) as scope:
+            await client.realtime.stt.warmup_connection_pool(transport=connect)
+        assert scope.cancelled_caught
+        assert opening
+
+    anyio.run(use, backend=anyio_backend)
+    assert not opening
+
+
 def test_an_event_loop_that_ends_without_notice() -> None:
     with FakeServer(serve) as server:
         client = AsyncSonioxClient(api_key=API_KEY, websocket_base_url=server.url, **POOL)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -134,7 +133,7 @@ class Talk:
     def __init__(self, *, asks_for_key: bool = True, **fields: Any) -> None:
         policy = ReconnectPolicy(**{"jitter": False, "initial_delay": 1.0, **fields})
         key = {"asks_for_key": True} if asks_for_key else {"api_key": "key-of-all"}
-        self.stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=policy, **key)  # type: ignore[arg-type]
+        self.stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=policy, **key)
         self.now = 0.0
         self.keys: list[str] = []
         self.link: Link
@@ -226,7 +225,7 @@ class TestASessionThatReconnects:
         ],
     )
     def test_the_policy_has_the_last_word(
-        self, fields: dict[str, Callable[..., bool] | int], attempts: list[tuple[int, float]]
+        self, fields: dict[str, Any], attempts: list[tuple[int, float]]
     ) -> None:
         talk = Talk(**fields)
         for _ in range(len(attempts) + 1):
