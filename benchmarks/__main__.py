@@ -28,6 +28,7 @@ QUESTIONS: Final = (
     "many_sessions",
     "many_blocking_sessions",
     "opening",
+    "first_audio",
     "idle_sessions",
     "importing",
     "kept_events",

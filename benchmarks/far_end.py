@@ -6,6 +6,7 @@ headers, and sends frames made in advance. The path of the upgrade request says 
 does:
 
 - `/discard`: read, and send nothing.
+- `/first`: send one result for the first audio, with the time at which it came.
 - `/flood?tokens=5&count=1000`: from the first audio on, send `count` results as fast as possible.
 - `/answer?tokens=5`: send one result for every chunk of audio.
 - `/steady?tokens=5&rate=10`: from the first audio on, send `rate` results per second, each with the
@@ -30,11 +31,11 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks.delaying_relay import DelayingRelay
 from benchmarks.messages import STAMP_LENGTH, STAMP_PLACEHOLDER, event_json, stamp
 
 _READ_BYTES: Final = 256 * 1024
 _BATCH_BYTES: Final = 128 * 1024
-_HANDSHAKE_SECONDS: Final = 5.0
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
@@ -116,12 +117,11 @@ class FarEnd:
             return
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
-            connected.settimeout(_HANDSHAKE_SECONDS)
-            try:
-                connected = self._context.wrap_socket(connected, server_side=True)
-            except OSError:
-                connected.close()
-                return
+            connected.setblocking(False)
+            # Done by `Connection.handle`: the other connections must not wait for it.
+            connected = self._context.wrap_socket(
+                connected, server_side=True, do_handshake_on_connect=False
+            )
         connected.setblocking(False)
         connection = Connection(self, connected)
         self.selector.register(connected, selectors.EVENT_READ, connection.handle)
@@ -140,6 +140,7 @@ class Connection:
         self._far_end = far_end
         self._socket = connected
         self._secure = isinstance(connected, ssl.SSLSocket)
+        self._handshaken = not self._secure
         self._upgraded = False
         self._started = False
         self._over = False
@@ -156,6 +157,9 @@ class Connection:
     def handle(self, mask: int) -> None:
         """Read or write, whatever the socket is ready for."""
         try:
+            if not self._handshaken and isinstance(self._socket, ssl.SSLSocket):
+                self._socket.do_handshake()
+                self._handshaken = True
             if mask & selectors.EVENT_WRITE:
                 self._write()
             if mask & selectors.EVENT_READ and not self._over:
@@ -275,13 +279,23 @@ class Connection:
                 self._flood = memoryview(event * copies)
                 self._flood_left = len(event) * int(options["count"])
                 self._on_audio = self._begin_flood
+            case "/first":
+                self._set_stamped(event)
+                self._on_audio = self._stamp_once
             case "/steady":
-                before, behind = event.split(b"%d" % STAMP_PLACEHOLDER)
-                assert len(event) - len(before) - len(behind) == STAMP_LENGTH
-                self._stamped_parts = before, behind
+                self._set_stamped(event)
                 self._on_audio = lambda _chunks: self._far_end.add_steady(self, options["rate"])
             case _:
                 pass
+
+    def _set_stamped(self, event: bytes) -> None:
+        before, behind = event.split(b"%d" % STAMP_PLACEHOLDER)
+        assert len(event) - len(before) - len(behind) == STAMP_LENGTH
+        self._stamped_parts = before, behind
+
+    def _stamp_once(self, _chunks: int) -> None:
+        self._on_audio = lambda _chunks: None
+        self.send_stamped()
 
     # Writing
 
@@ -334,13 +348,21 @@ def main() -> None:
     """Serve, as the module's docstring describes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--certificate", help="PEM file with key and certificates: serve TLS")
+    parser.add_argument(
+        "--delay-ms", type=float, default=0.0, help="delay everything by so much, in each direction"
+    )
     arguments = parser.parse_args()
     context = None
     if arguments.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(arguments.certificate)
     far_end = FarEnd(context)
-    print(far_end.port, flush=True)
+    port = far_end.port
+    if arguments.delay_ms:
+        relay = DelayingRelay(port, arguments.delay_ms / 1000)
+        relay.start()
+        port = relay.port
+    print(port, flush=True)
     far_end.run()
 
 

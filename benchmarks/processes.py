@@ -83,10 +83,11 @@ class FarEnd:
 
     Args:
         secure: Whether to serve TLS, with a certificate that this process is made to trust.
+        delay: Seconds by which everything is delayed, in each direction.
     """
 
-    def __init__(self, *, secure: bool = False) -> None:
-        program = [sys.executable, "-m", "benchmarks.far_end"]
+    def __init__(self, *, secure: bool = False, delay: float = 0.0) -> None:
+        program = [sys.executable, "-m", "benchmarks.far_end", "--delay-ms", f"{delay * 1000}"]
         if secure:
             program += ["--certificate", _trusted_certificate()]
         self._scheme = "wss" if secure else "ws"

@@ -98,6 +98,7 @@ class ConnectionKeywords(TypedDict, total=False):
     max_pending_audio: int
     additional_headers: HeadersInput | None
     compression: bool
+    asks_for_key: bool
 
 
 class RealtimeSTTConnection:
@@ -129,6 +130,8 @@ class RealtimeSTTConnection:
         additional_headers: Headers to add to the upgrade request.
         compression: Offer permessage-deflate (RFC 7692). Off by default: audio hardly compresses,
             and if the server agrees, every frame is handled the slow way.
+        asks_for_key: Whether the key is not known yet. The driver then gives it with `authenticate`
+            after `connect` and before the byte stream is used.
 
     Raises:
         SonioxValidationError: The URL, the configuration, the key, a header or an option cannot be
@@ -139,6 +142,7 @@ class RealtimeSTTConnection:
         "__weakref__",
         "_additional_headers",
         "_api_key",
+        "_asks_for_key",
         "_authentication",
         "_endpoint",
         "_now",
@@ -168,8 +172,14 @@ class RealtimeSTTConnection:
         max_pending_audio: int = DEFAULT_MAX_PENDING_AUDIO,
         additional_headers: HeadersInput | None = None,
         compression: bool = False,
+        asks_for_key: bool = False,
     ) -> None:
         form = _authentication(authentication)
+        self._asks_for_key = check_flag("asks_for_key", asks_for_key)
+        if asks_for_key and api_key is not None:
+            raise SonioxValidationError(
+                "give api_key or asks_for_key, not both: a key that is known is not asked for"
+            )
         self._endpoint = Endpoint.parse(url)
         self._api_key = None if api_key is None else APIKey.checked(api_key, form)
         self._authentication = form
@@ -286,8 +296,40 @@ class RealtimeSTTConnection:
         headers = [*self._additional_headers, *offer]
         return UpgradeRequest(self._api_key, self._authentication, headers)
 
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether `authenticate` has to be called before the byte stream is used."""
+        return self._asks_for_key
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        """Give the API key that the connection asks for, and queue the upgrade request.
+
+        Does nothing if the session has ended meanwhile.
+
+        Raises:
+            SonioxValidationError: The key cannot be sent.
+            SonioxStateError: The connection does not ask for a key, or not yet.
+        """
+        key = APIKey.checked(api_key, self._authentication)
+        if self._protocol.state is _CLOSED:
+            return
+        if not self._asks_for_key or self._protocol.state is not SessionState.CONNECTING:
+            raise SonioxStateError(
+                "the session takes an API key once, right after connect, and only if it was made "
+                "with asks_for_key=True"
+            )
+        self._asks_for_key = False
+        self._api_key = key
+        self._protocol.authenticate(key, in_message=self._authentication is Authentication.MESSAGE)
+        self._queue_upgrade_request()
+
     def opened(self, now: float) -> list[Event]:
-        """Note that the byte stream is open. The upgrade request was queued by `connect`."""
+        """Note that the byte stream is open. The upgrade request is queued already.
+
+        Raises `SonioxStateError` if the connection still asks for its key.
+        """
+        if self._asks_for_key and self._protocol.state is SessionState.CONNECTING:
+            raise SonioxStateError("the session asks for its API key; call authenticate first")
         self._advance(now)
         return []
 
@@ -369,18 +411,14 @@ class RealtimeSTTConnection:
     def connect(self, now: float) -> None:
         """Queue the upgrade request. Audio sent from now on is held until the session is open.
 
-        The key travels in one place only: the service refuses a connection with two.
+        The key travels in one place only: the service refuses a connection with two. If the
+        connection asks for its key, the request is queued by `authenticate`.
 
         Raises `SonioxStateError` unless the connection is new.
         """
         self._protocol.connect(self._advance(now))
-        request = self._request()
-        self._websocket.request_upgrade(
-            host=self._endpoint.host_header,
-            target=self._endpoint.target,
-            headers=request.headers(),
-            subprotocols=request.subprotocols(),
-        )
+        if not self._asks_for_key:
+            self._queue_upgrade_request()
 
     def send_audio(
         self,
@@ -639,6 +677,15 @@ class RealtimeSTTConnection:
             self._protocol.stats.note_pong(now - self._ping_sent_at)
             self._ping_sent_at = None
             self._timers.stop(Timer.PONG)
+
+    def _queue_upgrade_request(self) -> None:
+        request = self._request()
+        self._websocket.request_upgrade(
+            host=self._endpoint.host_header,
+            target=self._endpoint.target,
+            headers=request.headers(),
+            subprotocols=request.subprotocols(),
+        )
 
     def _request(self) -> UpgradeRequest:
         return UpgradeRequest(self._api_key, self._authentication, self._additional_headers)

@@ -14,6 +14,8 @@ from soniox_proto.errors import SonioxValidationError
 __all__ = [
     "DEFAULT_CLOSE_TIMEOUT",
     "DEFAULT_CONNECT_TIMEOUT",
+    "DEFAULT_IDLE_MAX_LIFETIME",
+    "DEFAULT_IDLE_REFRESH_BEFORE",
     "DEFAULT_KEEPALIVE_INTERVAL",
     "DEFAULT_MAX_MESSAGE_SIZE",
     "DEFAULT_MAX_PENDING_AUDIO",
@@ -22,6 +24,7 @@ __all__ = [
     "MAX_SECONDS",
     "check_capture_time",
     "check_flag",
+    "check_pool_options",
     "check_seconds",
     "check_size",
     "check_timeout",
@@ -49,9 +52,17 @@ DEFAULT_MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """Bytes of the largest message accepted: far above any real result, far below the memory of any
 machine."""
 
+DEFAULT_IDLE_MAX_LIFETIME: Final = 600.0
+"""Seconds that an idle connection is used for: what other clients of the service do."""
+DEFAULT_IDLE_REFRESH_BEFORE: Final = 60.0
+"""Seconds before the end of its life at which an idle connection is replaced."""
+
 MAX_SECONDS: Final = 1_000_000
 """Largest number of seconds that an option accepts: eleven days, longer than any session. Waiting
 calls of some systems overflow at twice that."""
+
+_MAX_POOL_SIZE: Final = 1000
+"""Far more than the service lets an account open; a larger number is a mistake."""
 
 _SHOWN_LENGTH: Final = 60
 """Characters of a refused value that an error quotes."""
@@ -132,6 +143,26 @@ def check_size(name: str, value: int) -> int:
             f"{name} must be a whole number of bytes, at least 1, not {_shown(value)}"
         )
     return value
+
+
+def check_pool_options(size: int, max_lifetime: float, refresh_before: float) -> None:
+    """Raise `SonioxValidationError` unless these can be options of a pool, named as in a client."""
+    if type(size) is not int or not 0 <= size <= _MAX_POOL_SIZE:
+        raise SonioxValidationError(
+            f"stt_connection_pool_size must be a whole number from 0 to {_MAX_POOL_SIZE}, not "
+            f"{_shown(size)}"
+        )
+    for name, value in (
+        ("stt_idle_max_lifetime_sec", max_lifetime),
+        ("stt_idle_refresh_before_sec", refresh_before),
+    ):
+        if check_seconds(name, value) is None:
+            raise SonioxValidationError(f"{name} must be a number of seconds, not None")
+    if refresh_before >= max_lifetime:
+        raise SonioxValidationError(
+            "stt_idle_refresh_before_sec must be less than stt_idle_max_lifetime_sec, not "
+            f"{refresh_before} for {max_lifetime}"
+        )
 
 
 def _shown(value: object) -> str:

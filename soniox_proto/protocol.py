@@ -228,14 +228,9 @@ class RealtimeSTTProtocol:
         if api_key is not None:
             self._api_key = APIKey.checked(api_key, Authentication.MESSAGE)
             self._hidden_key = self._hidden_key or self._api_key
-            warnings.warn(
-                "sending the API key in the start message is deprecated and refused by Soniox "
-                "from 15 January 2027; use authentication='header' or 'subprotocol'",
-                DeprecationWarning,
-                # The byte layer passes a key that it has wrapped already. The line to blame is then
-                # the one that called the byte layer.
-                stacklevel=3 if isinstance(api_key, APIKey) else 2,
-            )
+            # The byte layer passes a key that it has wrapped already. The line to blame is then the
+            # one that called the byte layer.
+            _warn_of_key_in_message(3 if isinstance(api_key, APIKey) else 2)
         self._connect_timeout = check_seconds("connect_timeout", connect_timeout)
         self._close_timeout = check_seconds("close_timeout", close_timeout)
         self._keepalive_interval = check_seconds("keepalive_interval", keepalive_interval)
@@ -393,6 +388,18 @@ class RealtimeSTTProtocol:
         now = self._advance(now)
         self._enter(SessionInput.CONNECT)
         self._timers.start(Timer.CONNECT, now, self._connect_timeout)
+
+    def authenticate(self, api_key: APIKey, *, in_message: bool) -> None:
+        """Take the key of a session that was made without one, before `start`.
+
+        Args:
+            api_key: The key, checked by the caller.
+            in_message: Whether to put it into the start message; otherwise it is only redacted.
+        """
+        self._hidden_key = api_key
+        if in_message:
+            self._api_key = api_key
+            _warn_of_key_in_message(3)
 
     def start(self, now: float) -> None:
         """Note that the WebSocket is open: queue the start message, then everything held.
@@ -946,3 +953,13 @@ class RealtimeSTTProtocol:
         # What is still queued has nowhere to go, and audio can be large.
         self._outbox.clear()
         self._events.append(Closed(self._outcome, code, reason, self._error))
+
+
+def _warn_of_key_in_message(stacklevel: int) -> None:
+    """Warn the caller of the caller, `stacklevel` frames up."""
+    warnings.warn(
+        "sending the API key in the start message is deprecated and refused by Soniox "
+        "from 15 January 2027; use authentication='header' or 'subprotocol'",
+        DeprecationWarning,
+        stacklevel=stacklevel + 1,
+    )

@@ -74,6 +74,15 @@ class Link(Protocol):
         """What to put into an upgrade request that somebody else makes; see `upgraded`."""
         ...
 
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether `authenticate` has to be called before the byte stream is used."""
+        ...
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        """Give the API key that the link asks for."""
+        ...
+
     def opened(self, now: float) -> list[Event]:
         """Note that the byte stream is open."""
         ...

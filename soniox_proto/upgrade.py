@@ -59,6 +59,19 @@ class UpgradeRequest:
             return []
         return [SUBPROTOCOL, self._api_key.reveal()]
 
+    @property
+    def api_key(self) -> APIKey | None:
+        """The API key, wherever it is sent; None if none is."""
+        return self._api_key
+
+    def with_key(self, api_key: str | APIKey) -> UpgradeRequest:
+        """Return the same request with another key.
+
+        Raises `SonioxValidationError` if the key cannot be sent.
+        """
+        key = APIKey.checked(api_key, self._authentication)
+        return UpgradeRequest(key, self._authentication, self._additional_headers)
+
     def redact(self, text: str) -> str:
         """Return `text` of a server or a library without the key, which some servers echo."""
         return text if self._api_key is None else self._api_key.redact(text)

@@ -47,24 +47,19 @@ from soniox_adapters.async_.event_loop import (
     Timer,
     give_way,
     make_signal,
-    running_library,
 )
 from soniox_adapters.async_.link import SessionSide, TransportLink
-from soniox_adapters.async_.transport import AsyncTransport, ConnectOptions, TransportCallbacks
+from soniox_adapters.async_.opening import given_stream, open_transport
+from soniox_adapters.session.api_keys import key_errors
 from soniox_adapters.session.base import SessionBase
-from soniox_proto import (
-    Endpoint,
-    Event,
-    Result,
-    SonioxError,
-    SonioxStateError,
-    SonioxValidationError,
-)
+from soniox_proto import Event, Result, SonioxError, SonioxStateError
 
 if TYPE_CHECKING:
     import anyio
 
+    from soniox_adapters.async_.idle_connections import AsyncIdleConnections
     from soniox_proto import Link
+    from soniox_proto.preconnect.warm_stream import WarmStream
 
 __all__ = ["AsyncRunLoop"]
 
@@ -176,6 +171,10 @@ class AsyncRunLoop(SessionBase):
         """
         import anyio
 
+        if self._use_warm(link):
+            # Everything else that opens a link lets other tasks run.
+            await give_way()
+            return
         # One deadline for everything: the user's function, DNS, TCP, the proxy, TLS.
         deadline = math.inf if link.open_by is None else link.open_by
         scope = anyio.CancelScope(deadline=deadline)
@@ -183,11 +182,18 @@ class AsyncRunLoop(SessionBase):
         self._opening.append(opening)
         try:
             with scope:
-                given = await self._given_stream(link)
+                await self._authenticate(link)
+                given = await given_stream(self._transport_for_link(), link.endpoint)
                 timeout = max(deadline - self._clock(), 0.001)
                 opened = TransportLink(link, self._side, self._flow)
-                opened.transport = await self._opened_transport(opened, given, timeout)
-                self._links.append(opened)
+                opened.transport = await open_transport(
+                    opened,
+                    link.endpoint,
+                    self._options,
+                    given,
+                    None if timeout == math.inf else timeout,
+                )
+                self._add(opened)
             if scope.cancelled_caught:
                 if link.closed or self._machine.closed:
                     return
@@ -199,55 +205,33 @@ class AsyncRunLoop(SessionBase):
         finally:
             self._opening.remove(opening)
 
-    async def _given_stream(self, link: Link) -> object:
-        given = self._transport_for_link()
-        if not callable(given):
-            return given
-        from soniox_adapters.connecting.failures import connector_errors
+    def _use_warm(self, link: Link) -> bool:
+        """Use a connection that was waiting, if there is one for this link."""
+        if not self._may_be_warm(link):
+            return False
+        idle = cast("AsyncIdleConnections", self._idle_connections).take(self._options)
+        if idle is None:
+            return False
+        warm = cast("WarmStream", self._machine).warm(link, idle.link)
+        opened = TransportLink(warm, self._side, self._flow)
+        opened.transport = idle.transport
+        idle.transport.hand_over(opened)
+        self._add(opened)
+        self._process(warm.opened(self._clock()))
+        return True
 
-        with connector_errors():
-            awaitable = cast("Callable[[Endpoint], object]", given)(link.endpoint)
-            if isinstance(awaitable, Awaitable):
-                stream = cast("object", await awaitable)
-                if stream is None:
-                    raise SonioxValidationError("the function given as transport returned None")
-                return stream
-        _close_socket(awaitable)
-        raise SonioxValidationError(
-            "a function given as transport must be an async one; it returned "
-            f"{type(awaitable).__name__}"
-        )
+    def _add(self, link: TransportLink) -> None:
+        self._calls_between_checkpoints = link.transport.calls_between_checkpoints
+        self._links.append(link)
 
-    async def _opened_transport(
-        self, opened: TransportLink, given: object, timeout: float
-    ) -> AsyncTransport:
-        transport = self._make_transport(opened, given)
-        options = self._options
-        try:
-            await transport.open(
-                ConnectOptions(
-                    opened.link.endpoint,
-                    None if timeout == math.inf else timeout,
-                    options.ssl_context,
-                    options.proxy,
-                    given,
-                )
-            )
-        except BaseException:
-            _close_socket(given)
-            raise
-        self._calls_between_checkpoints = transport.calls_between_checkpoints
-        return transport
-
-    def _make_transport(self, callbacks: TransportCallbacks, given: object) -> AsyncTransport:
-        # Imported here because a program normally needs only one of the two.
-        if running_library() == "asyncio" and (given is None or _is_socket(given)):
-            from soniox_adapters.async_.on_asyncio import AsyncioTransport
-
-            return AsyncioTransport(callbacks)
-        from soniox_adapters.async_.on_streams import StreamTransport
-
-        return StreamTransport(callbacks)
+    async def _authenticate(self, link: Link) -> None:
+        """Ask the user for the key of a link that needs one."""
+        function = self._key_function
+        if function is None:
+            return
+        with key_errors():
+            key = function()
+            link.authenticate(await key if isinstance(key, Awaitable) else key)
 
     # Sending
 
@@ -384,7 +368,7 @@ class AsyncRunLoop(SessionBase):
             # Skipped for the most frequent case: a lone result brings no deadline nearer.
             self._arm_timer()
             self._close_links()
-        if events:
+        if events or self._waits_for_room:
             self._changed.notify()
         if replying is not None and self._flow.is_strained:
             self._bound_memory()
@@ -416,24 +400,9 @@ class AsyncRunLoop(SessionBase):
 
     def _timer_expired(self) -> None:
         self._process(self._machine.handle_timeout(self._clock()))
-        if self._options.reconnect is not None:
+        if self._waits_for_room:
             # Audio that was held may have gone out, so that there is room for more.
             self._changed.notify()
-
-
-def _close_socket(given: object) -> None:
-    """Close a socket that was given but is not used; transports close given streams themselves."""
-    import socket
-
-    if isinstance(given, socket.socket):
-        given.close()
-
-
-def _is_socket(given: object) -> bool:
-    """Return whether `given` is a socket."""
-    import socket
-
-    return isinstance(given, socket.socket)
 
 
 def _before_the_loop() -> float:

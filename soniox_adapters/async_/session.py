@@ -152,7 +152,7 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
         try:
             if not self._runs_here():
                 raise self._elsewhere_error()
-            if self._options.reconnect is not None:
+            if self._waits_for_room:
                 await self._wait_for_room()
             self._machine.send_audio(chunk, self._clock(), captured_at)
             paused = False

@@ -100,6 +100,10 @@ class AsyncTransport(ABC):
         Raises `OSError` if that fails, `TimeoutError` if it takes longer than the options allow.
         """
 
+    def hand_over(self, callbacks: TransportCallbacks) -> None:
+        """Let somebody else use the open stream, with `callbacks` for what happens from now on."""
+        self._callbacks = callbacks
+
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Write at once what the kernel takes, and keep the rest; failures go to the callbacks."""

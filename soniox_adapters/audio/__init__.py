@@ -1,1 +1,1 @@
-"""Getting audio to a session: WAV headers, sources and pacing."""
+"""Getting audio to a session: sources and pacing."""

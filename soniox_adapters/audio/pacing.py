@@ -20,9 +20,9 @@ from soniox_adapters.audio.source import (
     open_source,
     source_name,
 )
-from soniox_adapters.audio.wav import NotWavError, WavReader
 from soniox_adapters.session.base import AudioChunk
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto.wav import NotWavError, WavReader
 
 __all__ = [
     "AudioSource",

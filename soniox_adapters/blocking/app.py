@@ -24,6 +24,7 @@ from typing_extensions import Unpack
 from soniox_adapters.blocking.handover import Action, Handover
 from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.connecting.websocket_client import websocket_client
+from soniox_adapters.session.api_keys import APIKeySource
 from soniox_adapters.session.base import AudioChunk
 from soniox_adapters.session.options import SessionKeywords
 from soniox_proto import (
@@ -75,7 +76,8 @@ class RealtimeSTTApp:
     Args:
         url: `ws://` or `wss://` URL of the service.
         config: Configuration of the stream, or a mapping of its fields.
-        api_key: API key; None sends none, for local servers.
+        api_key: API key; None sends none, for local servers. Or a function that returns one, as for
+            `RealtimeSTTSession`.
         on_open: Called with the app when the session is open.
         on_event: Called with the app and each `RealtimeEvent`, in order.
         on_finished: Called with the app and the finished response, after `on_event`.
@@ -92,7 +94,7 @@ class RealtimeSTTApp:
         self,
         url: str,
         config: RealtimeSTTConfig | Mapping[str, Any],
-        api_key: str | None = None,
+        api_key: APIKeySource | None = None,
         *,
         on_open: Callable[[RealtimeSTTApp], object] | None = None,
         on_event: Callable[[RealtimeSTTApp, RealtimeEvent], object] | None = None,

@@ -64,15 +64,18 @@ from soniox_adapters.blocking.steps import SteppedSession
 from soniox_adapters.blocking.ticker import Schedule, ticker
 from soniox_adapters.blocking.waiting import Wait, WaitingThreads
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.api_keys import asked_key, key_errors
 from soniox_adapters.session.base import lost_error
 from soniox_proto import Closed, Event, Outcome, SessionState, SonioxRealtimeError
 
 if TYPE_CHECKING:
+    from soniox_adapters.blocking.idle_connections import IdleConnections, IdleSocket
     from soniox_adapters.blocking.link import SocketLink
     from soniox_adapters.blocking.polling import Interest
     from soniox_adapters.blocking.socket_stream import SocketStream
     from soniox_adapters.connecting.blocking import BlockingTransport, Connecting
     from soniox_proto import Link
+    from soniox_proto.preconnect.warm_stream import WarmStream
 
 __all__ = ["Marks", "SocketSession"]
 
@@ -142,7 +145,7 @@ class SocketSession(SteppedSession):
     def _open_later(self, link: Link, connecting: Connecting) -> None:
         """Open a link, then read it until another thread does; called without the lock."""
         try:
-            self._open(link, connecting)
+            link = self._open(link, connecting)
         except BaseException as error:
             # The thread belongs to nobody who could be told, so the session is.
             failure = self._unusable_error(error)
@@ -150,33 +153,71 @@ class SocketSession(SteppedSession):
         # A reader that began to poll before this link was open does not watch its socket yet.
         self._wait_until(lambda: not self._is_unattended(link), readable=True)
 
-    def _open(self, link: Link, connecting: Connecting) -> None:
+    def _open(self, link: Link, connecting: Connecting) -> Link:
         """Open the socket of a link; called without the lock, so that audio can be sent meanwhile.
 
-        An `OSError` makes the link fail; a link that was cancelled meanwhile is dropped.
+        An `OSError` makes the link fail; a link that was cancelled meanwhile is dropped. Returns
+        the link, or the one in its place if a connection was waiting.
         """
-        from soniox_adapters.blocking.socket_stream import SocketStream
         from soniox_adapters.connecting.blocking import ConnectCancelledError
 
+        if (warm := self._take_warm(link)) is not None:
+            self._opening.remove((link, connecting))
+            return self._step(lambda: self._use_warm(link, warm)) or link
         try:
-            transport = self._transport_for_link()
-            if isinstance(transport, WebSocketClient):
-                transport = transport.attempt(link.upgrade_request, self._options.ssl_context)
-            connected = connecting.open(
-                link.endpoint,
-                ssl_context=self._options.ssl_context,
-                proxy=self._options.proxy,
-                transport=cast("BlockingTransport | None", transport),
-            )
+            self._authenticate(link)
+            stream, answer = self._open_stream(link, connecting)
         except ConnectCancelledError:
-            return
+            return link
         except OSError as error:
             failure = self._connect_error(error, link)
             self._step(lambda: self._handle(link.failed(failure, self._clock())))
-            return
+            return link
         finally:
             self._opening.remove((link, connecting))
-        self._step(lambda: self._use(link, SocketStream(connected), connecting.answer))
+        self._step(lambda: self._use(link, stream, answer))
+        return link
+
+    def _take_warm(self, link: Link) -> IdleSocket | None:
+        """Take a connection that was waiting, if there is one for this link."""
+        if not self._may_be_warm(link):
+            return None
+        return cast("IdleConnections", self._idle_connections).take(self._options)
+
+    def _use_warm(self, link: Link, idle: IdleSocket) -> Link:
+        warm = cast("WarmStream", self._machine).warm(link, idle.link)
+        self._use(warm, idle.stream, None)
+        return warm
+
+    def _open_stream(
+        self, link: Link, connecting: Connecting
+    ) -> tuple[SocketStream, Mapping[str, str] | None]:
+        """Open a stream, and return it with the answer to the upgrade if that is made already."""
+        from soniox_adapters.blocking.socket_stream import SocketStream
+
+        transport = self._transport_for_link()
+        if isinstance(transport, WebSocketClient):
+            transport = transport.attempt(link.upgrade_request, self._options.ssl_context)
+        connected = connecting.open(
+            link.endpoint,
+            ssl_context=self._options.ssl_context,
+            proxy=self._options.proxy,
+            transport=cast("BlockingTransport | None", transport),
+        )
+        return SocketStream(connected), connecting.answer
+
+    def _authenticate(self, link: Link) -> None:
+        """Ask the user for the key of a link that needs one; called without the lock."""
+        function = self._key_function
+        if function is None:
+            return
+        with key_errors():
+            key = asked_key(function)
+        if link.open_by is not None and link.open_by <= self._clock():
+            # The key may be good for one connection only.
+            raise TimeoutError
+        with key_errors():
+            self._step(lambda: link.authenticate(key))
 
     def _use(self, link: Link, stream: SocketStream, answer: Mapping[str, str] | None) -> None:
         from soniox_adapters.blocking.link import SocketLink

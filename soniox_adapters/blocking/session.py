@@ -134,7 +134,7 @@ class RealtimeSTTSession(SocketSession):
         """
         if type(chunk) is not bytes:
             chunk = audio_bytes(chunk)
-        if self._options.reconnect is not None:
+        if self._waits_for_room:
             self._send_once_there_is_room(chunk, captured_at)
             return
         waits_for = None
@@ -177,7 +177,7 @@ class RealtimeSTTSession(SocketSession):
         elif isinstance(chunks, str) or not isinstance(chunks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise not_audio(chunks)
         else:
-            if isinstance(chunks, (list, tuple)) and self._options.reconnect is None:
+            if isinstance(chunks, (list, tuple)) and not self._waits_for_room:
                 self._send_ready(cast("list[AudioChunk]", chunks))
             else:
                 source = iter(chunks)

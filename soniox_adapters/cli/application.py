@@ -124,6 +124,16 @@ def demo(
         bool,
         typer.Option("--sync", help="Use the library's blocking session instead of the async one."),
     ] = False,
+    drop_at: Annotated[
+        float | None,
+        typer.Option(
+            "--drop-at",
+            metavar="SECONDS",
+            min=0.0,
+            show_default=False,
+            help="End the connection after so much of the recording, and see the captions go on.",
+        ),
+    ] = None,
 ) -> None:
     """Watch speech become text: no API key, no network.
 
@@ -132,7 +142,7 @@ def demo(
     """
     _check_speed(speed)
     with _errors_reported():
-        end = run_demo(path=file, speed=speed, blocking=sync)
+        end = run_demo(path=file, speed=speed, blocking=sync, drop_at=drop_at)
         _exit(end, advise=False)
 
 
@@ -143,6 +153,7 @@ def transcribe(
     region: options.RegionOption = None,
     url: options.UrlOption = None,
     sync: options.SyncOption = False,
+    reconnect: options.ReconnectOption = False,
     config: options.ConfigOption = None,
     client_reference_id: options.ClientReferenceOption = None,
     audio_format: options.AudioFormatOption = None,
@@ -188,6 +199,8 @@ def transcribe(
         raise typer.BadParameter("--url is empty")
     if context is not None and context_file is not None:
         raise typer.BadParameter("give --context or --context-file, not both")
+    if reconnect and trace is not None:
+        raise typer.BadParameter("--trace records one connection; leave out --reconnect")
     if translate_to is not None and translate_between is not None:
         raise typer.BadParameter("give --translate-to or --translate-between, not both")
     if output in {kind.value for kind in OutputFormat}:
@@ -236,6 +249,7 @@ def transcribe(
             output=None if output is None else Path(output),
             speakers=speakers,
             track=track,
+            reconnect=reconnect,
             trace=trace,
             trace_audio=trace_audio,
             trace_text=trace_text,
@@ -294,6 +308,19 @@ def serve(
             "pocketsphinx, which needs 130 MB for each, else no limit.",
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="FAULT",
+            show_default=False,
+            help="Something to go wrong with the next connection, to test clients; may be "
+            "repeated. drop@5000: ends after 5 s of audio. unavailable@5000: error 503. "
+            "stall@5000:3: neither reads nor answers for 3 s. half-open@5000: never again. "
+            "refuse: HTTP status 503. limit:60: error 403 after 60 s. With *3: three connections "
+            "in a row; with *all: every one.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the protocol of Soniox on this machine.
 
@@ -310,6 +337,7 @@ def serve(
             script=script,
             api_key=api_key or None,
             max_streams=max_streams,
+            faults=fault or (),
         )
 
 

@@ -16,15 +16,18 @@ from rich.text import Text
 from soniox_adapters.cli.captions import Captions, output_console
 from soniox_adapters.cli.configuration import DEFAULT_MODEL
 from soniox_adapters.cli.lag import LagMeter
+from soniox_adapters.cli.reconnecting import Reconnections
 from soniox_adapters.cli.recording import Recording, open_recording, recording_of_bytes
+from soniox_adapters.cli.sample_script import sample_recognizer
 from soniox_adapters.cli.streaming import Pace, StreamEnd, stream_async, stream_blocking
 from soniox_adapters.cli.wording import format_seconds
 from soniox_adapters.client import AsyncSonioxClient, SonioxClient
-from soniox_adapters.server import LocalServer, pocketsphinx_installed, run_in_thread, scripted
+from soniox_adapters.server import Drop, LocalServer, pocketsphinx_installed, run_in_thread
 from soniox_proto import (
     Outcome,
     RealtimeEvent,
     RealtimeSTTConfig,
+    ReconnectPolicy,
     SonioxRealtimeError,
     SonioxValidationError,
     Transcript,
@@ -33,12 +36,6 @@ from soniox_proto import (
 __all__ = ["run_demo"]
 
 _SAMPLE: Final = "meeting.wav"
-_SAMPLE_TEXT: Final = (
-    "good morning everyone welcome to the meeting\n"
-    "today we will talk about the weather in the city and the price of water"
-)
-_SAMPLE_MS_PER_WORD: Final = 400
-"""Makes the script take as long as the sample."""
 
 _CHUNK_SECONDS: Final = 0.02
 """Small, so that waiting for chunks adds little to the measured lag."""
@@ -49,33 +46,41 @@ _NO_RECOGNIZER: Final = (
 )
 
 
-def run_demo(*, path: str | None = None, speed: float = 1.0, blocking: bool = False) -> StreamEnd:
+def run_demo(
+    *,
+    path: str | None = None,
+    speed: float = 1.0,
+    blocking: bool = False,
+    drop_at: float | None = None,
+) -> StreamEnd:
     """Run the demo, and return how its stream ended.
 
     Args:
         path: A recording to use instead of the sample.
         speed: Seconds of audio to play per second.
         blocking: Whether to use the blocking session.
+        drop_at: Seconds of audio after which the connection is dropped; None for never.
 
     Raises:
         SonioxError: The recording cannot be opened, or the server cannot start.
     """
     console = output_console()
     key = secrets.token_hex()
+    faults = [] if drop_at is None else [Drop(after_ms=1000 * drop_at)]
     with _sample() if path is None else open_recording(path) as recording:
         if pocketsphinx_installed():
             recognizer = "pocketsphinx, offline"
-            server = LocalServer(recognizer="pocketsphinx", api_key=key)
+            server = LocalServer(recognizer="pocketsphinx", api_key=key, faults=faults)
         elif path is None:
             console.print(_NO_RECOGNIZER, soft_wrap=not console.is_terminal)
             recognizer = "scripted"
-            script = scripted(_SAMPLE_TEXT, ms_per_word=_SAMPLE_MS_PER_WORD)
-            server = LocalServer(recognizer=script, api_key=key)
+            script = sample_recognizer(_sample_bytes())
+            server = LocalServer(recognizer=script, api_key=key, faults=faults)
         else:
             raise SonioxValidationError(
                 "a recording of your own needs a real recognizer: pip install 'soniox-proto[local]'"
             )
-        demo = _Demo(console, recording, recognizer, speed)
+        demo = _Demo(console, recording, recognizer, speed, reconnects=drop_at is not None)
         end = demo.run_blocking(server, key) if blocking else asyncio.run(demo.run(server, key))
         demo.conclude(end, with_hint=path is None)
     if end.outcome is Outcome.FINISHED and not demo.transcript.text and not end.interrupted:
@@ -88,8 +93,15 @@ class _Demo:
     """One run of the demo on a console."""
 
     def __init__(
-        self, console: Console, recording: Recording, recognizer: str, speed: float
+        self,
+        console: Console,
+        recording: Recording,
+        recognizer: str,
+        speed: float,
+        *,
+        reconnects: bool,
     ) -> None:
+        self._reconnections = Reconnections() if reconnects else None
         self.transcript = Transcript()
         self._console = console
         self._recording = recording
@@ -99,12 +111,18 @@ class _Demo:
         self._captions = Captions(console, self.transcript, recording, times=True)
         self._lag = LagMeter(speed, _CHUNK_SECONDS)
 
+    @property
+    def _policy(self) -> ReconnectPolicy | None:
+        return None if self._reconnections is None else self._reconnections.policy
+
     async def run(self, server: LocalServer, key: str) -> StreamEnd:
         """Run it through an async session."""
         async with server:
             self._introduce(server.url)
             client = AsyncSonioxClient(api_key=key, websocket_base_url=server.url)
-            session = client.realtime.stt.connect(config=self._config, proxy=None)
+            session = client.realtime.stt.connect(
+                config=self._config, proxy=None, reconnect=self._policy
+            )
             with self._captions:
                 return await stream_async(session, self._recording, self._pace, self)
 
@@ -113,7 +131,9 @@ class _Demo:
         with run_in_thread(server):
             self._introduce(server.url)
             client = SonioxClient(api_key=key, websocket_base_url=server.url)
-            session = client.realtime.stt.connect(config=self._config, proxy=None)
+            session = client.realtime.stt.connect(
+                config=self._config, proxy=None, reconnect=self._policy
+            )
             with self._captions:
                 return stream_blocking(session, self._recording, self._pace, self)
 
@@ -137,9 +157,14 @@ class _Demo:
         for utterance in update.completed:
             self._lag.utterance(utterance)
         lag = self._lag.result()
+        summary = None if self._reconnections is None else self._reconnections.summary(end.stats)
         if end.problem is not None or end.interrupted or lag is None:
+            if summary is not None:
+                self._fact("Connection", summary)
             return
         self._console.print()
+        if summary is not None:
+            self._fact("Connection", summary)
         self._fact(
             "Lag",
             f"final text: median {lag.median_final:.2f} s, longest {lag.longest_final:.2f} s "
@@ -166,5 +191,8 @@ class _Demo:
 
 
 def _sample() -> Recording:
-    sample = files("soniox_adapters.server") / "samples" / _SAMPLE
-    return recording_of_bytes(sample.read_bytes(), _SAMPLE)
+    return recording_of_bytes(_sample_bytes(), _SAMPLE)
+
+
+def _sample_bytes() -> bytes:
+    return (files("soniox_adapters.server") / "samples" / _SAMPLE).read_bytes()

@@ -66,6 +66,14 @@ SyncOption: TypeAlias = Annotated[
         help="Use the library's blocking session instead of the async one.",
     ),
 ]
+ReconnectOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--reconnect",
+        rich_help_panel=_SERVICE,
+        help="Make a new connection when one is lost, and send again what is missing.",
+    ),
+]
 ConfigOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(

@@ -18,8 +18,8 @@ from typing import BinaryIO, Final, cast
 from typing_extensions import Self
 
 from soniox_adapters.audio.source import open_source
-from soniox_adapters.audio.wav import NotWavError, WavReader
 from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto.wav import NotWavError, WavReader
 
 __all__ = ["Recording", "open_recording", "recording_of_bytes"]
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -15,7 +15,13 @@ import typer
 
 from soniox_adapters.cli.interruption import signals_handled
 from soniox_adapters.cli.output import say
-from soniox_adapters.server import LocalServer, load_script, pocketsphinx_installed, scripted
+from soniox_adapters.server import (
+    LocalServer,
+    load_script,
+    parse_fault,
+    pocketsphinx_installed,
+    scripted,
+)
 
 __all__ = ["RecognizerChoice", "run_serve"]
 
@@ -37,6 +43,7 @@ def run_serve(
     script: Path | None = None,
     api_key: str | None = None,
     max_streams: int | None = None,
+    faults: Sequence[str] = (),
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
@@ -47,11 +54,17 @@ def run_serve(
         script: A script to play; if given, the scripted recognizer is used in any case.
         api_key: Key that clients must send; None accepts all clients.
         max_streams: Maximum number of concurrent streams; None for the server's default.
+        faults: What goes wrong, each as `parse_fault` reads it.
 
     Raises `SonioxError` if an argument is invalid, or the server cannot listen.
     """
     make_server = functools.partial(
-        LocalServer, host=host, port=port, api_key=api_key, max_streams=max_streams or "auto"
+        LocalServer,
+        host=host,
+        port=port,
+        api_key=api_key,
+        max_streams=max_streams or "auto",
+        faults=[parse_fault(fault) for fault in faults],
     )
     if script is not None:
         server = make_server(recognizer=scripted(load_script(script)))

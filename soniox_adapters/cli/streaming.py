@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NoReturn, Protocol, cast
 
 from soniox_adapters.async_.session import AsyncRealtimeSTTSession
@@ -24,6 +24,7 @@ from soniox_adapters.cli.recording import Recording
 from soniox_proto import (
     Outcome,
     RealtimeEvent,
+    SessionStats,
     SonioxError,
     SonioxRealtimeError,
     SonioxTimeoutError,
@@ -70,6 +71,8 @@ class StreamEnd:
     """The error that ended it."""
     interrupted: bool
     """Whether Ctrl-C was pressed."""
+    stats: SessionStats = field(default_factory=SessionStats)
+    """The session's counters."""
 
     @property
     def problem(self) -> SonioxError | None:
@@ -108,7 +111,7 @@ async def stream_async(
         except asyncio.CancelledError:
             if not interruption.at_once:
                 raise
-    return StreamEnd(session.outcome, error, interruption.happened)
+    return StreamEnd(session.outcome, error, interruption.happened, session.stats)
 
 
 def stream_blocking(
@@ -130,7 +133,7 @@ def stream_blocking(
     except KeyboardInterrupt:
         if not interruption.at_once:
             raise
-    return StreamEnd(session.outcome, error, interruption.happened)
+    return StreamEnd(session.outcome, error, interruption.happened, session.stats)
 
 
 async def _exchange_async(

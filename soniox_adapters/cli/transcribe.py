@@ -17,6 +17,7 @@ from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.cli.captions import Captions, announce_stop, output_console
 from soniox_adapters.cli.output import say
 from soniox_adapters.cli.output_file import OutputFile
+from soniox_adapters.cli.reconnecting import Reconnections
 from soniox_adapters.cli.recording import Recording, open_recording
 from soniox_adapters.cli.streaming import (
     Listener,
@@ -103,6 +104,8 @@ class TranscribeRequest:
     """Whether subtitles name the speakers."""
     track: SubtitleTrack | None = None
     """The language of subtitles; None for all that there are."""
+    reconnect: bool = False
+    """Whether to make a new connection when one is lost."""
     trace: str | None = None
     """File to record the session to."""
     trace_audio: bool = True
@@ -120,14 +123,18 @@ def run_transcribe(request: TranscribeRequest) -> StreamEnd:
     Raises `SonioxError` if the recording cannot be opened, the output cannot be written, or an
     argument is invalid.
     """
+    reconnections = Reconnections() if request.reconnect else None
     with (
         open_recording(request.path, request.config) as recording,
         nullcontext() if request.output is None else OutputFile(request.output) as file,
     ):
         transcription = _Transcription(request, recording, file)
         with transcription.captions or nullcontext():
-            end = _stream(request, recording, transcription)
+            end = _stream(request, recording, transcription, reconnections)
         transcription.conclude(end)
+    summary = None if reconnections is None else reconnections.summary(end.stats)
+    if summary is not None:
+        say(summary)
     return end
 
 
@@ -239,13 +246,19 @@ def _wishes_not_met(config: RealtimeSTTConfig, tokens: Sequence[Token]) -> list[
     ]
 
 
-def _stream(request: TranscribeRequest, recording: Recording, listener: Listener) -> StreamEnd:
+def _stream(
+    request: TranscribeRequest,
+    recording: Recording,
+    listener: Listener,
+    reconnections: Reconnections | None,
+) -> StreamEnd:
     url, config, key = request.url, request.config, request.api_key
+    policy = None if reconnections is None else reconnections.policy
     if request.blocking:
-        blocking_session = RealtimeSTTSession(url, config, key)
+        blocking_session = RealtimeSTTSession(url, config, key, reconnect=policy)
         with _recorded(blocking_session, request):
             return stream_blocking(blocking_session, recording, request.pace, listener)
-    session = AsyncRealtimeSTTSession(url, config, key)
+    session = AsyncRealtimeSTTSession(url, config, key, reconnect=policy)
     with _recorded(session, request):
         return asyncio.run(stream_async(session, recording, request.pace, listener))
 

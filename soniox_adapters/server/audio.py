@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
-from soniox_adapters.audio import wav
 from soniox_adapters.server.container import (
     DECODABLE,
     SIGNATURE_BYTES,
@@ -19,7 +18,7 @@ from soniox_adapters.server.recognizer import (
     HeaderAwaitedError,
     import_local_package,
 )
-from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto import RealtimeSTTConfig, SonioxValidationError, wav
 
 if TYPE_CHECKING:
     import numpy

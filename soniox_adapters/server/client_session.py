@@ -30,6 +30,15 @@ from soniox_proto import (
     StartReceived,
     UpgradeReceived,
 )
+from soniox_proto.server_faults import (
+    ConnectionFault,
+    Fault,
+    HalfOpen,
+    RefuseUpgrade,
+    SessionLimit,
+    Stall,
+    Unavailable,
+)
 
 __all__ = ["ClientSession"]
 
@@ -51,6 +60,10 @@ class ClientSession(asyncio.BufferedProtocol):
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._connection = context.new_connection()
+        self._fault = ConnectionFault(None)
+        # Whether a fault keeps this session from reading and writing.
+        self._stalled = False
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._transport_closing = False
@@ -90,6 +103,9 @@ class ClientSession(asyncio.BufferedProtocol):
 
     def say_goodbye(self) -> None:
         """Begin to close, because the server is stopping."""
+        if self._stalled:
+            self._transport.abort()
+            return
         self._connection.close(self._loop.time(), 1001, "the server is stopping")
         self._pump()
 
@@ -135,7 +151,13 @@ class ClientSession(asyncio.BufferedProtocol):
         self._connection.receive_eof(self._loop.time())
         if self._recognition is not None:
             self._recognition.stop()
-        for timer in (self._timer, self._refusal_timer, self._unread_results_timer):
+        timers = (
+            self._timer,
+            self._refusal_timer,
+            self._unread_results_timer,
+            self._stall_timer,
+        )
+        for timer in timers:
             if timer is not None:
                 timer.cancel()
         self._writable.set()
@@ -165,7 +187,7 @@ class ClientSession(asyncio.BufferedProtocol):
         return state is ServerState.CLOSING or state is ServerState.CLOSED
 
     def _pump(self) -> None:
-        if self._transport_lost:
+        if self._transport_lost or self._stalled:
             return
         data = self._connection.data_to_send()
         if data:
@@ -216,6 +238,11 @@ class ClientSession(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _next_timeout(self) -> float | None:
+        limit = None if self._over else self._fault.next_timeout()
+        deadline = self._core_timeout()
+        return limit if deadline is None else min(deadline, limit or deadline)
+
+    def _core_timeout(self) -> float | None:
         deadline = self._connection.next_timeout()
         if deadline is None or deadline >= self._no_timeout_before or self._over:
             return deadline
@@ -235,7 +262,10 @@ class ClientSession(asyncio.BufferedProtocol):
         self._timer = None
         # asyncio may call a timer early, by up to the resolution of its clock.
         now = max(armed_for, self._loop.time())
-        deadline = self._next_timeout()
+        fault = None if self._over else self._fault.handle_timeout(now)
+        if fault is not None:
+            self._apply(fault)
+        deadline = self._core_timeout()
         if deadline is not None and deadline <= now:
             self._handle(self._connection.handle_timeout(now))
             if self._connection.closed:
@@ -255,7 +285,11 @@ class ClientSession(asyncio.BufferedProtocol):
                     # It arrived together with what ended the session.
                     pass
                 case AudioReceived():
-                    self._put(event.data)
+                    due = self._fault.audio_received(event.data)
+                    if due is not None:
+                        self._apply(due)
+                    if not self._over:
+                        self._put(event.data)
                 case FinalizeReceived() | EndOfAudioReceived():
                     self._put(event)
                 case KeepAliveReceived():
@@ -272,8 +306,15 @@ class ClientSession(asyncio.BufferedProtocol):
         self._recognition.put(work)
 
     def _welcome(self, request: UpgradeReceived) -> None:
+        self._fault = self._context.faults.next_connection()
+        refused = self._fault.fault
+        if isinstance(refused, RefuseUpgrade):
+            logger.info("%s is refused with HTTP status %d", self._name, refused.status_code)
+            self._connection.reject(refused.status_code, self._loop.time())
+            return
         # Like the service, accept every upgrade and report what is wrong in an error message.
         self._connection.accept(self._loop.time())
+        self._fault.accepted(self._loop.time())
         self._refusal = self._context.refusal_of_request(request)
         if self._refusal is not None:
             self._refusal_timer = self._loop.call_later(_REFUSAL_DELAY, self._refuse_newcomer)
@@ -284,6 +325,7 @@ class ClientSession(asyncio.BufferedProtocol):
             self._pump()
 
     def _start(self, start: StartReceived) -> None:
+        self._fault.started(start.config)
         refusal = self._refusal or self._context.refusal_of_start(start)
         if refusal is not None:
             self._answer(refusal)
@@ -293,6 +335,39 @@ class ClientSession(asyncio.BufferedProtocol):
             )
             self._task = self._loop.create_task(self._serve(self._recognition))
             self._task.add_done_callback(lambda _: self._check_ended())
+
+    def _apply(self, fault: Fault) -> None:
+        """Make a fault happen."""
+        self._ending = f"met a fault: {type(fault).__name__}"
+        match fault:
+            case Unavailable():
+                text = "Cannot continue request (code 1). Please restart the request."
+                self._refuse(503, "service_unavailable", text)
+            case SessionLimit():
+                text = "The session of the temporary API key has expired."
+                self._refuse(403, "temp_api_key_session_expired", text)
+            case Stall():
+                self._stall()
+                self._stall_timer = self._loop.call_later(fault.seconds, self._end_stall)
+            case HalfOpen():
+                self._stall()
+            case _:
+                # What was written before still arrives.
+                self._pump()
+                self._stalled = True
+                self._transport.close()
+
+    def _stall(self) -> None:
+        self._pump()
+        self._stalled = True
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+        self._no_timeout_before = math.inf
+
+    def _end_stall(self) -> None:
+        self._stalled = False
+        self._pump()
 
     def _answer(self, refusal: RequestRefused) -> None:
         self._refuse(refusal.error_code, refusal.error_type, refusal.error_message)

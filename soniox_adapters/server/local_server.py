@@ -16,7 +16,7 @@ import contextlib
 import functools
 import logging
 import ssl
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -42,6 +42,7 @@ from soniox_proto import (
     SonioxStateError,
     SonioxValidationError,
 )
+from soniox_proto.server_faults import Fault, FaultPlan
 
 __all__ = ["LocalServer", "run_in_thread"]
 
@@ -107,6 +108,8 @@ class LocalServer:
         max_queued_audio: Bytes that may wait for the recognizer of one stream.
         recognizer_threads: Maximum number of recognizers working at the same time; None means a few
             more than there are processors.
+        faults: What goes wrong, to test clients: each connection gets the next fault. See `Drop`,
+            `Unavailable`, `Stall`, `HalfOpen`, `RefuseUpgrade` and `SessionLimit`.
 
     Raises:
         SonioxValidationError: An option is out of range, the key cannot be sent in a header, or
@@ -131,6 +134,7 @@ class LocalServer:
         max_message_size: int = _DEFAULT_MAX_MESSAGE_SIZE,
         max_queued_audio: int = _DEFAULT_MAX_QUEUED_AUDIO,
         recognizer_threads: int | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
         if not 0 <= port <= 65_535:
             raise SonioxValidationError(f"port must be 0 to 65535, not {port!r}")
@@ -182,6 +186,7 @@ class LocalServer:
             max_streams=max_streams,
             max_duration_seconds=max_duration_seconds,
             max_queued_audio=max_queued_audio,
+            faults=FaultPlan(faults),
         )
         self._started = False
         self._listener: asyncio.Server | None = None

@@ -18,6 +18,7 @@ from soniox_proto import (
     StartReceived,
     UpgradeReceived,
 )
+from soniox_proto.server_faults import FaultPlan
 
 if TYPE_CHECKING:
     from soniox_adapters.server.client_session import ClientSession
@@ -58,6 +59,8 @@ class ServerContext:
     """Maximum audio of one stream in seconds."""
     max_queued_audio: int
     """Bytes that may wait for one recognizer before the server stops reading from its client."""
+    faults: FaultPlan = field(default_factory=lambda: FaultPlan(()))
+    """What goes wrong with which connection."""
     stopping: bool = False
     """Whether new clients are disconnected, because the server is stopping."""
     sessions: set[ClientSession] = field(default_factory=lambda: set["ClientSession"]())

@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from soniox_adapters.connecting.proxy import find_proxy
 from soniox_adapters.connecting.websocket_client import WebSocketClient
+from soniox_adapters.session.api_keys import APIKeySource, check_api_key_function
 from soniox_adapters.session.finalizing import Finalizes
 from soniox_adapters.session.flow_control import MAX_WAITING_MEMORY, FlowControl
 from soniox_adapters.session.inbox import Inbox
@@ -42,6 +43,7 @@ from soniox_proto import (
 from soniox_proto.errors import fresh
 
 if TYPE_CHECKING:
+    from soniox_adapters.session.preconnect import IdleConnectionsBase
     from soniox_proto import Link, Stream
 
 __all__ = [
@@ -68,7 +70,10 @@ class SessionBase(ABC):
     Args:
         url: `ws://` or `wss://` URL of the service.
         config: Configuration of the stream, or a mapping of its fields.
-        api_key: API key; None sends none, for local servers.
+        api_key: API key; None sends none, for local servers. Or a function without arguments that
+            returns one, and is asked whenever a connection is made, within the time for that: see
+            `connect_timeout_sec`. In an async session it may be async. What it raises ends the
+            session as a failed connection would.
         options: See `SessionOptions`, which lists and explains them.
 
     Raises:
@@ -83,19 +88,29 @@ class SessionBase(ABC):
 
     _asynchronous: ClassVar[bool] = False
     """Whether `transport` may be an async function, or a stream of anyio or trio."""
+    _idle_connections: IdleConnectionsBase | None = None
+    """Where connections may be waiting for this session."""
 
     @takes_options
     def __init__(
         self,
         url: str,
         config: RealtimeSTTConfig | Mapping[str, Any],
-        api_key: str | None = None,
+        api_key: APIKeySource | None = None,
         **options: Unpack[SessionKeywords],
     ) -> None:
         check_keywords(type(self).__name__, options)
         self._options = SessionOptions(**options)
         self._options.check_transport(asynchronous=self._asynchronous)
-        self._drive(self._options.make_stream(url, config, api_key))
+        self._key_function = check_api_key_function(api_key, asynchronous=self._asynchronous)
+        self._drive(
+            self._options.make_stream(
+                url,
+                config,
+                None if callable(api_key) else api_key,
+                asks_for_key=self._key_function is not None,
+            )
+        )
 
     def _drive(self, machine: Stream) -> None:
         """Make `machine` the core of this session. It may ask for any number of links."""
@@ -110,9 +125,33 @@ class SessionBase(ABC):
             recorder=machine.flight_recorder,
         )
         self._inbox.measure(machine.stats)
+        # Whether a sender may have to wait until audio that is held has gone.
+        self._waits_for_room = policy is not None
         # Whether a byte stream given as transport has been used: it serves for one link only.
         self._transport_taken = False
         self._set_up()
+
+    def start_warm(self, idle_connections: IdleConnectionsBase) -> None:
+        """Use connections that were opened beforehand, where there are any that fit.
+
+        To be called before the session is entered.
+        """
+        if not idle_connections.may_serve(self._options):
+            return
+        from soniox_proto.preconnect.warm_stream import WarmStream
+
+        timeout = self._options.connect_timeout_sec
+        self._drive(WarmStream(self._machine, connect_timeout=timeout))
+        self._idle_connections = idle_connections
+        self._waits_for_room = True
+
+    def _may_be_warm(self, link: Link) -> bool:
+        """Return whether a link may be on a connection that was opened beforehand."""
+        if self._idle_connections is None:
+            return False
+        from soniox_proto.preconnect.warm_stream import WarmStream
+
+        return isinstance(self._machine, WarmStream) and self._machine.can_be_warm(link)
 
     @abstractmethod
     def _set_up(self) -> None:

@@ -170,7 +170,8 @@ class SessionOptions:
     reconnect: ReconnectPolicy | None = _option(
         None,
         "When to make a new connection after one was lost, and how much audio to keep for it; "
-        "None to end the session with its connection. Needs a raw audio format.",
+        "None to end the session with its connection. Raw audio and WAV are sent again from where "
+        "words are missing, other containers from their start, while that is kept.",
     )
     on_measurement: Callable[[Measurement], object] | None = _option(
         None,
@@ -200,7 +201,12 @@ class SessionOptions:
         _check_transport(self.transport, asynchronous=asynchronous)
 
     def make_stream(
-        self, url: str, config: RealtimeSTTConfig | Mapping[str, Any], api_key: str | None
+        self,
+        url: str,
+        config: RealtimeSTTConfig | Mapping[str, Any],
+        api_key: str | None,
+        *,
+        asks_for_key: bool = False,
     ) -> Stream:
         """Return a new machine with these options."""
         # Imported with the first session, because wsproto is a quarter of the whole import time.
@@ -216,6 +222,7 @@ class SessionOptions:
             url,
             config,
             api_key=api_key,
+            asks_for_key=asks_for_key,
             authentication=self.authentication,
             max_message_size=self.max_message_size,
             additional_headers=self.additional_headers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
@@ -104,10 +104,10 @@ class InMemorySession(RealtimeSTTSession):
         self._ticker = time
 
     @override
-    def _open(self, link: Link, connecting: Connecting) -> None:
-        self._opening.remove((link, connecting))
-        stream = MemoryStream(self._time.connect(self._server), self._time)
-        self._step(lambda: self._use(link, stream, None))
+    def _open_stream(
+        self, link: Link, connecting: Connecting
+    ) -> tuple[SocketStream, Mapping[str, str] | None]:
+        return MemoryStream(self._time.connect(self._server), self._time), None
 
     @override
     def _wait(self, wait: Wait) -> None:

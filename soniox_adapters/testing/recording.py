@@ -7,6 +7,7 @@ from typing import Any
 from soniox_adapters.session.base import SessionBase
 from soniox_proto import Authentication, RealtimeSTTStream, SessionState, SonioxValidationError
 from soniox_proto.credentials import check_headers
+from soniox_proto.preconnect.warm_stream import WarmStream
 from soniox_proto.testing import RecordedStream
 
 __all__ = ["record"]
@@ -26,6 +27,9 @@ def record(session: SessionBase, *, audio: bool = True, text: bool = True) -> Re
     Raises `SonioxValidationError` if the session was entered before, or uses compression.
     """
     machine = session._machine  # pyright: ignore[reportPrivateUsage]
+    if isinstance(machine, WarmStream):
+        # What is recorded has to begin with the upgrade, on a connection of its own.
+        machine = machine.stream
     options = session._options  # pyright: ignore[reportPrivateUsage]
     if session.state is not SessionState.IDLE or not isinstance(machine, RealtimeSTTStream):
         raise SonioxValidationError("a session can be recorded only before it is entered, and once")

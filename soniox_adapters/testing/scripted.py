@@ -20,6 +20,7 @@ from soniox_adapters.client import (
     RealtimeSTTClient,
     SonioxClient,
 )
+from soniox_adapters.session.api_keys import APIKeySource
 from soniox_adapters.session.options import SessionKeywords
 from soniox_adapters.testing.virtual_threads import VirtualThreads
 from soniox_proto import Endpoint, RealtimeSTTConfig
@@ -43,7 +44,7 @@ class ScriptedClient:
     the block is left time is virtual, also for the code around the sessions.
     """
 
-    def __init__(self, server: ScriptedServer, api_key: str = API_KEY) -> None:
+    def __init__(self, server: ScriptedServer, api_key: APIKeySource = API_KEY) -> None:
         self._server = server
         self._api_key = api_key
         self._stack = ExitStack()
@@ -75,7 +76,7 @@ class ScriptedClient:
         self._stack.close()
 
 
-def scripted_client(server: ScriptedServer, *, api_key: str = API_KEY) -> ScriptedClient:
+def scripted_client(server: ScriptedServer, *, api_key: APIKeySource = API_KEY) -> ScriptedClient:
     """Return a client whose sessions run against `server`, in memory and in virtual time.
 
     `with scripted_client(server) as client` gives a `SonioxClient`, `async with` an
@@ -83,7 +84,7 @@ def scripted_client(server: ScriptedServer, *, api_key: str = API_KEY) -> Script
 
     Args:
         server: The script. Its first connection is that of the first session that is entered.
-        api_key: The client's key.
+        api_key: The client's key, or a function that returns one.
     """
     return ScriptedClient(server, api_key)
 
@@ -158,7 +159,7 @@ def scripted_session(
 
 
 class _Client(SonioxClient):
-    def __init__(self, server: ScriptedServer, time: VirtualThreads, api_key: str) -> None:
+    def __init__(self, server: ScriptedServer, time: VirtualThreads, api_key: APIKeySource) -> None:
         super().__init__(api_key)
         self._server = server
         self._time = time
@@ -188,7 +189,7 @@ class _STTClient(RealtimeSTTClient):
 
 
 class _AsyncClient(AsyncSonioxClient):
-    def __init__(self, server: ScriptedServer, api_key: str) -> None:
+    def __init__(self, server: ScriptedServer, api_key: APIKeySource) -> None:
         super().__init__(api_key)
         self._server = server
 

@@ -105,9 +105,11 @@ class LinkTranscript:
         number: Which connection it is, from 1.
         replays: Whether the connection's audio begins with audio that was heard before.
         distinct_speakers: Whether to make the labels of speakers go on counting.
+        answered_finalizes: How many finalizes are answered first that were answered before.
     """
 
     __slots__ = (
+        "_answered_finalizes",
         "_clock",
         "_distinct_speakers",
         "_endpoint_before_ms",
@@ -127,7 +129,9 @@ class LinkTranscript:
         number: int,
         replays: bool,
         distinct_speakers: bool,
+        answered_finalizes: int = 0,
     ) -> None:
+        self._answered_finalizes = answered_finalizes
         self._heard = heard
         self._clock = clock
         self._number = number
@@ -165,6 +169,8 @@ class LinkTranscript:
                 new = self._moved(token, seam, translations)
                 if new is not None:
                     tokens.append(new)
+            elif token.text == TOKEN_TEXT_FIN and self._answered_finalizes:
+                self._answered_finalizes -= 1
             elif token.text in _MARKERS:
                 if token.text == TOKEN_TEXT_FIN or self._ends_utterance():
                     markers.append(Marker(token.text, len(tokens), heard.speech_ends_ms))

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.connection import RealtimeSTTConnection
+from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
@@ -34,6 +35,7 @@ class RecoverableLink:
         "cursor",
         "end_sent",
         "opened_at",
+        "owes_head",
         "paced_bytes",
         "received_messages",
         "sent_keepalives",
@@ -46,13 +48,17 @@ class RecoverableLink:
     transcript: LinkTranscript
     """Set when the link opens."""
 
-    def __init__(self, connection: RealtimeSTTConnection, took: _Took) -> None:
+    def __init__(
+        self, connection: RealtimeSTTConnection, took: _Took, *, declares_container: bool
+    ) -> None:
         self._connection = connection
         self._took = took
         self.abandoned = False
         """Whether the session has given this connection up."""
         self.opened_at: float | None = None
         """When the service accepted the connection, in seconds; None before."""
+        self.owes_head = declares_container
+        """Whether it has to get the header of a container before the audio."""
         self.cursor = 0
         """Up to where audio has been sent on it."""
         self.paced_bytes = 0
@@ -95,6 +101,15 @@ class RecoverableLink:
     def upgrade_request(self) -> UpgradeRequest:
         """What to put into an upgrade request that somebody else makes; see `upgraded`."""
         return self._connection.upgrade_request
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether `authenticate` has to be called before the byte stream is used."""
+        return self._connection.asks_for_key
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        """Give the API key that this connection asks for."""
+        self._connection.authenticate(api_key)
 
     @property
     def closed(self) -> bool:

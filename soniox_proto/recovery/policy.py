@@ -7,14 +7,32 @@ from dataclasses import dataclass, fields
 from inspect import iscoroutinefunction
 from typing import Final, Literal
 
-from soniox_proto.errors import SonioxRealtimeError, SonioxValidationError
+from soniox_proto.errors import (
+    SonioxHandshakeError,
+    SonioxRealtimeError,
+    SonioxServerError,
+    SonioxValidationError,
+)
 from soniox_proto.events import Reconnected, Reconnecting
 from soniox_proto.options import check_flag, check_seconds
 
-__all__ = ["ReconnectPolicy"]
+__all__ = ["ReconnectPolicy", "blames_key"]
 
 _FRACTIONS: Final = 2**16
 """How finely the time of a failure is cut to spread the delays that follow it."""
+
+
+_KEY_REFUSED: Final = frozenset({"unauthenticated", "temp_api_key_session_expired"})
+
+
+def blames_key(error: SonioxRealtimeError) -> bool:
+    """Return whether the service refused the API key, or its time is up, so that another may do.
+
+    Not where a key is valid but lacks a permission (403 `permission_denied`).
+    """
+    if isinstance(error, SonioxServerError):
+        return error.error_type in _KEY_REFUSED or error.error_code == 401
+    return isinstance(error, SonioxHandshakeError) and error.status_code == 401
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +105,22 @@ class ReconnectPolicy:
                 f"speaker_labels must be 'distinct' or 'raw', not {self.speaker_labels!r}"
             )
 
-    def retries(self, error: SonioxRealtimeError, attempt: int) -> bool:
-        """Return whether to make this attempt (counted from 1) after `error`."""
+    def retries(
+        self, error: SonioxRealtimeError, attempt: int, new_key_helps: bool | None = None
+    ) -> bool:
+        """Return whether to make an attempt after `error`.
+
+        Args:
+            error: Why the last connection ended.
+            attempt: The number of the attempt, from 1.
+            new_key_helps: Whether a new API key may be accepted, where the last one was refused
+                and each connection has its own; else None.
+        """
         if attempt > self.max_attempts:
             return False
-        return error.retryable if self.should_retry is None else self.should_retry(error, attempt)
+        if self.should_retry is not None:
+            return self.should_retry(error, attempt)
+        return error.retryable if new_key_helps is None else new_key_helps
 
     def delay(self, error: SonioxRealtimeError, attempt: int, now: float) -> float:
         """Return the seconds to wait before this attempt.

@@ -20,14 +20,12 @@ How the end of a link becomes the end of the session, or does not:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from math import ceil, floor
 from typing import Any, Final
 
 from typing_extensions import Unpack
 
-from soniox_proto.audio_clock import CaptureTimes
+from soniox_proto.audio_clock import AudioClock
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.config import RealtimeSTTConfig, checked_config
 from soniox_proto.connection import ConnectionKeywords, RealtimeSTTConnection
@@ -37,7 +35,6 @@ from soniox_proto.errors import (
     SonioxConnectionError,
     SonioxRealtimeError,
     SonioxStateError,
-    SonioxValidationError,
 )
 from soniox_proto.events import (
     Closed,
@@ -61,37 +58,18 @@ from soniox_proto.messages import (
     finalize_message,
 )
 from soniox_proto.options import check_capture_time
+from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.heard import Heard, LinkTranscript
-from soniox_proto.recovery.kept_audio import KeptAudio
 from soniox_proto.recovery.link import RecoverableLink
-from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
+from soniox_proto.recovery.sending import Sending
 from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
 
-_PIECE_SECONDS: Final = 1.0
-"""Audio in one message of those that are sent again, in seconds."""
-
 _LONGEST_TOKEN_MS: Final = 60_000
 """How far before the end of the final text a token may begin, in ms."""
-
-_PACE_SECONDS: Final = 0.1
-"""Seconds between two pieces of held audio that is sent faster than real time."""
-
-
-@dataclass(slots=True)
-class _Finalize:
-    """A finalize that is not answered yet."""
-
-    index: int
-    """Which call it was, from 0."""
-    position: int
-    """Where in the audio it stands, in bytes."""
-    asked_at: float
-    trailing_silence_ms: int | None
-    sent: bool = False
-    """Whether it was sent on the present link."""
 
 
 class RecoveringSTTStream:
@@ -101,10 +79,14 @@ class RecoveringSTTStream:
 
     Args:
         url: `ws://` or `wss://` URL of the service (see `REGIONS`).
-        config: Configuration of the stream, or a mapping of its fields. Its audio format must be a
-            raw one, because only raw audio can be sent again from the middle.
+        config: Configuration of the stream, or a mapping of its fields. Raw audio, and WAV with
+            uncompressed samples, is sent again from the middle. Any other container is sent again
+            from its start, as long as that is within `max_replay_seconds`; then the session ends
+            with its connection.
         reconnect: When to make new connections, and how much audio to keep for them.
-        api_key: API key; None sends none (local servers).
+        api_key: API key; None sends none (local servers). With the option `asks_for_key`, each link
+            asks for one, and a refused key is replaced once (401, 403
+            `temp_api_key_session_expired`).
         options: The keyword options of `RealtimeSTTConnection`, with the same meaning, for each
             connection.
 
@@ -115,32 +97,29 @@ class RecoveringSTTStream:
     __slots__ = (
         "__weakref__",
         "_attempt",
-        "_bytes_per_ms",
-        "_captures",
+        "_audio",
+        "_audio_clock",
         "_config",
-        "_end_asked",
         "_ended",
         "_events",
-        "_finalizes",
         "_flight_recorder",
         "_heard",
         "_idle",
-        "_kept",
+        "_key_refused",
+        "_keys_are_fresh",
         "_last_message",
         "_link",
         "_links_opened",
         "_lost_at",
-        "_lost_to",
         "_make_connection",
         "_now",
         "_opened_at",
         "_over",
-        "_pace_at",
         "_paused",
         "_policy",
         "_reading_paused",
         "_retry_at",
-        "_sent_to",
+        "_sending",
         "_stats",
         "_wanted",
     )
@@ -155,24 +134,15 @@ class RecoveringSTTStream:
         **options: Unpack[ConnectionKeywords],
     ) -> None:
         self._config = checked_config(config)
-        rate, frame = self._config.bytes_per_second, self._config.bytes_per_frame
-        if rate is None or frame is None:
-            raise SonioxValidationError(
-                "reconnecting needs a raw audio format such as 'pcm_s16le': "
-                f"{self._config.audio_format!r} cannot be sent again from the middle"
-            )
-        self._bytes_per_ms = rate / 1000
         self._policy = reconnect
-        self._make_connection = partial(
-            RealtimeSTTConnection, url, self._config, api_key=api_key, **options
-        )
+        self._make_connection = partial(RealtimeSTTConnection, url, api_key=api_key, **options)
         self._flight_recorder = FlightRecorder()
-        self._link = RecoverableLink(self._make_connection(), self._take)
-        kept_seconds = reconnect.max_replay_seconds + reconnect.lead_in_ms / 1000
-        self._kept = KeptAudio(int(rate * kept_seconds), frame)
-        self._captures = CaptureTimes()
+        self._audio = AudioInput(self._config)
+        self._audio_clock: AudioClock | None = None
+        self._link = self._make_link()
+        self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
+        self._sending = Sending(reconnect, self._audio, self._stats)
         self._heard = Heard()
-        self._finalizes: list[_Finalize] = []
         self._events: list[Event] = []
         self._wanted: list[RecoverableLink] = []
         self._now = float("-inf")
@@ -180,22 +150,17 @@ class RecoveringSTTStream:
         self._links_opened = 0
         self._opened_at = 0.0
         self._paused = False
-        self._end_asked = False
         # Whether the present link decides how the session ends.
         self._over = False
         self._ended: Closed | None = None
         self._attempt = 0
+        # Whether each link has a key of its own, and whether one was refused since the last result.
+        self._keys_are_fresh = options.get("asks_for_key", False)
+        self._key_refused = False
         self._retry_at: float | None = None
         self._lost_at = 0.0
-        # Up to where audio was counted as lost, in bytes.
-        self._lost_to = 0
-        # When to send more of the held audio.
-        self._pace_at: float | None = None
-        # Up to where audio has been sent on any link, in bytes.
-        self._sent_to = 0
         self._reading_paused = False
         self._last_message: RealtimeEvent | None = None
-        self._stats = SessionStats(bytes_per_second=rate)
 
     # Views
 
@@ -220,7 +185,7 @@ class RecoveringSTTStream:
             return SessionState.CLOSING
         if not self._links_opened:
             return SessionState.CONNECTING
-        return SessionState.FINISHING if self._end_asked else SessionState.OPEN
+        return SessionState.FINISHING if self._sending.end_asked else SessionState.OPEN
 
     @property
     def paused(self) -> bool:
@@ -265,8 +230,10 @@ class RecoveringSTTStream:
 
         On the clock of the `captured_at` that was given with the audio, to within 50 ms; None
         where none was given.
+
+        Raises `SonioxValidationError` unless the audio format is a raw one.
         """
-        return self._captures.at(position_ms)
+        return self._clock().captured_at(position_ms, self._stats.sent_audio_bytes)
 
     @property
     def flight_recorder(self) -> FlightRecorder:
@@ -279,9 +246,9 @@ class RecoveringSTTStream:
 
         A sender that can wait should, until this is false again.
         """
-        if self._paused or self._end_asked or self._over:
+        if self._paused or self._sending.end_asked or self._over:
             return False
-        return self._kept.full and not (self._link.is_open and self._link.caught_up)
+        return self._sending.full and not (self._link.is_open and self._link.caught_up)
 
     # Output and time
 
@@ -299,7 +266,7 @@ class RecoveringSTTStream:
         retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
         link = self._link
         link_due = None if link.abandoned else link.connection.next_timeout()
-        times = (retry_at, self._pace_at, link_due)
+        times = (retry_at, self._sending.pace_at, link_due)
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -307,7 +274,8 @@ class RecoveringSTTStream:
         now = self._advance(now)
         link = self._link
         events = self._take(link, link.connection.handle_timeout(now), now)
-        if self._pace_at is not None and self._pace_at <= now:
+        pace_at = self._sending.pace_at
+        if pace_at is not None and pace_at <= now:
             self._send_held(link, now)
         if self._retry_at is not None and self._retry_at <= now:
             if self._is_complete():
@@ -315,7 +283,7 @@ class RecoveringSTTStream:
                 events += self._take_events()
             elif not self._reading_paused:
                 self._retry_at = None
-                self._link = RecoverableLink(self._make_connection(), self._take)
+                self._link = self._make_link()
                 self._want(self._link, now)
         return events
 
@@ -346,36 +314,29 @@ class RecoveringSTTStream:
         Raises:
             TypeError: The chunk is not bytes.
             SonioxValidationError: The chunk is a memoryview that is not contiguous, or
-                `captured_at` is no time.
+                `captured_at` is no time or cannot be used with this audio format.
             SonioxStateError: The session is not connected, finished or closed.
         """
         data = audio_bytes(chunk)
         self._require(SessionInput.AUDIO)
         if captured_at is not None:
             check_capture_time(captured_at)
+            self._clock()
         if not data:
             return
         if self._paused:
             self._stats.dropped_while_paused_bytes += len(data)
             return
+        self._sending.require_room(self._link)
         stats = self._stats
+        if captured_at is not None:
+            self._clock().sent(stats.sent_audio_bytes, len(data), captured_at)
         stats.sent_audio_bytes += len(data)
         stats.sent_audio_chunks += 1
         now = self._advance(now)
         if now >= stats.note_due:
             stats.note_audio(now)
-        kept, link = self._kept, self._link
-        if captured_at is not None:
-            begins_ms = kept.ends / self._bytes_per_ms
-            self._captures.add(begins_ms, len(data) / self._bytes_per_ms, captured_at)
-        kept.append(data)
-        if link.is_open:
-            if link.caught_up:
-                # As it came, without looking for it among what is kept.
-                link.connection.send_audio(data, now)
-                link.cursor = self._sent_to = kept.ends
-            else:
-                self._send_held(link, now)
+        self._sending.send_audio(self._link, data, now)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.
@@ -396,7 +357,7 @@ class RecoveringSTTStream:
         index = self._stats.sent_finalizes
         self._stats.sent_finalizes += 1
         self._stats.finalized_audio_bytes = self._stats.sent_audio_bytes
-        self._finalizes.append(_Finalize(index, self._kept.ends, now, trailing_silence_ms))
+        self._sending.finalize(index, now, trailing_silence_ms)
         self._send_held(self._link, now)
 
     def keep_alive(self, now: float) -> None:
@@ -415,12 +376,12 @@ class RecoveringSTTStream:
         Raises `SonioxStateError` if the session is not connected, or if it ended without
         end-of-audio.
         """
-        again = self._end_asked
+        again = self._sending.end_asked
         self._require(SessionInput.FINISH_AGAIN if again else SessionInput.FINISH)
         now = self._advance(now)
         if again:
             return
-        self._end_asked = True
+        self._sending.end_audio(self._link)
         if self._retry_at is not None and self._is_complete():
             # The end is given out by the next call that feeds.
             self._retry_at = now
@@ -500,12 +461,26 @@ class RecoveringSTTStream:
 
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
-        reason = refusal(self.state, session_input, end_of_audio=self._end_asked)
+        reason = refusal(self.state, session_input, end_of_audio=self._sending.end_asked)
         if reason is not None:
             cause = self.error
             error = SonioxStateError(f"{reason}: {cause}" if cause else reason)
             error.flight_record = self._flight_recorder.record()
             raise error from cause
+
+    def _clock(self) -> AudioClock:
+        """Return when audio was captured; raises `SonioxValidationError` for containers."""
+        if self._audio_clock is None:
+            self._audio_clock = AudioClock(self._config)
+        return self._audio_clock
+
+    def _make_link(self) -> RecoverableLink:
+        config = self._audio.config
+        return RecoverableLink(
+            self._make_connection(config=config),
+            self._take,
+            declares_container=config.bytes_per_second is None,
+        )
 
     def _want(self, link: RecoverableLink, now: float) -> None:
         link.connection.flight_recorder = self._flight_recorder
@@ -559,46 +534,41 @@ class RecoveringSTTStream:
 
     def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
         """Begin to send on a link that has just opened."""
-        policy, heard, kept, rate = self._policy, self._heard, self._kept, self._bytes_per_ms
-        needed = floor(heard.needed_from_ms(policy.lead_in_ms) * rate)
-        kept.drop_before(needed)
-        begins = kept.begins
-        begins_ms = begins / rate
+        policy, heard = self._policy, self._heard
+        replay = self._sending.begin(link, heard)
         self._links_opened += 1
-        link.opened_at, link.cursor = now, begins
+        link.opened_at = now
         self._stats.note_link_opened(now)
         # What it measures counts for the session.
         link.connection.stats.measurements = []
-        link.clock = ClockMap(begins_ms)
+        link.clock = ClockMap(replay.begins_ms)
         link.transcript = LinkTranscript(
             heard,
             link.clock,
             number=self._links_opened,
-            replays=begins_ms < heard.position_ms,
+            replays=replay.begins_ms < heard.position_ms,
             distinct_speakers=policy.speaker_labels == "distinct",
+            answered_finalizes=replay.answered_finalizes,
         )
-        for asked in self._finalizes:
-            asked.position, asked.sent = max(asked.position, begins), False
-        replayed_ms = round(max(0, self._sent_to - begins) / rate)
-        lost_ms = self._note_loss(floor(heard.missing_from_ms() * rate), begins)
         self._send_held(link, now)
         if self._links_opened == 1:
             self._opened_at = now
             return event
         self._stats.reconnects += 1
-        self._stats.replayed_audio_ms += replayed_ms
-        return Reconnected(self._attempt, replayed_ms, lost_ms, now - self._lost_at)
+        self._stats.replayed_audio_ms += replay.replayed_ms
+        gap = now - self._lost_at
+        return Reconnected(self._attempt, replay.replayed_ms, replay.lost_ms, gap)
 
     def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
         """Return a result as the user gets it, and the events for the markers in it."""
         # Results come in answer to audio, so the connection has proven itself.
         self._attempt = 0
+        self._key_refused = False
         received = event.message
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
                 link.clock.answered_in(received)
-        limit_ms = ceil(link.cursor / self._bytes_per_ms)
-        message, markers = link.transcript.read(received, limit_ms)
+        message, markers = link.transcript.read(received, self._sending.limit_ms(link))
         self._last_message = message
         raw = event.raw
         if message is not received:
@@ -617,72 +587,24 @@ class RecoveringSTTStream:
                 stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
         link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
-        needed_ms = self._heard.needed_from_ms(self._policy.lead_in_ms)
-        self._kept.drop_before(floor(needed_ms * self._bytes_per_ms))
+        self._sending.note_progress(link, self._heard.total_ms)
+        self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
         return given
 
     def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
-        if not self._finalizes or not self._finalizes[0].sent:
+        asked = self._sending.answered()
+        if asked is None:
             return Finalized(message, index, None, None)
-        asked = self._finalizes.pop(0)
         round_trip = now - max(asked.asked_at, self._opened_at)
         self._stats.note_finalized(round_trip)
         return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
-        """Send what is held for a link, in order and no faster than the policy allows."""
-        self._pace_at = None
-        if self._over or not link.is_open or link.end_sent:
-            return
-        connection, kept, rate = link.connection, self._kept, self._bytes_per_ms
-        finalizes = [asked for asked in self._finalizes if not asked.sent]
-        while True:
-            if link.cursor < kept.begins:
-                # More was held than may be kept.
-                link.clock.skip(link.cursor / rate, kept.begins / rate)
-                self._note_loss(link.cursor, kept.begins)
-                link.cursor = kept.begins
-            stop = min(finalizes[0].position, kept.ends) if finalizes else kept.ends
-            if link.cursor < stop:
-                size = min(stop - link.cursor, self._allowance(link, now))
-                if size <= 0:
-                    self._pace_at = now + _PACE_SECONDS
-                    return
-                connection.send_audio(kept.from_position(link.cursor, size), now)
-                link.cursor += size
-                link.paced_bytes += size
-                self._sent_to = max(self._sent_to, link.cursor)
-            elif finalizes:
-                asked = finalizes.pop(0)
-                link.clock.finalize(link.cursor / rate)
-                connection.finalize(now, asked.trailing_silence_ms)
-                asked.sent = True
-            else:
-                break
-        link.caught_up = True
-        if self._end_asked:
-            connection.finish(now)
-            link.end_sent = True
-
-    def _note_loss(self, begins: int, ends: int) -> int:
-        """Count audio that is lost, unless it was counted before; return how much, in ms."""
-        begins = max(begins, self._lost_to)
-        if ends <= begins:
-            return 0
-        self._lost_to = ends
-        lost_ms = round((ends - begins) / self._bytes_per_ms)
-        self._stats.lost_audio_ms += lost_ms
-        return lost_ms
-
-    def _allowance(self, link: RecoverableLink, now: float) -> int:
-        """Return how many bytes of held audio may be sent on a link in one message now."""
-        rate = self._bytes_per_ms * 1000
-        piece = max(1, int(_PIECE_SECONDS * rate))
-        assert link.opened_at is not None, "audio is sent on an open link"
-        policy = self._policy
-        seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.opened_at)
-        allowance = min(piece, int(seconds * rate) - link.paced_bytes)
-        return allowance - allowance % self._kept.frame
+        """Send what is held for a link, as far as it may be sent now."""
+        if self._over:
+            self._sending.pace_at = None
+        else:
+            self._sending.send_held(link, now)
 
     # The end of a link, and of the session
 
@@ -694,9 +616,14 @@ class RecoveringSTTStream:
             self._abandon(link, now)
             self._complete()
             return True
+        if not self._sending.can_replay:
+            return False
         attempt = self._attempt + 1
+        # Another key may be accepted; if that is refused too, it is not the key's age.
+        stale_key = self._keys_are_fresh and blames_key(error)
+        new_key_helps = None if not stale_key else not self._key_refused
         try:
-            if not self._policy.retries(error, attempt):
+            if not self._policy.retries(error, attempt, new_key_helps):
                 return False
         except Exception as raised:
             # A function of the user's must not break the session in the middle of a message.
@@ -706,8 +633,9 @@ class RecoveringSTTStream:
             self._lost_at = now
         self._abandon(link, now)
         self._attempt = attempt
-        self._pace_at = None
-        delay = self._policy.delay(error, attempt, now)
+        self._sending.pace_at = None
+        delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
+        self._key_refused |= stale_key
         self._retry_at = now + delay
         stats = self._stats
         self._flight_recorder.note(
@@ -726,9 +654,10 @@ class RecoveringSTTStream:
 
         A session without audio is not complete: the service ends it with an error.
         """
-        ends_ms = floor(self._kept.ends / self._bytes_per_ms)
+        ends_ms = self._sending.ends_ms
         return (
-            self._end_asked
+            self._sending.end_asked
+            and ends_ms is not None
             and ends_ms > 0
             and self._heard.position_ms >= ends_ms
             and not self._heard.awaiting_translation
@@ -762,10 +691,8 @@ class RecoveringSTTStream:
         self._ended = closed
         if closed.error is not None:
             closed.error.flight_record = self._flight_recorder.record()
-        self._retry_at = self._pace_at = None
-        self._finalizes.clear()
-        # Audio can be large.
-        self._kept = KeptAudio(1, 1)
+        self._retry_at = None
+        self._sending.release()
 
     def _count(self, link: RecoverableLink) -> None:
         """Add what a connection has counted since the last time."""

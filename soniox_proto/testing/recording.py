@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from soniox_proto.config import RealtimeSTTConfig
+from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event, Outcome, SessionStats
@@ -312,6 +313,14 @@ class _RecordedLink:
     @property
     def upgrade_request(self) -> UpgradeRequest:
         return self._link.upgrade_request
+
+    @property
+    def asks_for_key(self) -> bool:
+        return self._link.asks_for_key
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        # Not recorded: the key is found in what is sent.
+        self._link.authenticate(api_key)
 
     def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
         # The request that had the key was made by somebody else.

@@ -489,6 +489,11 @@ class WebSocket:
                 yield from self._receive_slowly(answer)
 
     @property
+    def between_frames(self) -> bool:
+        """Whether frames are read directly, and the last byte received ended one."""
+        return self._reader is not None and self._reader.between_frames
+
+    @property
     def pending(self) -> bool:
         """Whether `receive_data` would yield something even without more data."""
         return bool(self._early) and self.open

@@ -226,6 +226,13 @@ class FrameReader:
         # Between the fragments of a message, data frames belong to wsproto.
         self._fragmented = False
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether everything read so far was whole messages and control frames."""
+        return not (
+            self._data or self._left or self._delegated or self._fragmented or self.invalid_text
+        )
+
     def read(self, data: bytes = b"") -> list[str | bytes]:
         """Take bytes and return the whole messages up to the first frame of another kind.
 

@@ -77,6 +77,38 @@ def test_a_script_shows_it_where_there_is_no_recognizer(
 
 
 @pytest.mark.usefixtures("scripted_only")
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("drop_at", [0.0, 0.05, 2.9, 5.0, 9.9])
+def test_captions_go_on_after_a_connection_was_dropped(
+    drop_at: float, blocking: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = run_demo(speed=20, blocking=blocking, drop_at=drop_at)
+    assert end.exit_status == 0
+    output = capsys.readouterr().out
+    assert transcript_of(output) == MEETING_LINES
+    assert re.search(
+        r"^Connection  1 attempt to reconnect, once with success: \d+ ms of audio sent again, "
+        r"0 ms lost$",
+        output,
+        re.M,
+    )
+
+
+@needs_pocketsphinx
+def test_speech_goes_on_after_a_connection_was_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(speed=20, drop_at=6.0).exit_status == 0
+    output = capsys.readouterr().out
+    assert transcript_of(output) == MEETING_LINES
+    assert "1 attempt to reconnect, once with success" in output
+
+
+@pytest.mark.usefixtures("scripted_only")
+def test_a_drop_after_the_end_never_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(speed=50, drop_at=60.0).exit_status == 0
+    assert "Connection" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("scripted_only")
 def test_a_script_does_not_know_other_recordings() -> None:
     with pytest.raises(SonioxValidationError, match="needs a real recognizer"):
         run_demo(path=MEETING)
@@ -128,10 +160,28 @@ def test_ctrl_c_shows_what_there_is(
     assert "Lag" not in output
 
 
+@pytest.mark.usefixtures("scripted_only")
+def test_an_interruption_says_what_was_dropped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "Transcript", _LaterInterruptedTranscript)
+    assert run_demo(speed=10, drop_at=1.0).interrupted
+    assert "Connection  1 attempt to reconnect" in capsys.readouterr().out
+
+
 class _InterruptedTranscript(Transcript):
     """Presses Ctrl-C at the first text."""
 
     def feed(self, event: RealtimeEvent, now: float | None = None) -> TranscriptUpdate:
         if event.tokens and not self.provisional_text:
+            signal.raise_signal(signal.SIGINT)
+        return super().feed(event, now)
+
+
+class _LaterInterruptedTranscript(Transcript):
+    """Presses Ctrl-C at the first final text, which comes after the connection was dropped."""
+
+    def feed(self, event: RealtimeEvent, now: float | None = None) -> TranscriptUpdate:
+        if "everyone" in self.text:
             signal.raise_signal(signal.SIGINT)
         return super().feed(event, now)

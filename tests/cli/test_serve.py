@@ -18,6 +18,7 @@ from soniox_adapters import (
     RealtimeSTTSession,
     SonioxAuthenticationError,
     SonioxConnectionError,
+    SonioxError,
     SonioxServerError,
     render_tokens,
 )
@@ -135,6 +136,37 @@ def test_a_recognizer_that_fails_is_told_in_one_line(
     assert "Traceback" not in error
     assert error.count("\n") == 4
     assert logging.getLogger("soniox_adapters.server").handlers == []
+
+
+def test_faults_happen_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def transcribe_and_stop(line: str) -> None:
+        threading.Thread(target=attempts, args=(url_in(line),)).start()
+
+    told: list[str] = []
+
+    def end_of(url: str) -> str:
+        try:
+            transcribed(url)
+        except SonioxError as error:
+            return type(error).__name__
+        return "transcript"
+
+    def attempts(url: str) -> None:
+        told.extend(end_of(url) for _ in range(3))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    monkeypatch.setattr(serve, "announce", transcribe_and_stop)
+    arguments = ["serve", "--port", "0", "--recognizer", "scripted"]
+    assert run([*arguments, "--fault", "refuse", "--fault", "unavailable@500"]) == 0
+    assert told == ["SonioxHandshakeError", "SonioxServiceUnavailableError", "transcript"]
+    assert "is refused with HTTP status 503" in capsys.readouterr().err
+
+
+def test_what_is_no_fault_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--port", "0", "--fault", "explode"]) == 1
+    assert "'explode' is no fault; expected one of drop," in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

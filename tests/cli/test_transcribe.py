@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from soniox_adapters.cli import transcribe
+from soniox_adapters.cli.sample_script import sample_recognizer
 from soniox_adapters.cli.streaming import Pace
 from soniox_adapters.cli.transcribe import OutputFormat, TranscribeRequest, run_transcribe
-from soniox_adapters.server import LocalServer, run_in_thread, scripted
+from soniox_adapters.server import Drop, LocalServer, RefuseUpgrade, run_in_thread, scripted
 from soniox_proto import Outcome, RealtimeEvent, RealtimeSTTConfig, Transcript, TranscriptUpdate
 from soniox_proto.testing import endpoint, result, token
 
@@ -73,6 +75,37 @@ def test_text(
 ) -> None:
     assert run_transcribe(request(server, audio, blocking=blocking)).exit_status == 0
     assert capsys.readouterr().out == "one two\nthree four\n"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_connection_that_is_lost(blocking: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    recognizer = sample_recognizer(Path(MEETING).read_bytes())
+    faults = [Drop(after_ms=4000), RefuseUpgrade(), Drop(after_ms=2000)]
+    config = RealtimeSTTConfig(model="m", enable_endpoint_detection=True)
+    with run_in_thread(LocalServer(recognizer=recognizer, faults=faults)) as server:
+        end = run_transcribe(
+            request(server, MEETING, config=config, blocking=blocking, reconnect=True)
+        )
+    assert end.exit_status == 0
+    written = capsys.readouterr()
+    assert written.out.splitlines() == MEETING_LINES
+    assert re.fullmatch(
+        r"soniox-rt: 3 attempts to reconnect, twice with success: "
+        r"\d+ ms of audio sent again, 0 ms lost\n",
+        written.err,
+    )
+
+
+def test_the_program_reconnects() -> None:
+    recognizer = sample_recognizer(Path(MEETING).read_bytes())
+    with run_in_thread(LocalServer(recognizer=recognizer, faults=[Drop(after_ms=4000)])) as server:
+        options = ("--url", server.url, "--no-throttle", "--endpoint-detection")
+        done = run_program("transcribe", MEETING, *options, "--reconnect")
+        lost = run_program("transcribe", MEETING, *options, "--reconnect", "--trace", "x")
+    assert (done.returncode, done.stdout.decode().splitlines()) == (0, MEETING_LINES)
+    assert done.stderr.startswith(b"soniox-rt: 1 attempt to reconnect, once with success: ")
+    assert lost.returncode == 2
+    assert b"--trace records one connection" in lost.stderr
 
 
 def test_text_without_endpoints_is_cut_at_pauses(

@@ -132,6 +132,7 @@ def test_wsproto_is_known_to_the_websocket_layer_only() -> None:
     roles = {file for file, names in importing.items() if "wsproto" in names}
     assert inside == {"websocket/connection.py"}
     allowed = {*inside, "connection.py", "server.py", "testing/simulation.py", "upgrade.py"}
+    allowed.add("preconnect/idle_link.py")
     assert roles <= allowed, "for ConnectionType"
 
 

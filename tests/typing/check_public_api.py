@@ -53,6 +53,12 @@ def clients(config: RealtimeSTTConfig) -> None:
         assert_type(client.realtime.stt.connect(config=config), RealtimeSTTSession)
         assert_type(client.api_key, str | None)
         assert_type(client.websocket_base_url, str)
+    with SonioxClient(
+        stt_connection_pool_size=2,
+        stt_idle_max_lifetime_sec=300.0,
+        stt_idle_refresh_before_sec=30.0,
+    ) as client:
+        client.realtime.stt.warmup_connection_pool(proxy=None)
 
 
 def with_websocket_client(client: SonioxClient, config: RealtimeSTTConfig) -> None:

@@ -148,6 +148,18 @@ class TestErrorsOfTheService:
 
 
 class TestTheEnd:
+    def test_closing_stops_what_is_still_to_be_sent_again(self) -> None:
+        talk = conversation(replay_burst_seconds=0.1)
+        talk.send(1300)
+        cut(talk)
+        talk.wait(1000)
+        ((_, service),) = talk.links
+        heard = len(service.heard)
+        assert 0 < heard < 1300
+        talk.stream.close(talk.now)
+        talk.wait(1000)
+        assert len(service.heard) == heard
+
     def test_nothing_is_left_to_send_again(self) -> None:
         talk = conversation()
         talk.send(1400)
@@ -451,11 +463,6 @@ class TestSendingAgain:
         (endpoint,) = [event for event in talk.events if isinstance(event, EndpointDetected)]
         assert endpoint.position_ms == 800
         assert endpoint.message.tokens[endpoint.token_index].text == "<end>"
-
-
-def test_an_audio_format_with_a_header_is_refused() -> None:
-    with pytest.raises(SonioxValidationError, match="raw audio format such as 'pcm_s16le': 'auto'"):
-        RecoveringSTTStream(URL, {"model": "m"}, reconnect=ReconnectPolicy())
 
 
 def test_a_link_that_somebody_else_has_upgraded() -> None:

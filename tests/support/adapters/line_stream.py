@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from soniox_adapters import (
+    APIKey,
     Closed,
     Endpoint,
     Event,
@@ -57,6 +58,13 @@ class LineLink:
     @property
     def upgrade_request(self) -> UpgradeRequest:
         raise AssertionError("lines are no WebSocket")
+
+    @property
+    def asks_for_key(self) -> bool:
+        return False
+
+    def authenticate(self, api_key: str | APIKey) -> None:
+        raise AssertionError("lines need no key")
 
     def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
         raise AssertionError("lines are no WebSocket")

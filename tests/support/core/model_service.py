@@ -22,8 +22,10 @@ from soniox_proto import (
     StartReceived,
     UpgradeReceived,
 )
+from soniox_proto.wav import NotWavError, WavReader
+from tests.support.wav_files import format_chunk, riff
 
-__all__ = ["AUDIO_CONFIG", "ModelService", "Word", "audio"]
+__all__ = ["AUDIO_CONFIG", "WAV_HEADER", "ModelService", "Word", "audio"]
 
 AUDIO_CONFIG = {
     "model": "stt-rt-v5",
@@ -31,6 +33,12 @@ AUDIO_CONFIG = {
     "sample_rate": 1000,
     "num_channels": 1,
 }
+
+WAV_HEADER = riff(
+    format_chunk(sample_rate=1000, block_bytes=4, bits=32),
+    struct.pack("<4sI", b"data", 0xFFFF_FFFF),
+)
+"""What begins a WAV file with such audio, which may be of any length."""
 
 
 def audio(begin_ms: int, end_ms: int) -> bytes:
@@ -61,6 +69,11 @@ class ModelService:
     now: float = 0.0
     drop_at: int | None = None
     """Bytes to the client after which nothing more reaches it."""
+    wav: WavReader | None = None
+    """Set while the audio comes as a WAV file."""
+    partial: bytes = b""
+    formats: list[str] = field(default_factory=list[str])
+    """What the client declared."""
     server: RealtimeSTTServerConnection = field(default_factory=RealtimeSTTServerConnection)
     heard: list[int] = field(default_factory=list[int])
     """Each sample that came, which is its position in the user's audio."""
@@ -84,14 +97,30 @@ class ModelService:
         match event:
             case UpgradeReceived():
                 self.server.accept(self.now)
+            case StartReceived(config):
+                self.formats.append(config.audio_format)
+                if config.audio_format in {"auto", "wav"}:
+                    self.wav = WavReader()
             case AudioReceived(chunk):
-                self.heard += struct.unpack(f"<{len(chunk) // 4}i", chunk)
+                if self.wav is not None:
+                    try:
+                        chunk = self.wav.feed(chunk)
+                    except NotWavError:
+                        self.wav = None
+                self.hear(chunk)
             case FinalizeReceived():
                 self.finalizes.append(len(self.heard))
             case EndOfAudioReceived():
                 self.ended = True
-            case StartReceived() | ClientClosed() | _:
+            case ClientClosed() | _:
                 pass
+
+    def hear(self, chunk: bytes) -> None:
+        """Take samples, which may be cut anywhere."""
+        chunk = self.partial + chunk
+        whole = len(chunk) // 4
+        self.partial = chunk[4 * whole :]
+        self.heard += struct.unpack(f"<{whole}i", chunk[: 4 * whole])
 
     def clock(self, sample: int) -> int:
         """Return the position on the service's clock after so many samples."""

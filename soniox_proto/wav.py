@@ -8,10 +8,11 @@ buffers more than the `fmt ` chunk.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from soniox_proto import SonioxValidationError
+from soniox_proto.errors import SonioxValidationError
 
 __all__ = ["NotWavError", "WavFormat", "WavReader"]
 
@@ -37,6 +38,17 @@ _EXTENSIBLE: Final = 0xFFFE
 _EXTENSIBLE_CODEC_OFFSET: Final = 24
 
 _PCM, _FLOAT, _ALAW, _MULAW = 1, 3, 6, 7
+_RAW_FORMATS: Final[Mapping[tuple[int, int], str]] = {
+    (_PCM, 1): "pcm_u8",
+    (_PCM, 2): "pcm_s16le",
+    (_PCM, 3): "pcm_s24le",
+    (_PCM, 4): "pcm_s32le",
+    (_FLOAT, 4): "pcm_f32le",
+    (_FLOAT, 8): "pcm_f64le",
+    (_ALAW, 1): "alaw",
+    (_MULAW, 1): "mulaw",
+}
+"""The service's names of uncompressed formats, by codec and bytes of one sample."""
 _ONE_SAMPLE_PER_BLOCK: Final = frozenset({_PCM, _FLOAT, _ALAW, _MULAW})
 
 
@@ -65,6 +77,14 @@ class WavFormat:
         if self.codec not in _ONE_SAMPLE_PER_BLOCK:
             return None
         return self.sample_rate * self.block_bytes
+
+    @property
+    def audio_format(self) -> str | None:
+        """The service's name for the samples as raw audio; None if it has none."""
+        sample_bytes = -(-self.bits // 8)
+        if self.channels < 1 or self.block_bytes != self.channels * sample_bytes:
+            return None
+        return _RAW_FORMATS.get((self.codec, sample_bytes))
 
 
 class WavReader:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soniox_adapters.audio.wav import MAX_HEADER_BYTES, NotWavError, WavFormat, WavReader
-from soniox_proto import SonioxValidationError
+from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto.wav import MAX_HEADER_BYTES, NotWavError, WavFormat, WavReader
 from tests.support.wav_files import chunk_of, ds64_chunk, extensible, format_chunk, riff
 
 SAMPLES = bytes(range(200))
@@ -142,6 +142,38 @@ def test_bytes_per_second(chunk: bytes, expected: int | None) -> None:
     found, _ = read(riff(chunk))
     assert found is not None
     assert found.bytes_per_second == expected
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [
+        (format_chunk(1, 2, bits=8), "pcm_u8"),
+        (format_chunk(1, 2, bits=16), "pcm_s16le"),
+        (format_chunk(1, 1, bits=24), "pcm_s24le"),
+        (format_chunk(1, 1, bits=32), "pcm_s32le"),
+        (format_chunk(3, 1, bits=32), "pcm_f32le"),
+        (format_chunk(3, 2, bits=64), "pcm_f64le"),
+        (format_chunk(6, 1, bits=8), "alaw"),
+        (format_chunk(7, 1, bits=8), "mulaw"),
+        (format_chunk(0xFFFE, 1, extension=extensible(1)), "pcm_s16le"),
+        (format_chunk(1, 1, bits=12, block_bytes=2), "pcm_s16le"),
+        (format_chunk(1, 1, bits=64), None),
+        (format_chunk(1, 2, bits=16, block_bytes=2), None),
+        (format_chunk(1, 0, block_bytes=2), None),
+        (format_chunk(0x11, 1, bits=4, block_bytes=256), None),
+    ],
+)
+def test_its_samples_as_raw_audio(chunk: bytes, expected: str | None) -> None:
+    found, _ = read(riff(chunk))
+    assert found is not None
+    assert found.audio_format == expected
+    if expected is not None:
+        RealtimeSTTConfig(
+            model="m",
+            audio_format=expected,  # type: ignore[arg-type]
+            sample_rate=found.sample_rate,
+            num_channels=found.channels,
+        )
 
 
 def test_it_agrees_with_the_standard_library() -> None:
