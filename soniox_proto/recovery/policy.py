@@ -59,7 +59,7 @@ class ReconnectPolicy:
     do not all come back at the same moment."""
     max_replay_seconds: float = 60.0
     """Seconds of audio to keep for sending it again. Older audio is lost if a connection is missing
-    for longer."""
+    for longer. Of a container that cannot be cut, all is kept until it is longer than this."""
     lead_in_ms: int = 1000
     """Audio to send again ahead of the first word that is missing, in ms: the service recognizes
     speech better with what came before."""

@@ -321,10 +321,10 @@ def test_the_demo_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(application, "run_demo", note)
     assert run(["demo"]) == 0
-    assert run(["demo", "--file", "a.wav", "--speed", "3", "--sync"]) == 0
+    assert run(["demo", "--file", "a.wav", "--speed", "3", "--sync", "--drop-at", "2.5"]) == 0
     assert calls == [
-        {"path": None, "speed": 1.0, "blocking": False},
-        {"path": "a.wav", "speed": 3.0, "blocking": True},
+        {"path": None, "speed": 1.0, "blocking": False, "drop_at": None},
+        {"path": "a.wav", "speed": 3.0, "blocking": True, "drop_at": 2.5},
     ]
 
 
@@ -334,7 +334,8 @@ def test_serve_takes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     script = tmp_path / "script.txt"
     assert run(["serve"]) == 0
     options = ["--host", "::1", "--port", "0", "--recognizer", "scripted", "--api-key", KEY]
-    assert run(["serve", *options, "--script", str(script), "--max-streams", "9"]) == 0
+    options += ["--script", str(script), "--max-streams", "9"]
+    assert run(["serve", *options, "--fault", "drop", "--fault", "refuse*2"]) == 0
     assert calls == [
         {
             "host": "127.0.0.1",
@@ -343,6 +344,7 @@ def test_serve_takes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             "script": None,
             "api_key": None,
             "max_streams": None,
+            "faults": (),
         },
         {
             "host": "::1",
@@ -351,6 +353,7 @@ def test_serve_takes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             "script": script,
             "api_key": KEY,
             "max_streams": 9,
+            "faults": ["drop", "refuse*2"],
         },
     ]
 

@@ -114,3 +114,11 @@ def test_a_session_with_a_policy_survives(faults: list[Fault]) -> None:
         assert transcribe(talk) == SENTENCE
         assert talk.outcome is Outcome.FINISHED
         assert talk.stats.lost_audio_ms == 0
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_no_place_for_a_cut_shows(place: int) -> None:
+    cut_ms = TOTAL_MS * (place + 1) // 21
+    with session(Drop(after_ms=cut_ms), policy=ReconnectPolicy(initial_delay=0.01)) as talk:
+        assert transcribe(talk) == SENTENCE
+        assert (talk.stats.reconnects, talk.stats.lost_audio_ms) == (1, 0)

@@ -53,6 +53,8 @@ def clients(config: RealtimeSTTConfig) -> None:
         assert_type(client.realtime.stt.connect(config=config), RealtimeSTTSession)
         assert_type(client.api_key, str | None)
         assert_type(client.websocket_base_url, str)
+        client.realtime.stt.connect(config=config, api_key=lambda: "key")
+    assert_type(SonioxClient(api_key=lambda: "key").api_key, str | None)
     with SonioxClient(
         stt_connection_pool_size=2,
         stt_idle_max_lifetime_sec=300.0,
