@@ -58,7 +58,7 @@ class Upgrading:
         self._abandoned = False
         self._upgraded = False
         self._connected: socket.socket | None = None
-        # Guards the reader, which both threads may ask.
+        # Guards the reader, which both threads may ask, and the number of the thread.
         self._lock = threading.Lock()
         self._reader: RefusalReader | None = None
         self.redirected_to: list[str] = []
@@ -72,6 +72,11 @@ class Upgrading:
         self._thread = threading.get_ident()
         if self._abandoned:
             raise AbandonedError
+
+    def end(self) -> None:
+        """Note that this thread connects no more. Another one may get its number now."""
+        with self._lock:
+            self._thread = None
 
     def make(self, kind: type[Any], options: dict[str, Any]) -> Any:
         """Return a WebSocket of a class of websocket-client, whose socket is watched."""
@@ -160,15 +165,17 @@ class Upgrading:
     def abandon(self) -> None:
         """Let nothing more be sent, and make the thread that connects give up."""
         self._abandoned = True
-        known = () if self._connected is None else (self._connected,)
-        found = [one for one in (*known, *_sockets_of(self._thread)) if one.fileno() != -1]
-        if not found and self._made is not None:
-            # It still looks for addresses. This is for the socket that it makes then.
-            self._made.settimeout(_SOON)
-        for connected in found:
-            with suppress(OSError):
-                # Not the method of TLS sockets, whose state the other thread may be using.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        # With the lock the thread cannot end meanwhile.
+        with self._lock:
+            known = () if self._connected is None else (self._connected,)
+            found = [one for one in (*known, *_sockets_of(self._thread)) if one.fileno() != -1]
+            if not found and self._made is not None:
+                # It still looks for addresses. This is for the socket that it makes then.
+                self._made.settimeout(_SOON)
+            for connected in found:
+                with suppress(OSError):
+                    # Not the method of TLS sockets, whose state the other thread may be using.
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 class _WatchedSocket:

@@ -206,6 +206,8 @@ class Attempt:
                 close_code=1002,
             )
             made.shutdown()
+        finally:
+            self._upgrading.end()
         # Raised out here, where it gets no context that quotes the key.
         raise _connect_error(failure)
 

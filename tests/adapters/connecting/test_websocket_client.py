@@ -46,6 +46,7 @@ from tests.support.adapters.server import (
 )
 from tests.support.adapters.sessions import label
 from tests.support.core import frames
+from tests.support.core.client import Client
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
 
 REMOTE = "ws://stt.example.test:8765/path"
@@ -752,6 +753,31 @@ def test_giving_up_before_there_is_a_socket() -> None:
         assert isinstance(failure_of(session), SonioxTimeoutError)
         assert time.monotonic() - begun < PATIENCE
         join_threads_named("soniox-connect")
+
+
+def test_giving_up_leaves_the_sockets_of_a_later_thread_alone() -> None:
+    """Systems give the number of a thread that has ended to the next one."""
+    attempt = websocket_client().attempt(Client().connection.upgrade_request, None)
+    ended, given_up = threading.Event(), threading.Event()
+    near, far = socket.socketpair()
+
+    def connect(port: int) -> None:
+        with pytest.raises(OSError, match="cannot connect"):
+            attempt(Endpoint.parse(f"ws://127.0.0.1:{port}"), PATIENCE)
+        mine = near  # From here on it is as if this were the next thread.
+        ended.set()
+        assert given_up.wait(PATIENCE)
+        mine.sendall(b"x")
+
+    with near, far, port_that_refuses() as port:
+        thread = threading.Thread(target=connect, args=(port,))
+        thread.start()
+        assert ended.wait(PATIENCE)
+        attempt.abandon()
+        given_up.set()
+        thread.join(PATIENCE)
+        far.settimeout(PATIENCE)
+        assert far.recv(1) == b"x"
 
 
 # Where it cannot be used
