@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ _READ_SIZE: Final = 4096
 _SOON: Final = 0.01
 """Seconds that a step may take after the session has given up."""
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
-_LOCATION: Final = re.compile(rb"^location:[ \t]*([^ \t\r\n]+)", re.IGNORECASE | re.MULTILINE)
+_LOCATION: Final = re.compile(rb"^[ \t]*location:[ \t]*([^ \t\r\n]+)", re.IGNORECASE | re.MULTILINE)
 _REDIRECTS: Final = frozenset({b"301", b"302", b"303", b"307", b"308"})
 
 
@@ -84,13 +85,19 @@ class Upgrading:
         return self._made
 
     def watch(self, connected: socket.socket | None, timeout: float | None) -> Any:
-        """Return what websocket-client is to use in place of a socket that it has connected."""
+        """Return what websocket-client is to use in place of a socket that it has connected.
+
+        Raises `ValueError` for one without TLS where the key was to travel with it.
+        """
         if connected is None or self._upgraded:
             return connected
         self._connected = connected
         if self._abandoned:
             connected.close()
             raise AbandonedError
+        if self._secure and not isinstance(connected, ssl.SSLSocket):
+            connected.close()
+            raise ValueError("the connection would have no TLS")
         # A library for proxies may have left it without a timeout.
         connected.settimeout(timeout)
         return _WatchedSocket(connected, self)
@@ -131,10 +138,11 @@ class Upgrading:
         raise RefusedError
 
     def _follows(self, status: bytes | None, head: bytes) -> bool:
-        location = _LOCATION.search(head)
-        if status not in _REDIRECTS or location is None:
+        locations = _LOCATION.findall(head)
+        if status not in _REDIRECTS or not locations:
             return False
-        target = location[1].decode("ascii", "replace")
+        # Of several, websocket-client goes to the last one.
+        target = locations[-1].decode("ascii", "replace")
         # The key was to travel with TLS.
         kept = not self._secure or target.lower().startswith("wss:")
         if not kept or len(self.redirected_to) >= self._redirect_limit:

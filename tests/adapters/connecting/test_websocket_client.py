@@ -492,17 +492,34 @@ def test_a_redirect_is_asked_for_its_own_host() -> None:
         assert request.values("host") == [f"127.0.0.1:{elsewhere.port}"]
 
 
+@pytest.mark.parametrize(
+    "before", [[], [("Location", "wss://stt.example.test")]], ids=["one", "the second"]
+)
 def test_no_redirect_leads_out_of_tls(
-    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    before: list[tuple[str, str]], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with (
-        FakeServer(obliging) as elsewhere,
-        FakeServer(redirects(elsewhere.port), tls=server_tls, host="localhost") as server,
-    ):
-        transport = websocket_client(redirect_limit=1)
-        refused = failure_of(make(server.url, transport, ssl_context=client_tls))
+    with FakeServer(obliging) as elsewhere:
+        headers = [*before, ("Location", f"ws://127.0.0.1:{elsewhere.port}/x")]
+        script = answers(frames.refusal("302 Found", b"", headers))
+        with FakeServer(script, tls=server_tls, host="localhost") as server:
+            transport = websocket_client(redirect_limit=1)
+            refused = failure_of(make(server.url, transport, ssl_context=client_tls))
         assert isinstance(refused, SonioxHandshakeError)
         assert elsewhere.connections == 0
+
+
+def test_no_socket_without_tls_is_used_for_a_secure_url() -> None:
+    class Careless(websocket.WebSocket):
+        def connect(self, url: str, **options: Any) -> None:
+            super().connect(url.replace("wss:", "ws:"), **options)
+
+    with FakeServer(obliging) as server:
+        url = server.url.replace("ws:", "wss:")
+        refused = failure_of(make(url, websocket_client(class_=Careless)))
+        assert isinstance(refused, SonioxConnectionError)
+        assert not refused.retryable
+        assert "TLS" in str(refused)
+        assert server.peer().request is None
 
 
 # Failures, and the key in them
