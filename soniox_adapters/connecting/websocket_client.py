@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from soniox_adapters.connecting.failures import ConnectError, is_fault_of_code, is_retryable
@@ -276,14 +276,18 @@ class Attempt:
             where += f", which redirected to {redirected_to[-1]}"
         in_handshake = _came_from(error, "handshake")
         text = self._request.redact(str(error)) or type(error).__name__
-        quotes_key = self._request.redact(repr(error)) != repr(error) or text not in str(error)
-        in_time = not any(isinstance(one, TimeoutError) for one in self._causes(error))
-        cause = None if quotes_key else _without_frames(error)
+        linked = _linked(error)
         library = self._library
+        timeouts = (TimeoutError, library.WebSocketTimeoutException)
+        late = any(isinstance(one, timeouts) for one in linked)
+        quotes_key = any(
+            self._request.redact(said) != said for one in linked for said in (str(one), repr(one))
+        )
+        cause = None if quotes_key else _without_frames(error)
         failure: SonioxRealtimeError
         if isinstance(error, library.WebSocketAddressException) and error.args:
             error = error.args[0]
-        if not in_time:
+        if late:
             failure = SonioxTimeoutError(
                 f"could not connect to {where} in time (connect_timeout_sec, or the timeout given "
                 "to websocket_client)",
@@ -325,13 +329,6 @@ class Attempt:
             failure.retryable = not (about_options or is_fault_of_code(error))
         failure.__cause__ = cause
         return failure
-
-    def _causes(self, error: BaseException | None) -> Iterator[BaseException]:
-        """Yield an exception and what led to it: the timeout behind a failure of a proxy."""
-        while error is not None:
-            late = isinstance(error, self._library.WebSocketTimeoutException)
-            yield TimeoutError() if late else error
-            error = error.__cause__ or error.__context__
 
 
 def is_websocket(value: object) -> bool:
@@ -397,10 +394,15 @@ def _came_from(error: BaseException, function: str) -> bool:
 
 def _without_frames(error: Exception) -> Exception:
     """Return an exception without tracebacks, the ones that it is linked to included."""
-    linked: list[BaseException | None] = [error]
-    while linked:
-        one = linked.pop()
-        if one is not None and one.__traceback__ is not None:
-            one.__traceback__ = None
-            linked += [one.__cause__, one.__context__]
+    for one in _linked(error):
+        one.__traceback__ = None
     return error
+
+
+def _linked(error: BaseException) -> list[BaseException]:
+    """Return an exception and all that led to it: the timeout behind a failure of a proxy."""
+    linked = [error]
+    for one in linked:
+        led = (one.__cause__, one.__context__)
+        linked += [other for other in led if other is not None and other not in linked]
+    return linked

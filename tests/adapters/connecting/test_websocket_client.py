@@ -583,6 +583,20 @@ def test_the_libraries_error_is_the_cause_unless_it_quotes_the_key() -> None:
         assert API_KEY not in shown(failure_of(make(server.url)))
 
 
+def test_a_cause_that_leads_to_one_that_quotes_the_key() -> None:
+    class Wrapping(websocket.WebSocket):
+        def connect(self, url: str, **options: Any) -> None:
+            try:
+                super().connect(url, **options)
+            except websocket.WebSocketException as error:
+                raise LibraryError("no") from error
+
+    answer = f"HTTP/1.1 101 OK\r\nX: {API_KEY}".encode() + b"\xff\r\n\r\n"
+    with FakeServer(answers(answer)) as server:
+        refused = failure_of(make(server.url, websocket_client(class_=Wrapping)))
+        assert API_KEY not in shown(refused)
+
+
 def test_a_key_that_repr_escapes_is_hidden() -> None:
     key = "sk-ab\\cd'ef-0123456789\"x"
 
@@ -692,10 +706,11 @@ class LibraryError(Exception):
         (websocket.WebSocketException("no"), False),
         (IsADirectoryError(21, "no"), False),
         (ConnectionResetError(104, "no"), True),
+        (ConnectionResetError(), True),
         (websocket.WebSocketAddressException(socket.gaierror(-2, "no")), True),
         (LibraryError("no"), True),
     ],
-    ids=["bug", "options", "file", "network", "name", "library"],
+    ids=["bug", "options", "file", "network", "no text", "name", "library"],
 )
 def test_failures_of_the_users_class(error: Exception, retryable: bool) -> None:
     class Failing(websocket.WebSocket):
