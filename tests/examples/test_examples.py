@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import ssl
 import subprocess
@@ -30,7 +31,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
-from soniox_proto import RealtimeSTTConnection
+from soniox_proto import Event, RealtimeSTTConnection, RealtimeSTTProtocol
 from tests.examples import in_pyodide, on_aiohttp, on_selectors, on_websockets, relay
 from tests.examples.on_websockets_asyncio import transcribe as on_asyncio
 from tests.support.adapters.listener import port_that_refuses
@@ -384,6 +385,26 @@ class TestEnds:
                 on_websockets.transcribe(server.url, API_KEY, fails())
             with pytest.raises(DeliberateError):
                 asyncio.run(on_asyncio(server.url, API_KEY, fails_later()))
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_no_thread_outlives_a_session(
+        self, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Interrupted(RealtimeSTTProtocol):
+            def receive_message(self, data: str | bytes, now: float) -> list[Event]:
+                raise KeyboardInterrupt
+
+        if interrupted:
+            monkeypatch.setattr(on_websockets, "RealtimeSTTProtocol", Interrupted)
+        before = set(threading.enumerate())
+        with (
+            FakeServer(cut_off(frames.close(1000))) as server,
+            pytest.raises(KeyboardInterrupt if interrupted else SonioxConnectionError),
+        ):
+            on_websockets.transcribe(server.url, API_KEY, itertools.repeat(CHUNKS[0]))
+        for thread in set(threading.enumerate()) - before:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
     def test_cancellation_ends_all_tasks(self) -> None:
         async def cancel(url: str) -> None:
