@@ -74,6 +74,20 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__")
 """Runs the module named first with connections that notice a dead server soon."""
 
 
+KILLED = """
+import gc, sys, gevent
+from tests.examples.on_gevent import transcribe
+def alive():
+    return [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead]
+session = gevent.spawn(transcribe, sys.argv[1], "key", bytes(3_200))
+while len(alive()) < 2:
+    gevent.sleep(0.001)
+session.kill()
+print(alive())
+"""
+"""Kills a session of gevent as soon as its second greenlet is there."""
+
+
 def run(program: str, *arguments: str, impatient: bool = False, **environment: str) -> str:
     """Run a program in a process of its own, because its library takes over the process."""
     how = ["-c", IMPATIENT] if impatient else ["-m"]
@@ -425,6 +439,18 @@ class TestEnds:
 
         with FakeServer(silent) as server:
             asyncio.run(cancel(server.url))
+
+    def test_a_greenlet_that_is_killed_leaves_none(self) -> None:
+        with FakeServer(silent) as server:
+            killed = subprocess.run(
+                [sys.executable, "-c", KILLED, server.url],
+                cwd=HERE.parent.parent,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+        assert killed.stdout == "[]\n"
 
     def test_a_server_that_reads_nothing_until_it_is_read(self) -> None:
         def script(peer: Peer) -> None:
