@@ -104,8 +104,16 @@ def talkative_server(tls: ssl.SSLContext | None, messages: list[str]) -> Iterato
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("size", [1, 5_000], ids=["small", "large"])
 def test_what_follows_the_answer_is_received(
-    given: bool, secure: bool, size: int, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    given: bool,
+    secure: bool,
+    size: int,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Nothing else makes the session read.
+    monkeypatch.setattr(run_loop, "TICK_INTERVAL", 10 * PATIENCE)
+    options = {"ping_interval_sec": None, "keepalive_interval_sec": None}
     words = ["one" * size, "two" * size]
     messages = [*map(result, words), FINISHED]
     with talkative_server(server_tls if secure else None, messages) as server:
@@ -113,8 +121,8 @@ def test_what_follows_the_answer_is_received(
         transport: Any = websocket_client(sslopt=sslopt)
         if given:
             transport = websocket.create_connection(server.url, sslopt=sslopt)
-        with make(server.url, transport, ping_interval_sec=None) as session:
-            events = [session.receive_event(timeout=0.5) for _ in range(3)]
+        with make(server.url, transport, **options) as session:
+            events = [session.receive_event(timeout=PATIENCE) for _ in range(3)]
             assert [label(event) for event in events if event] == [*words, "finished"]
 
 
