@@ -132,12 +132,16 @@ class APIKey:
         What a peer says may be cut anywhere, by the peer or by a limit of ours. So in the last word
         the first eight characters of a key are enough, and what follows them is hidden too.
         """
-        pattern, head = self._echo_pattern(), self._head_pattern()
         if isinstance(echo, str):
-            echo = re.sub(pattern, "[API key]", echo, flags=re.IGNORECASE)
-            return _cut_at(head, echo, "[API key]")
-        echo = re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
-        return _cut_at(head.encode(), echo, b"[API key]")
+            return self._redacted(echo)
+        # Any bytes can be decoded in this way. What is replaced is ASCII.
+        return self._redacted(echo.decode("latin-1")).encode("latin-1")
+
+    def _redacted(self, echo: str) -> str:
+        echo = re.sub(self._echo_pattern(), "[API key]", echo, flags=re.IGNORECASE)
+        last_word = (echo.rsplit(None, 1) or [""])[-1]
+        cut = re.search(self._head_pattern(), last_word, flags=re.IGNORECASE)
+        return echo if cut is None else echo[: echo.rindex(last_word) + cut.start()] + "[API key]"
 
     def _echo_pattern(self) -> str:
         pattern = "".join(map(_spellings, _PIECES.findall(self._value)))
@@ -163,13 +167,6 @@ class APIKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an API key is not pickled; give it to the new process by other means")
-
-
-def _cut_at(head: AnyStr, echo: AnyStr, hidden: AnyStr) -> AnyStr:
-    """Return `echo` with `hidden` in place of all that begins with `head` in its last word."""
-    word = (echo.rsplit(None, 1) or [echo])[-1]
-    found = re.search(head, word, flags=re.IGNORECASE)
-    return echo if found is None else echo[: echo.rindex(word) + found.start()] + hidden
 
 
 def _spellings(piece: str) -> str:

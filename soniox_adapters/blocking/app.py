@@ -130,8 +130,13 @@ class RealtimeSTTApp:
 
     def _make_session(self, options: SessionKeywords, keywords: Mapping[str, Any]) -> _AppSession:
         options = {**options, "transport": websocket_client(**keywords)}
-        key = self._api_key
-        return _AppSession(self._url, self._config, key and key.reveal(), **options)
+        return _AppSession(
+            self._url,
+            self._config,
+            # Not in a variable, which would show up with a traceback.
+            None if self._api_key is None else self._api_key.reveal(),
+            **options,
+        )
 
     # Running
 

@@ -519,7 +519,7 @@ def test_no_redirect_leads_out_of_tls(
 def test_no_socket_without_tls_is_used_for_a_secure_url() -> None:
     class Careless(websocket.WebSocket):
         def connect(self, url: str, **options: Any) -> None:
-            super().connect(url.replace("wss:", "ws:"), **options)
+            super().connect(url.replace("wss:", "ws:"), **options)  # type: ignore[no-untyped-call]
 
     with FakeServer(obliging) as server:
         url = server.url.replace("ws:", "wss:")
@@ -595,7 +595,7 @@ def test_a_cause_that_leads_to_one_that_quotes_the_key() -> None:
     class Wrapping(websocket.WebSocket):
         def connect(self, url: str, **options: Any) -> None:
             try:
-                super().connect(url, **options)
+                super().connect(url, **options)  # type: ignore[no-untyped-call]
             except websocket.WebSocketException as error:
                 raise LibraryError("no") from error
 
