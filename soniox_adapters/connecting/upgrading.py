@@ -5,6 +5,9 @@ body of any size if it has a length, and none otherwise. So the head of each ans
 and it gets to see those that it has to handle, upgrades and redirects. A refusal is read as on a
 connection of the session's own.
 
+It also logs what it sends, if asked to, and puts it into exceptions. So it gets a placeholder, and
+the session's headers, with the API key, take its place when the request is sent.
+
 It has no way to be stopped either. Its socket is known here once the connection stands. Before
 that, while a proxy or TLS is asked, only its own functions know it, and it is taken from there.
 """
@@ -16,9 +19,9 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from soniox_proto import SonioxRealtimeError
 from soniox_proto.upgrade import RefusalReader, UpgradeRequest
@@ -48,10 +51,17 @@ class Upgrading:
     Args:
         request: What the session wants in the request.
         redirect_limit: How many redirects are followed.
+        subprotocols: What to offer besides the subprotocols of the session, if it has any.
     """
 
-    def __init__(self, request: UpgradeRequest, redirect_limit: int) -> None:
+    placeholder: ClassVar = "X-Headers-Of-The-Session: none"
+    """The line of the request to give to websocket-client in place of the session's headers."""
+
+    def __init__(
+        self, request: UpgradeRequest, redirect_limit: int, subprotocols: Iterable[str] = ()
+    ) -> None:
         self._request = request
+        self._subprotocols = tuple(subprotocols)
         self._redirect_limit = redirect_limit
         self._secure = False
         self._thread: int | None = None
@@ -111,7 +121,19 @@ class Upgrading:
         """Send what fits; raises `AbandonedError` once the session has given up."""
         if self._abandoned:
             raise AbandonedError
-        return connected.send(data)
+        placeholder = f"{self.placeholder}\r\n".encode()
+        if placeholder not in data:
+            return connected.send(data)
+        # All at once, because a part would not be a part of `data`.
+        connected.sendall(data.replace(placeholder, self._headers()))
+        return len(data)
+
+    def _headers(self) -> bytes:
+        headers, subprotocols = self._request.headers(), self._request.subprotocols()
+        if subprotocols:
+            offered = ", ".join((*subprotocols, *self._subprotocols))
+            headers.append(("Sec-WebSocket-Protocol", offered))
+        return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
 
     def read_head(self, connected: socket.socket) -> bytes:
         """Return the head of an answer for websocket-client, ``b""`` if there is none.

@@ -5,9 +5,10 @@ session takes the socket over, and from there on it is a session like any other:
 bounds and threads. That is possible because websocket-client reads the server's answer byte by
 byte, so whatever follows it is still in the socket (or decrypted in its TLS layer).
 
-An API key is part of the upgrade request, and websocket-client puts what it sends and receives into
-its exceptions. So those are turned into errors of ours here, redacted, and kept as the cause only
-if they do not quote the key; without their frames, whose variables hold the request.
+websocket-client never sees the API key, which is added when the request is sent (`upgrading.py`).
+But servers may echo it, and websocket-client puts what it receives into its exceptions. So those
+are turned into errors of ours here, redacted, and kept as the cause only if they do not quote the
+key; without their frames, whose variables hold the answer.
 """
 
 from __future__ import annotations
@@ -45,8 +46,6 @@ __all__ = [
     "take_over",
     "websocket_client",
 ]
-
-_PROTOCOLS: Final = "Sec-WebSocket-Protocol"
 
 _STATUS: Final = re.compile(r"\bstatus: ([1-5][0-9]{2})\b")
 """The HTTP status of a proxy, in the text of websocket-client's exception; it is nowhere else."""
@@ -178,7 +177,8 @@ class Attempt:
         self._request = request
         self._ssl_context = ssl_context
         self._redirect_limit = self._keywords.get("redirect_limit", 0)
-        self._upgrading = Upgrading(request, self._redirect_limit)
+        subprotocols = self._keywords.get("subprotocols") or ()
+        self._upgrading = Upgrading(request, self._redirect_limit, subprotocols)
 
     def __call__(self, endpoint: Endpoint, timeout: float | None) -> websocket.WebSocket:
         """Return a connected WebSocket.
@@ -233,16 +233,14 @@ class Attempt:
             "redirect_limit": 0,
             **given,
             "class_": self._make,
-            "header": [*given.get("header", ()), *map(": ".join, self._request.headers())],
+            "header": [*given.get("header", ()), self._upgrading.placeholder],
         }
         if not self._redirect_limit:
             # It would go to where a redirect leads, too.
             options.setdefault("host", endpoint.host_header)
-        # websocket-client logs the subprotocols that it was given if the server selects none.
-        subprotocols = self._request.subprotocols()
-        if subprotocols:
-            subprotocols += options.pop("subprotocols", None) or ()
-            options["header"].append(f"{_PROTOCOLS}: {', '.join(subprotocols)}")
+        if self._request.subprotocols():
+            # They take the place of the placeholder, together with the session's.
+            options.pop("subprotocols", None)
         own = self._ssl_context
         if own is not None:
             # Some versions of websocket-client change the context's checks to those of its options.
@@ -259,8 +257,8 @@ class Attempt:
         return cast("websocket.WebSocket", self._upgrading.make(kind, options))
 
     def _selected_properly(self, made: Any) -> bool:
-        offered, selected = self._request.subprotocols(), _headers(made).get(_PROTOCOLS.lower())
-        offered += self._keywords.get("subprotocols") or ()
+        selected = _headers(made).get("sec-websocket-protocol")
+        offered = [*self._request.subprotocols(), *(self._keywords.get("subprotocols") or ())]
         return selected is None or selected in offered
 
     def _failure(self, error: Exception, endpoint: Endpoint) -> SonioxRealtimeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import ssl
@@ -569,6 +570,25 @@ def test_no_failure_shows_the_key(
         if answer in {"status line", "header", "not text", "length", "no upgrade"}:
             assert isinstance(refused, SonioxProtocolError)
             assert "not a WebSocket handshake" in str(refused)
+
+
+@pytest.mark.parametrize("authentication", ["header", "subprotocol"])
+def test_the_trace_of_the_library_does_not_show_the_key(authentication: str) -> None:
+    traced = io.StringIO()
+    websocket.enableTrace(True, logging.StreamHandler(traced))
+    try:
+        with FakeServer(obliging) as server:
+            secret = {"X-Secret": "hidden-too"}
+            use(make(server.url, authentication=authentication, additional_headers=secret))
+            request = server.peer().request
+    finally:
+        websocket.enableTrace(False)
+    assert "Upgrade: websocket" in traced.getvalue()
+    assert API_KEY not in traced.getvalue()
+    assert "hidden-too" not in traced.getvalue()
+    assert request is not None
+    assert request.values("x-secret") == ["hidden-too"]
+    assert request.values("x-headers-of-the-session") == []
 
 
 def test_a_refusal_has_status_headers_and_body() -> None:
