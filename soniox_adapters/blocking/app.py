@@ -84,7 +84,7 @@ class RealtimeSTTApp:
         on_finished: Called with the app and the finished response, after `on_event`.
         on_error: Called with the app and the error that ended the session, if one did.
         on_close: Called with the app, the close code and the reason, last and once for each run.
-            The code is None if there was no connection, 1006 if it ended without a close frame.
+            The code is None if there was no WebSocket, 1006 if it ended without a close frame.
         options: Those of `RealtimeSTTSession`, but for `transport`, `proxy` and `raise_on_error`.
 
     Raises:

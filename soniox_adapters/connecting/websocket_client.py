@@ -246,7 +246,10 @@ class Attempt:
             # Some versions of websocket-client change the context's checks to those of its options.
             checks = {"cert_reqs": own.verify_mode, "check_hostname": own.check_hostname}
             options["sslopt"] = {**(given.get("sslopt") or {}), "context": own, **checks}
-        options["timeout"] = _shorter(given.get("timeout"), timeout)
+        own_timeout = given.get("timeout")
+        if own_timeout is None:
+            own_timeout = self._library.getdefaulttimeout()
+        options["timeout"] = _shorter(own_timeout, timeout)
         # That one does not count for SOCKS proxies.
         proxy_timeout = _shorter(given.get("http_proxy_timeout"), options["timeout"])
         options["http_proxy_timeout"] = proxy_timeout

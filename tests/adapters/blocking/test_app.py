@@ -217,6 +217,7 @@ def test_a_refused_upgrade(dispatched: bool) -> None:
         assert notes.run(dispatched) is True
         assert isinstance(notes.error, SonioxHandshakeError)
         assert notes.error.status_code == 429
+        assert notes.calls[-1] == ("on_close", None, "")
 
 
 def test_pings_notice_a_dead_server(dispatched: bool) -> None:

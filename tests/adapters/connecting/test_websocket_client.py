@@ -445,9 +445,13 @@ def test_aborted_while_a_proxy_stalls(scheme: str, answers_late: bool) -> None:
         assert sent == []
 
 
-def test_a_timeout_of_websocket_clients() -> None:
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_timeout_of_websocket_clients(by_default: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_default:
+        monkeypatch.setattr("websocket._socket._default_timeout", 0.1)
+    transport = websocket_client(**({} if by_default else {"timeout": 0.1}))
     with FakeServer(Peer.drain) as server:
-        session = make(server.url, websocket_client(timeout=0.1), connect_timeout_sec=None)
+        session = make(server.url, transport, connect_timeout_sec=10 * PATIENCE)
         late = failure_of(session)
         assert isinstance(late, SonioxTimeoutError)
         assert (late.operation, late.retryable) == ("connect", True)
