@@ -324,16 +324,17 @@ def test_each_run_is_a_new_session(dispatched: bool) -> None:
         assert server.connections == 2
 
 
-def test_one_run_at_a_time(dispatched: bool) -> None:
+@pytest.mark.parametrize("name", ["on_open", "on_close"])
+def test_one_run_at_a_time(name: str, dispatched: bool) -> None:
     refused: list[str] = []
 
-    def run_again(app: RealtimeSTTApp) -> None:
+    def run_again(app: RealtimeSTTApp, *_: Any) -> None:
         with pytest.raises(SonioxStateError, match="running already"):
             app.run_forever()
         refused.append("refused")
 
     with FakeServer(says(FINISHED)) as server:
-        Notes(server.url, on_open=run_again).run(dispatched)
+        Notes(server.url, **{name: run_again}).run(dispatched)
     assert refused
 
 
