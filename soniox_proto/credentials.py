@@ -54,6 +54,8 @@ _FIELD_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _HEADER_KEY = re.compile(r"[\x21-\x7e]+")
 # Keys shorter than this are placeholders for local servers. Real ones have 64 characters.
 _SHORT_KEY = 16
+# Fewer of the first characters of a key give nothing away.
+_HEAD = 8
 _UNESCAPED = re.compile(r"[0-9A-Za-z_.~-]+")
 _PIECES = re.compile(r"[0-9A-Za-z_.~-]+|\\+|.")
 _PLAIN_WORD = re.compile(r"[A-Za-z]+|.{1,3}")
@@ -126,11 +128,20 @@ class APIKey:
         such as `key-1`, and is replaced only where it stands as a whole word. A plain word such as
         `local`, or up to three characters, is not replaced at all: it hides no secret, and
         replacing it would garble the peer's text.
+
+        What a peer says may be cut anywhere, by the peer or by a limit of ours. So in the last word
+        the first eight characters of a key are enough, and what follows them is hidden too.
         """
-        pattern = self._echo_pattern()
         if isinstance(echo, str):
-            return re.sub(pattern, "[API key]", echo, flags=re.IGNORECASE)
-        return re.sub(pattern.encode(), b"[API key]", echo, flags=re.IGNORECASE)
+            return self._redacted(echo)
+        # Any bytes can be decoded in this way. What is replaced is ASCII.
+        return self._redacted(echo.decode("latin-1")).encode("latin-1")
+
+    def _redacted(self, echo: str) -> str:
+        echo = re.sub(self._echo_pattern(), "[API key]", echo, flags=re.IGNORECASE)
+        last_word = (echo.rsplit(None, 1) or [""])[-1]
+        cut = re.search(self._head_pattern(), last_word, flags=re.IGNORECASE)
+        return echo if cut is None else echo[: echo.rindex(last_word) + cut.start()] + "[API key]"
 
     def _echo_pattern(self) -> str:
         pattern = "".join(map(_spellings, _PIECES.findall(self._value)))
@@ -139,6 +150,11 @@ class APIKey:
         if _PLAIN_WORD.fullmatch(self._value):
             return "(?!)"
         return rf"(?<![0-9A-Za-z_-])(?:{pattern})(?![0-9A-Za-z_-])"
+
+    def _head_pattern(self) -> str:
+        if len(self._value) < _SHORT_KEY:
+            return "(?!)"
+        return "".join(map(_spellings, _PIECES.findall(self._value[:_HEAD])))
 
     def __repr__(self) -> str:
         return "APIKey('[hidden]')"

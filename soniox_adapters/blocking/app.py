@@ -26,8 +26,9 @@ from soniox_adapters.blocking.session import RealtimeSTTSession
 from soniox_adapters.connecting.websocket_client import websocket_client
 from soniox_adapters.session.api_keys import APIKeySource
 from soniox_adapters.session.base import AudioChunk
-from soniox_adapters.session.options import SessionKeywords
+from soniox_adapters.session.options import SessionKeywords, check_keywords
 from soniox_proto import (
+    APIKey,
     Closed,
     Event,
     Outcome,
@@ -35,6 +36,7 @@ from soniox_proto import (
     RealtimeSTTConfig,
     SessionState,
     SessionStats,
+    SonioxConnectionError,
     SonioxRealtimeError,
     SonioxStateError,
     SonioxValidationError,
@@ -70,8 +72,9 @@ class RealtimeSTTApp:
     """A realtime transcription stream with callbacks, in the manner of `websocket.WebSocketApp`.
 
     The callbacks are made one after the other, by the thread of `run_forever` or of its dispatcher.
-    Every other method may be called from any thread, and from callbacks. Whatever a callback
-    raises goes to `on_error`; without `on_error`, or from it, `run_forever` raises it.
+    Every other method may be called from any thread, and from callbacks. An exception of a
+    callback goes to `on_error`; without `on_error`, or from it, `run_forever` raises it, or the
+    dispatcher does. Ctrl-C ends the session and is raised too.
 
     Args:
         url: `ws://` or `wss://` URL of the service.
@@ -83,7 +86,7 @@ class RealtimeSTTApp:
         on_finished: Called with the app and the finished response, after `on_event`.
         on_error: Called with the app and the error that ended the session, if one did.
         on_close: Called with the app, the close code and the reason, last and once for each run.
-            The code is None if there was no connection, 1006 if it ended without a close frame.
+            The code is None if there was no WebSocket, 1006 if it ended without a close frame.
         options: Those of `RealtimeSTTSession`, but for `transport`, `proxy` and `raise_on_error`.
 
     Raises:
@@ -103,6 +106,7 @@ class RealtimeSTTApp:
         on_close: Callable[[RealtimeSTTApp, int | None, str], object] | None = None,
         **options: Unpack[SessionKeywords],
     ) -> None:
+        check_keywords(type(self).__name__, options)
         for name in ("transport", "proxy", "raise_on_error"):
             if name in options:
                 raise SonioxValidationError(
@@ -114,7 +118,8 @@ class RealtimeSTTApp:
         self.on_finished = on_finished
         self.on_error = on_error
         self.on_close = on_close
-        self._arguments = (url, config, api_key)
+        self._url, self._config = url, config
+        self._api_key = None if api_key is None else APIKey(api_key)
         self._options = options
         # Held while a run begins: of two threads only one may.
         self._starting = threading.Lock()
@@ -126,9 +131,14 @@ class RealtimeSTTApp:
         self._session = self._make_session(options, {})
 
     def _make_session(self, options: SessionKeywords, keywords: Mapping[str, Any]) -> _AppSession:
-        url, config, api_key = self._arguments
         options = {**options, "transport": websocket_client(**keywords)}
-        return _AppSession(url, config, api_key, **options)
+        return _AppSession(
+            self._url,
+            self._config,
+            # Not in a variable, which would show up with a traceback.
+            None if self._api_key is None else self._api_key.reveal(),
+            **options,
+        )
 
     # Running
 
@@ -163,6 +173,7 @@ class RealtimeSTTApp:
         Raises:
             SonioxStateError: It is running already.
             SonioxValidationError: An argument cannot be used.
+            SonioxConnectionError: There is no socket left to wake the dispatcher.
         """
         if reconnect:
             raise SonioxValidationError(
@@ -185,13 +196,15 @@ class RealtimeSTTApp:
         with self._starting:
             if self._running and not (self._handover and self._handover.retire()):
                 raise SonioxStateError("run_forever is running already")
+            # First, because it may fail.
+            handover = None if dispatcher is None else _handover()
             self._running, self._errored, self._close_reported = True, False, False
-            self._session, self._handover = session, None
-        if dispatcher is not None:
-            return self._hand_over(dispatcher)
+            self._session, self._handover = session, handover
+        if dispatcher is not None and handover is not None:
+            return self._hand_over(dispatcher, handover)
         try:
-            if self._open(_at_once):
-                self._receive(_at_once)
+            if self._open():
+                self._end(self._receive(_at_once))
         except BaseException:
             self._leave()
             raise
@@ -204,18 +217,22 @@ class RealtimeSTTApp:
         self._session.abort()
         self._call_on_close()
 
-    def _open(self, emit: _Emit) -> bool:
-        """Connect; return whether the session is open. `emit` makes the callbacks."""
+    def _open(self) -> bool:
+        """Connect; return whether the session is open."""
         try:
             self._session.enter()
         except SonioxRealtimeError as error:
-            self._end(emit, error)
+            self._end(error)
             return False
-        emit(lambda: self._call(self.on_open))
+        self._call(self.on_open)
         return True
 
-    def _receive(self, emit: _Emit) -> None:
-        """Receive to the end of the session. `emit` makes the callbacks."""
+    def _receive(self, emit: _Emit) -> SonioxRealtimeError | None:
+        """Receive to the end of the session; return what ended it too early.
+
+        Args:
+            emit: Calls what delivers an event, now or later.
+        """
         failure: SonioxRealtimeError | None = None
         while True:
             # What callbacks raise is not the session's failure, so they are outside of the `try`.
@@ -228,13 +245,13 @@ class RealtimeSTTApp:
                 break
             emit(partial(self._deliver, event))
         self._session.close()
-        self._end(emit, failure)
+        return failure
 
-    def _end(self, emit: _Emit, failure: SonioxRealtimeError | None) -> None:
+    def _end(self, failure: SonioxRealtimeError | None) -> None:
         if failure is not None:
             self._errored = True
-            emit(partial(self._report, failure))
-        emit(self._call_on_close)
+            self._report(failure)
+        self._call_on_close()
 
     # Callbacks
 
@@ -267,15 +284,15 @@ class RealtimeSTTApp:
 
     # With a dispatcher
 
-    def _hand_over(self, dispatcher: Dispatcher) -> bool:
-        handover = self._handover = Handover()
+    def _hand_over(self, dispatcher: Dispatcher, handover: Handover) -> bool:
         self._session.on_closed = handover.lift_limit
 
         def receive() -> None:
+            failure: SonioxRealtimeError | None = None
             try:
-                self._receive(handover.put)
+                failure = self._receive(handover.put)
             finally:
-                handover.complete()
+                handover.complete(partial(self._end, failure))
 
         receiver = threading.Thread(target=receive, name="soniox-app", daemon=True)
 
@@ -305,12 +322,9 @@ class RealtimeSTTApp:
                 handover.reader.close()
             return goes_on
 
-        opened: list[Action] = []
         watched = False
         try:
-            succeeded = self._open(opened.append)
-            for action in opened:
-                action()
+            succeeded = self._open()
             if succeeded:
                 dispatcher.read(handover.reader, react)
                 watched = True
@@ -393,6 +407,15 @@ class RealtimeSTTApp:
     def stats(self) -> SessionStats:
         """Counters of the session so far."""
         return self._session.stats
+
+
+def _handover() -> Handover:
+    try:
+        return Handover()
+    except OSError as error:
+        raise SonioxConnectionError(
+            f"there is no socket left to wake the dispatcher: {error.strerror}"
+        ) from error
 
 
 class _AppSession(RealtimeSTTSession):

@@ -50,9 +50,11 @@ class Handover:
                 self._actions.append(action)
                 self._wake()
 
-    def complete(self) -> None:
-        """Note that no more actions will come."""
+    def complete(self, action: Action) -> None:
+        """Add the last action. So whoever calls it knows that it is the last one."""
         with self._changed:
+            if not self._closed:
+                self._actions.append(action)
             self._complete = True
             self._changed.notify_all()
             self._wake()

@@ -5,6 +5,9 @@ body of any size if it has a length, and none otherwise. So the head of each ans
 and it gets to see those that it has to handle, upgrades and redirects. A refusal is read as on a
 connection of the session's own.
 
+It also logs what it sends, if asked to, and puts it into exceptions. So it gets a placeholder, and
+the session's headers, with the API key, take its place when the request is sent.
+
 It has no way to be stopped either. Its socket is known here once the connection stands. Before
 that, while a proxy or TLS is asked, only its own functions know it, and it is taken from there.
 """
@@ -13,11 +16,12 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from soniox_proto import SonioxRealtimeError
 from soniox_proto.upgrade import RefusalReader, UpgradeRequest
@@ -29,7 +33,7 @@ _READ_SIZE: Final = 4096
 _SOON: Final = 0.01
 """Seconds that a step may take after the session has given up."""
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
-_LOCATION: Final = re.compile(rb"^location:[ \t]*([^ \t\r\n]+)", re.IGNORECASE | re.MULTILINE)
+_LOCATION: Final = re.compile(rb"^[ \t]*location:[ \t]*([^ \t\r\n]+)", re.IGNORECASE | re.MULTILINE)
 _REDIRECTS: Final = frozenset({b"301", b"302", b"303", b"307", b"308"})
 
 
@@ -47,10 +51,17 @@ class Upgrading:
     Args:
         request: What the session wants in the request.
         redirect_limit: How many redirects are followed.
+        subprotocols: What to offer besides the subprotocols of the session, if it has any.
     """
 
-    def __init__(self, request: UpgradeRequest, redirect_limit: int) -> None:
+    placeholder: ClassVar = "X-Headers-Of-The-Session: none"
+    """The line of the request to give to websocket-client in place of the session's headers."""
+
+    def __init__(
+        self, request: UpgradeRequest, redirect_limit: int, subprotocols: Iterable[str] = ()
+    ) -> None:
         self._request = request
+        self._subprotocols = tuple(subprotocols)
         self._redirect_limit = redirect_limit
         self._secure = False
         self._thread: int | None = None
@@ -58,7 +69,7 @@ class Upgrading:
         self._abandoned = False
         self._upgraded = False
         self._connected: socket.socket | None = None
-        # Guards the reader, which both threads may ask.
+        # Guards the reader, which both threads may ask, and the number of the thread.
         self._lock = threading.Lock()
         self._reader: RefusalReader | None = None
         self.redirected_to: list[str] = []
@@ -73,19 +84,30 @@ class Upgrading:
         if self._abandoned:
             raise AbandonedError
 
+    def end(self) -> None:
+        """Note that this thread connects no more. Another one may get its number now."""
+        with self._lock:
+            self._thread = None
+
     def make(self, kind: type[Any], options: dict[str, Any]) -> Any:
         """Return a WebSocket of a class of websocket-client, whose socket is watched."""
         self._made = _watched_class(kind, self)(**options)
         return self._made
 
     def watch(self, connected: socket.socket | None, timeout: float | None) -> Any:
-        """Return what websocket-client is to use in place of a socket that it has connected."""
+        """Return what websocket-client is to use in place of a socket that it has connected.
+
+        Raises `ValueError` for one without TLS where the key was to travel with it.
+        """
         if connected is None or self._upgraded:
             return connected
         self._connected = connected
         if self._abandoned:
             connected.close()
             raise AbandonedError
+        if self._secure and not isinstance(connected, ssl.SSLSocket):
+            connected.close()
+            raise ValueError("the connection would have no TLS")
         # A library for proxies may have left it without a timeout.
         connected.settimeout(timeout)
         return _WatchedSocket(connected, self)
@@ -99,7 +121,19 @@ class Upgrading:
         """Send what fits; raises `AbandonedError` once the session has given up."""
         if self._abandoned:
             raise AbandonedError
-        return connected.send(data)
+        placeholder = f"{self.placeholder}\r\n".encode()
+        if placeholder not in data:
+            return connected.send(data)
+        # All at once, because a part would not be a part of `data`.
+        connected.sendall(data.replace(placeholder, self._headers()))
+        return len(data)
+
+    def _headers(self) -> bytes:
+        headers, subprotocols = self._request.headers(), self._request.subprotocols()
+        if subprotocols:
+            offered = ", ".join((*subprotocols, *self._subprotocols))
+            headers.append(("Sec-WebSocket-Protocol", offered))
+        return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
 
     def read_head(self, connected: socket.socket) -> bytes:
         """Return the head of an answer for websocket-client, ``b""`` if there is none.
@@ -126,10 +160,11 @@ class Upgrading:
         raise RefusedError
 
     def _follows(self, status: bytes | None, head: bytes) -> bool:
-        location = _LOCATION.search(head)
-        if status not in _REDIRECTS or location is None:
+        locations = _LOCATION.findall(head)
+        if status not in _REDIRECTS or not locations:
             return False
-        target = location[1].decode("ascii", "replace")
+        # Of several, websocket-client goes to the last one.
+        target = locations[-1].decode("ascii", "replace")
         # The key was to travel with TLS.
         kept = not self._secure or target.lower().startswith("wss:")
         if not kept or len(self.redirected_to) >= self._redirect_limit:
@@ -160,15 +195,17 @@ class Upgrading:
     def abandon(self) -> None:
         """Let nothing more be sent, and make the thread that connects give up."""
         self._abandoned = True
-        known = () if self._connected is None else (self._connected,)
-        found = [one for one in (*known, *_sockets_of(self._thread)) if one.fileno() != -1]
-        if not found and self._made is not None:
-            # It still looks for addresses. This is for the socket that it makes then.
-            self._made.settimeout(_SOON)
-        for connected in found:
-            with suppress(OSError):
-                # Not the method of TLS sockets, whose state the other thread may be using.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        # With the lock the thread cannot end meanwhile.
+        with self._lock:
+            known = () if self._connected is None else (self._connected,)
+            found = [one for one in (*known, *_sockets_of(self._thread)) if one.fileno() != -1]
+            if not found and self._made is not None:
+                # It still looks for addresses. This is for the socket that it makes then.
+                self._made.settimeout(_SOON)
+            for connected in found:
+                with suppress(OSError):
+                    # Not the method of TLS sockets, whose state the other thread may be using.
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 class _WatchedSocket:

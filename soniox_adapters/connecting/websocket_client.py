@@ -5,9 +5,10 @@ session takes the socket over, and from there on it is a session like any other:
 bounds and threads. That is possible because websocket-client reads the server's answer byte by
 byte, so whatever follows it is still in the socket (or decrypted in its TLS layer).
 
-An API key is part of the upgrade request, and websocket-client puts what it sends and receives into
-its exceptions. So those are turned into errors of ours here, redacted, and kept as the cause only
-if they do not quote the key; without their frames, whose variables hold the request.
+websocket-client never sees the API key, which is added when the request is sent (`upgrading.py`).
+But servers may echo it, and websocket-client puts what it receives into its exceptions. So those
+are turned into errors of ours here, redacted, and kept as the cause only if they do not quote the
+key; without their frames, whose variables hold the answer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from soniox_adapters.connecting.failures import ConnectError, is_fault_of_code, is_retryable
@@ -45,8 +46,6 @@ __all__ = [
     "take_over",
     "websocket_client",
 ]
-
-_PROTOCOLS: Final = "Sec-WebSocket-Protocol"
 
 _STATUS: Final = re.compile(r"\bstatus: ([1-5][0-9]{2})\b")
 """The HTTP status of a proxy, in the text of websocket-client's exception; it is nowhere else."""
@@ -178,7 +177,8 @@ class Attempt:
         self._request = request
         self._ssl_context = ssl_context
         self._redirect_limit = self._keywords.get("redirect_limit", 0)
-        self._upgrading = Upgrading(request, self._redirect_limit)
+        subprotocols = self._keywords.get("subprotocols") or ()
+        self._upgrading = Upgrading(request, self._redirect_limit, subprotocols)
 
     def __call__(self, endpoint: Endpoint, timeout: float | None) -> websocket.WebSocket:
         """Return a connected WebSocket.
@@ -206,6 +206,8 @@ class Attempt:
                 close_code=1002,
             )
             made.shutdown()
+        finally:
+            self._upgrading.end()
         # Raised out here, where it gets no context that quotes the key.
         raise _connect_error(failure)
 
@@ -231,22 +233,23 @@ class Attempt:
             "redirect_limit": 0,
             **given,
             "class_": self._make,
-            "header": [*given.get("header", ()), *map(": ".join, self._request.headers())],
+            "header": [*given.get("header", ()), self._upgrading.placeholder],
         }
         if not self._redirect_limit:
             # It would go to where a redirect leads, too.
             options.setdefault("host", endpoint.host_header)
-        # websocket-client logs the subprotocols that it was given if the server selects none.
-        subprotocols = self._request.subprotocols()
-        if subprotocols:
-            subprotocols += options.pop("subprotocols", None) or ()
-            options["header"].append(f"{_PROTOCOLS}: {', '.join(subprotocols)}")
+        if self._request.subprotocols():
+            # They take the place of the placeholder, together with the session's.
+            options.pop("subprotocols", None)
         own = self._ssl_context
         if own is not None:
             # Some versions of websocket-client change the context's checks to those of its options.
             checks = {"cert_reqs": own.verify_mode, "check_hostname": own.check_hostname}
             options["sslopt"] = {**(given.get("sslopt") or {}), "context": own, **checks}
-        options["timeout"] = _shorter(given.get("timeout"), timeout)
+        own_timeout = given.get("timeout")
+        if own_timeout is None:
+            own_timeout = self._library.getdefaulttimeout()
+        options["timeout"] = _shorter(own_timeout, timeout)
         # That one does not count for SOCKS proxies.
         proxy_timeout = _shorter(given.get("http_proxy_timeout"), options["timeout"])
         options["http_proxy_timeout"] = proxy_timeout
@@ -257,8 +260,8 @@ class Attempt:
         return cast("websocket.WebSocket", self._upgrading.make(kind, options))
 
     def _selected_properly(self, made: Any) -> bool:
-        offered, selected = self._request.subprotocols(), _headers(made).get(_PROTOCOLS.lower())
-        offered += self._keywords.get("subprotocols") or ()
+        selected = _headers(made).get("sec-websocket-protocol")
+        offered = [*self._request.subprotocols(), *(self._keywords.get("subprotocols") or ())]
         return selected is None or selected in offered
 
     def _failure(self, error: Exception, endpoint: Endpoint) -> SonioxRealtimeError:
@@ -274,14 +277,18 @@ class Attempt:
             where += f", which redirected to {redirected_to[-1]}"
         in_handshake = _came_from(error, "handshake")
         text = self._request.redact(str(error)) or type(error).__name__
-        quotes_key = self._request.redact(repr(error)) != repr(error) or text not in str(error)
-        in_time = not any(isinstance(one, TimeoutError) for one in self._causes(error))
-        cause = None if quotes_key else _without_frames(error)
+        linked = _linked(error)
         library = self._library
+        timeouts = (TimeoutError, library.WebSocketTimeoutException)
+        late = any(isinstance(one, timeouts) for one in linked)
+        quotes_key = any(
+            self._request.redact(said) != said for one in linked for said in (str(one), repr(one))
+        )
+        cause = None if quotes_key else _without_frames(error)
         failure: SonioxRealtimeError
         if isinstance(error, library.WebSocketAddressException) and error.args:
             error = error.args[0]
-        if not in_time:
+        if late:
             failure = SonioxTimeoutError(
                 f"could not connect to {where} in time (connect_timeout_sec, or the timeout given "
                 "to websocket_client)",
@@ -323,13 +330,6 @@ class Attempt:
             failure.retryable = not (about_options or is_fault_of_code(error))
         failure.__cause__ = cause
         return failure
-
-    def _causes(self, error: BaseException | None) -> Iterator[BaseException]:
-        """Yield an exception and what led to it: the timeout behind a failure of a proxy."""
-        while error is not None:
-            late = isinstance(error, self._library.WebSocketTimeoutException)
-            yield TimeoutError() if late else error
-            error = error.__cause__ or error.__context__
 
 
 def is_websocket(value: object) -> bool:
@@ -395,10 +395,15 @@ def _came_from(error: BaseException, function: str) -> bool:
 
 def _without_frames(error: Exception) -> Exception:
     """Return an exception without tracebacks, the ones that it is linked to included."""
-    linked: list[BaseException | None] = [error]
-    while linked:
-        one = linked.pop()
-        if one is not None and one.__traceback__ is not None:
-            one.__traceback__ = None
-            linked += [one.__cause__, one.__context__]
+    for one in _linked(error):
+        one.__traceback__ = None
     return error
+
+
+def _linked(error: BaseException) -> list[BaseException]:
+    """Return an exception and all that led to it: the timeout behind a failure of a proxy."""
+    linked = [error]
+    for one in linked:
+        led = (one.__cause__, one.__context__)
+        linked += [other for other in led if other is not None and other not in linked]
+    return linked

@@ -336,6 +336,12 @@ class TestAPIKey:
             ("temp<0123456789abcdef", r"temp\\x3C0123456789abcdef", "[API key]"),
             ("temp<0123456789abcdef", "temp&#060;0123456789abcdef", "[API key]"),
             (r"\\0123456789abcdef", r"\x5c\x5c0123456789abcdef", "[API key]"),
+            # The text is cut within it.
+            ("0123456789abcdef", "no 01234567", "no [API key]"),
+            ("0123456789abcdef", "no (0123456789ABCDE...)\n", "no ([API key]"),
+            ("temp/0123456789abcdef", r"no temp\/012345", "no [API key]"),
+            ("0123456789abcdef", "0123456 or 01234567 it is", "0123456 or 01234567 it is"),
+            ("key-0123456789", "key-0123456", "key-0123456"),
             # Short ones are placeholders: only where the whole word is the key.
             ("sk-1", "sk-1 sk-12 sk-1-2 ask-1 (sk-1)", "[API key] sk-12 sk-1-2 ask-1 ([API key])"),
             ("k.*y", "key k.*y", "key [API key]"),

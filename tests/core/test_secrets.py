@@ -32,6 +32,7 @@ from soniox_proto import (
     UpgradeReceived,
 )
 from soniox_proto.messages import parse_event
+from soniox_proto.websocket.http_head import MAX_BODY_SIZE
 from tests.support.attributes import attributes
 from tests.support.core import frames
 from tests.support.core.client import Client
@@ -162,6 +163,12 @@ def assert_hidden_in_text(error: BaseException) -> None:
     assert API_KEY not in "".join(traceback.format_exception(error))
 
 
+def assert_no_part_is_shown(error: SonioxError | None) -> None:
+    assert isinstance(error, SonioxHandshakeError)
+    assert API_KEY[:8].encode() not in error.body
+    assert API_KEY[:8] not in str(error)
+
+
 class TestEchoes:
     """Some gateways repeat in their answer what they were asked."""
 
@@ -178,6 +185,23 @@ class TestEchoes:
         assert isinstance(error, SonioxHandshakeError)
         assert API_KEY.encode() not in error.body
         assert_hidden(error, client.closed)
+
+    @given(before=st.binary(max_size=300), shown_length=st.integers(0, len(API_KEY)))
+    def test_in_a_body_that_ends_within_the_key(self, before: bytes, shown_length: int) -> None:
+        client = Client()
+        client.connect()
+        said = before + API_KEY[:shown_length].encode()
+        client.feed(frames.refusal("403 Forbidden", said + bytes(100))[:-100])
+        client.eof()
+        assert_no_part_is_shown(client.closed.error)
+
+    @pytest.mark.parametrize("length", range(len(API_KEY) + 1))
+    def test_in_a_body_that_is_too_large_to_be_kept(self, length: int) -> None:
+        client = Client()
+        client.connect()
+        said = b" " * (MAX_BODY_SIZE - length) + API_KEY.encode() + bytes(100)
+        client.feed(frames.refusal("403 Forbidden", said))
+        assert_no_part_is_shown(client.closed.error)
 
     def test_in_the_headers_of_a_refusal(self) -> None:
         client = Client()

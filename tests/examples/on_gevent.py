@@ -44,32 +44,34 @@ def transcribe(url: str, api_key: str, audio: bytes) -> str:
     with stream:
         outgoing: Any = Queue()
         writer: Any = gevent.spawn(write, stream, outgoing)
-        connection.connect(time.monotonic())
-        connection.send_audio(audio, time.monotonic())
-        connection.finish(time.monotonic())
-        while True:
-            if data := connection.data_to_send():
-                outgoing.put(data)
-            if connection.closed:
-                break
-            deadline = connection.next_timeout()
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-            received = receive(stream, wait)
-            now = time.monotonic()
-            if received is None:
-                events = connection.handle_timeout(now)
-            elif received:
-                events = connection.receive_data(received, now)
-            else:
-                events = connection.receive_eof(now)
-            for event in events:
-                if isinstance(event, Result):
-                    text += "".join(t.text for t in event.message.tokens if t.is_final)
-                elif isinstance(event, Finished):
-                    connection.close(time.monotonic())
-        outgoing.put(b"")
-        writer.join(timeout=1)  # The close frame, unless the server reads no more.
-        writer.kill()
+        try:
+            connection.connect(time.monotonic())
+            connection.send_audio(audio, time.monotonic())
+            connection.finish(time.monotonic())
+            while True:
+                if data := connection.data_to_send():
+                    outgoing.put(data)
+                if connection.closed:
+                    break
+                deadline = connection.next_timeout()
+                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+                received = receive(stream, wait)
+                now = time.monotonic()
+                if received is None:
+                    events = connection.handle_timeout(now)
+                elif received:
+                    events = connection.receive_data(received, now)
+                else:
+                    events = connection.receive_eof(now)
+                for event in events:
+                    if isinstance(event, Result):
+                        text += "".join(t.text for t in event.message.tokens if t.is_final)
+                    elif isinstance(event, Finished):
+                        connection.close(time.monotonic())
+            outgoing.put(b"")
+            writer.join(timeout=1)  # The close frame, unless the server reads no more.
+        finally:
+            writer.kill()
     if connection.outcome is not Outcome.FINISHED:
         raise connection.error or SonioxConnectionError("closed before the transcript was complete")
     return text

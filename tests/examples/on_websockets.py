@@ -57,6 +57,7 @@ def transcribe(url: str, api_key: str, chunks: Iterable[bytes]) -> str:
                 with suppress(ConnectionClosed):  # Receiving says why.
                     websocket.send(message)
                 outgoing.task_done()
+            outgoing.task_done()  # Nobody waits any longer.
 
         def send() -> None:
             try:
@@ -74,28 +75,32 @@ def transcribe(url: str, api_key: str, chunks: Iterable[bytes]) -> str:
         # They do not outlive the program, even if the source of audio never ends.
         for target in (write, send):
             threading.Thread(target=target, daemon=True).start()
-        while not protocol.closed:
-            with lock:
-                deadline = protocol.next_timeout()
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                message = websocket.recv(timeout=wait)
-            except TimeoutError:
-                events = step(protocol.handle_timeout)
-            except ConnectionClosed as closed:
-                code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
-                events = step(partial(protocol.receive_close, code, reason))
-            else:
-                events = step(partial(protocol.receive_message, message))
-            for event in events:
-                if isinstance(event, Result):
-                    tokens = event.message.tokens
-                    text += "".join(token.text for token in tokens if token.is_final)
-                elif isinstance(event, Finished):
-                    step(protocol.close)
-            if protocol.close_code is not None:
-                websocket.close(protocol.close_code)
-        outgoing.put(None)
+        try:
+            while not protocol.closed:
+                with lock:
+                    deadline = protocol.next_timeout()
+                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    message = websocket.recv(timeout=wait)
+                except TimeoutError:
+                    events = step(protocol.handle_timeout)
+                except ConnectionClosed as closed:
+                    frame = closed.rcvd
+                    code, reason = (frame.code, frame.reason) if frame else (1006, "")
+                    events = step(partial(protocol.receive_close, code, reason))
+                else:
+                    events = step(partial(protocol.receive_message, message))
+                for event in events:
+                    if isinstance(event, Result):
+                        tokens = event.message.tokens
+                        text += "".join(token.text for token in tokens if token.is_final)
+                    elif isinstance(event, Finished):
+                        step(protocol.close)
+                if protocol.close_code is not None:
+                    websocket.close(protocol.close_code)
+        finally:
+            step(protocol.abort)  # Without effect after the end. The sender must notice any other.
+            outgoing.put(None)
     if failures:
         raise failures[0]
     if protocol.outcome is not Outcome.FINISHED:

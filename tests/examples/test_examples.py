@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import ssl
 import subprocess
@@ -32,7 +33,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
-from soniox_proto import RealtimeSTTConnection
+from soniox_proto import Event, RealtimeSTTConnection, RealtimeSTTProtocol
 from tests.examples import (
     in_pyodide,
     on_aiohttp,
@@ -80,6 +81,20 @@ soniox_proto.RealtimeSTTConnection = functools.partial(
 runpy.run_module(sys.argv.pop(1), run_name="__main__")
 """
 """Runs the module named first with connections that notice a dead server soon."""
+
+
+KILLED = """
+import gc, sys, gevent
+from tests.examples.on_gevent import transcribe
+def alive():
+    return [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead]
+session = gevent.spawn(transcribe, sys.argv[1], "key", bytes(3_200))
+while len(alive()) < 2:
+    gevent.sleep(0.001)
+session.kill()
+print(alive())
+"""
+"""Kills a session of gevent as soon as its second greenlet is there."""
 
 
 def run(program: str, *arguments: str, impatient: bool = False, **environment: str) -> str:
@@ -426,6 +441,26 @@ class TestEnds:
             with pytest.raises(DeliberateError):
                 asyncio.run(on_asyncio(server.url, API_KEY, fails_later()))
 
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_no_thread_outlives_a_session(
+        self, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Interrupted(RealtimeSTTProtocol):
+            def receive_message(self, data: str | bytes, now: float) -> list[Event]:
+                raise KeyboardInterrupt
+
+        if interrupted:
+            monkeypatch.setattr(on_websockets, "RealtimeSTTProtocol", Interrupted)
+        before = set(threading.enumerate())
+        with (
+            FakeServer(cut_off(frames.close(1000))) as server,
+            pytest.raises(KeyboardInterrupt if interrupted else SonioxConnectionError),
+        ):
+            on_websockets.transcribe(server.url, API_KEY, itertools.repeat(CHUNKS[0]))
+        for thread in set(threading.enumerate()) - before:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
     def test_cancellation_ends_all_tasks(self) -> None:
         async def cancel(url: str) -> None:
             begun = asyncio.Event()
@@ -445,6 +480,18 @@ class TestEnds:
 
         with FakeServer(silent) as server:
             asyncio.run(cancel(server.url))
+
+    def test_a_greenlet_that_is_killed_leaves_none(self) -> None:
+        with FakeServer(silent) as server:
+            killed = subprocess.run(
+                [sys.executable, "-c", KILLED, server.url],
+                cwd=HERE.parent.parent,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+        assert killed.stdout == "[]\n"
 
     def test_a_server_that_reads_nothing_until_it_is_read(self) -> None:
         def script(peer: Peer) -> None:

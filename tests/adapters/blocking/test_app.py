@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import rel
 
 from soniox_adapters import (
     Outcome,
@@ -25,7 +26,7 @@ from soniox_adapters import (
     SonioxTimeoutError,
     SonioxValidationError,
 )
-from soniox_adapters.blocking.handover import MAX_WAITING_ACTIONS
+from soniox_adapters.blocking.handover import MAX_WAITING_ACTIONS, Handover
 from tests.support.adapters import endings
 from tests.support.adapters import proxy as proxies
 from tests.support.adapters.cutting_server import CuttingServer
@@ -216,6 +217,7 @@ def test_a_refused_upgrade(dispatched: bool) -> None:
         assert notes.run(dispatched) is True
         assert isinstance(notes.error, SonioxHandshakeError)
         assert notes.error.status_code == 429
+        assert notes.calls[-1] == ("on_close", None, "")
 
 
 def test_pings_notice_a_dead_server(dispatched: bool) -> None:
@@ -322,16 +324,17 @@ def test_each_run_is_a_new_session(dispatched: bool) -> None:
         assert server.connections == 2
 
 
-def test_one_run_at_a_time(dispatched: bool) -> None:
+@pytest.mark.parametrize("name", ["on_open", "on_close"])
+def test_one_run_at_a_time(name: str, dispatched: bool) -> None:
     refused: list[str] = []
 
-    def run_again(app: RealtimeSTTApp) -> None:
+    def run_again(app: RealtimeSTTApp, *_: Any) -> None:
         with pytest.raises(SonioxStateError, match="running already"):
             app.run_forever()
         refused.append("refused")
 
     with FakeServer(says(FINISHED)) as server:
-        Notes(server.url, on_open=run_again).run(dispatched)
+        Notes(server.url, **{name: run_again}).run(dispatched)
     assert refused
 
 
@@ -390,19 +393,21 @@ def receivers() -> list[threading.Thread]:
 
 
 def test_a_slow_dispatcher_gets_everything() -> None:
-    most: list[int] = []
+    waiting: list[int] = []
 
     def slow(app: RealtimeSTTApp, _: RealtimeEvent) -> None:
-        if not most:
+        if not waiting:
             wait_until_full(app)
         assert app._handover is not None
-        most.append(len(app._handover._actions))
+        count = len(app._handover._actions)
+        # Once the session is over, the rest of what it holds waits too.
+        waiting.append(0 if app.state is SessionState.CLOSED else count)
 
     with FakeServer(floods) as server:
         notes = Notes(server.url, on_event=slow)
         notes.run(dispatched=True)
-        assert len(most) == 2 * MAX_WAITING_ACTIONS + 1
-        assert max(most) <= MAX_WAITING_ACTIONS, "what waits is bounded"
+        assert len(waiting) == 2 * MAX_WAITING_ACTIONS + 1
+        assert max(waiting) <= MAX_WAITING_ACTIONS, "what waits is bounded"
         assert notes.app.outcome is Outcome.FINISHED
 
 
@@ -446,6 +451,48 @@ def test_a_dispatcher_that_is_stopped(end: str) -> None:
         stopped.run()
         assert notes.names == expected, "callbacks of the first run are dropped"
         assert receivers() == []
+
+
+def test_on_close_is_known_to_be_the_last_callback() -> None:
+    """It often stops the dispatcher, which then calls nothing any more."""
+    handover, called = Handover(), list[str]()
+    handover.put(lambda: called.append("event"))
+    assert handover.act()
+    handover.complete(lambda: called.append("close"))
+    assert not handover.act()
+    assert called == ["event", "close"]
+    handover.close()
+    handover.complete(lambda: called.append("too late"))
+    assert not handover.act()
+    assert called == ["event", "close"]
+    handover.reader.close()
+
+
+def test_rel() -> None:
+    with FakeServer(floods) as server:
+        notes = Notes(server.url, on_close=lambda *_: rel.abort())
+        for _ in range(2):
+            notes.calls.clear()
+            assert notes.app.run_forever(dispatcher=rel) is False
+            rel.dispatch()
+            assert notes.names.count("on_event") == 2 * MAX_WAITING_ACTIONS + 1
+            assert notes.app.outcome is Outcome.FINISHED
+            assert notes.app._handover is not None
+            assert notes.app._handover.reader.fileno() == -1
+            assert receivers() == []
+
+
+def test_no_socket_is_left_to_wake_the_dispatcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with FakeServer(says(FINISHED)) as server:
+        notes = Notes(server.url)
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socketpair", fail)
+            with pytest.raises(SonioxConnectionError, match="Too many open files"):
+                notes.app.run_forever(dispatcher=Loop())
+        assert notes.run(dispatched=True) is False
 
 
 def test_a_stopped_dispatcher_while_the_session_is_open() -> None:
@@ -537,12 +584,19 @@ def test_an_app_survives_a_lost_connection() -> None:
     assert "".join(texts) == " one two"
 
 
+def test_an_app_does_not_show_its_key() -> None:
+    app = RealtimeSTTApp("ws://127.0.0.1:1", CONFIG, API_KEY)
+    assert API_KEY not in repr((app, vars(app)))
+
+
 def test_mistakes_are_reported_at_once() -> None:
     url = "ws://127.0.0.1:1"
     with pytest.raises(SonioxValidationError, match="new transcript"):
         RealtimeSTTApp(url, CONFIG).run_forever(reconnect=5)
     with pytest.raises(SonioxValidationError, match="proxy is not an option"):
         RealtimeSTTApp(url, CONFIG, proxy=None)
+    with pytest.raises(TypeError, match=r"^RealtimeSTTApp\(\) got .* 'ping_interval'"):
+        RealtimeSTTApp(url, CONFIG, ping_interval=20)  # type: ignore[call-arg]
     with pytest.raises(SonioxValidationError):
         RealtimeSTTApp("http://localhost", CONFIG)
     with pytest.raises(SonioxValidationError, match="ping_interval_sec"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import ssl
@@ -46,6 +47,7 @@ from tests.support.adapters.server import (
 )
 from tests.support.adapters.sessions import label
 from tests.support.core import frames
+from tests.support.core.client import Client
 from tests.support.core.messages import API_KEY, CONFIG, FINISHED, result
 
 REMOTE = "ws://stt.example.test:8765/path"
@@ -103,8 +105,16 @@ def talkative_server(tls: ssl.SSLContext | None, messages: list[str]) -> Iterato
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("size", [1, 5_000], ids=["small", "large"])
 def test_what_follows_the_answer_is_received(
-    given: bool, secure: bool, size: int, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    given: bool,
+    secure: bool,
+    size: int,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Nothing else makes the session read.
+    monkeypatch.setattr(run_loop, "TICK_INTERVAL", 10 * PATIENCE)
+    options = {"ping_interval_sec": None, "keepalive_interval_sec": None}
     words = ["one" * size, "two" * size]
     messages = [*map(result, words), FINISHED]
     with talkative_server(server_tls if secure else None, messages) as server:
@@ -112,8 +122,8 @@ def test_what_follows_the_answer_is_received(
         transport: Any = websocket_client(sslopt=sslopt)
         if given:
             transport = websocket.create_connection(server.url, sslopt=sslopt)
-        with make(server.url, transport, ping_interval_sec=None) as session:
-            events = [session.receive_event(timeout=0.5) for _ in range(3)]
+        with make(server.url, transport, **options) as session:
+            events = [session.receive_event(timeout=PATIENCE) for _ in range(3)]
             assert [label(event) for event in events if event] == [*words, "finished"]
 
 
@@ -435,9 +445,13 @@ def test_aborted_while_a_proxy_stalls(scheme: str, answers_late: bool) -> None:
         assert sent == []
 
 
-def test_a_timeout_of_websocket_clients() -> None:
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_timeout_of_websocket_clients(by_default: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_default:
+        monkeypatch.setattr("websocket._socket._default_timeout", 0.1)
+    transport = websocket_client(**({} if by_default else {"timeout": 0.1}))
     with FakeServer(Peer.drain) as server:
-        session = make(server.url, websocket_client(timeout=0.1), connect_timeout_sec=None)
+        session = make(server.url, transport, connect_timeout_sec=10 * PATIENCE)
         late = failure_of(session)
         assert isinstance(late, SonioxTimeoutError)
         assert (late.operation, late.retryable) == ("connect", True)
@@ -491,17 +505,34 @@ def test_a_redirect_is_asked_for_its_own_host() -> None:
         assert request.values("host") == [f"127.0.0.1:{elsewhere.port}"]
 
 
+@pytest.mark.parametrize(
+    "before", [[], [("Location", "wss://stt.example.test")]], ids=["one", "the second"]
+)
 def test_no_redirect_leads_out_of_tls(
-    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    before: list[tuple[str, str]], server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with (
-        FakeServer(obliging) as elsewhere,
-        FakeServer(redirects(elsewhere.port), tls=server_tls, host="localhost") as server,
-    ):
-        transport = websocket_client(redirect_limit=1)
-        refused = failure_of(make(server.url, transport, ssl_context=client_tls))
+    with FakeServer(obliging) as elsewhere:
+        headers = [*before, ("Location", f"ws://127.0.0.1:{elsewhere.port}/x")]
+        script = answers(frames.refusal("302 Found", b"", headers))
+        with FakeServer(script, tls=server_tls, host="localhost") as server:
+            transport = websocket_client(redirect_limit=1)
+            refused = failure_of(make(server.url, transport, ssl_context=client_tls))
         assert isinstance(refused, SonioxHandshakeError)
         assert elsewhere.connections == 0
+
+
+def test_no_socket_without_tls_is_used_for_a_secure_url() -> None:
+    class Careless(websocket.WebSocket):
+        def connect(self, url: str, **options: Any) -> None:
+            super().connect(url.replace("wss:", "ws:"), **options)  # type: ignore[no-untyped-call]
+
+    with FakeServer(obliging) as server:
+        url = server.url.replace("ws:", "wss:")
+        refused = failure_of(make(url, websocket_client(class_=Careless)))
+        assert isinstance(refused, SonioxConnectionError)
+        assert not refused.retryable
+        assert "TLS" in str(refused)
+        assert server.peer().request is None
 
 
 # Failures, and the key in them
@@ -545,6 +576,25 @@ def test_no_failure_shows_the_key(
             assert "not a WebSocket handshake" in str(refused)
 
 
+@pytest.mark.parametrize("authentication", ["header", "subprotocol"])
+def test_the_trace_of_the_library_does_not_show_the_key(authentication: str) -> None:
+    traced = io.StringIO()
+    websocket.enableTrace(True, logging.StreamHandler(traced))
+    try:
+        with FakeServer(obliging) as server:
+            secret = {"X-Secret": "hidden-too"}
+            use(make(server.url, authentication=authentication, additional_headers=secret))
+            request = server.peer().request
+    finally:
+        websocket.enableTrace(False)
+    assert "Upgrade: websocket" in traced.getvalue()
+    assert API_KEY not in traced.getvalue()
+    assert "hidden-too" not in traced.getvalue()
+    assert request is not None
+    assert request.values("x-secret") == ["hidden-too"]
+    assert request.values("x-headers-of-the-session") == []
+
+
 def test_a_refusal_has_status_headers_and_body() -> None:
     with FakeServer(answers(ECHOES["status"])) as server:
         session = make(server.url)
@@ -563,6 +613,20 @@ def test_the_libraries_error_is_the_cause_unless_it_quotes_the_key() -> None:
         assert isinstance(failure_of(make(server.url)).__cause__, websocket.WebSocketException)
     with FakeServer(answers(f"HTTP/1.1 101 {API_KEY}\r\n: \xff\r\n\r\n".encode())) as server:
         assert API_KEY not in shown(failure_of(make(server.url)))
+
+
+def test_a_cause_that_leads_to_one_that_quotes_the_key() -> None:
+    class Wrapping(websocket.WebSocket):
+        def connect(self, url: str, **options: Any) -> None:
+            try:
+                super().connect(url, **options)  # type: ignore[no-untyped-call]
+            except websocket.WebSocketException as error:
+                raise LibraryError("no") from error
+
+    answer = f"HTTP/1.1 101 OK\r\nX: {API_KEY}".encode() + b"\xff\r\n\r\n"
+    with FakeServer(answers(answer)) as server:
+        refused = failure_of(make(server.url, websocket_client(class_=Wrapping)))
+        assert API_KEY not in shown(refused)
 
 
 def test_a_key_that_repr_escapes_is_hidden() -> None:
@@ -674,10 +738,11 @@ class LibraryError(Exception):
         (websocket.WebSocketException("no"), False),
         (IsADirectoryError(21, "no"), False),
         (ConnectionResetError(104, "no"), True),
+        (ConnectionResetError(), True),
         (websocket.WebSocketAddressException(socket.gaierror(-2, "no")), True),
         (LibraryError("no"), True),
     ],
-    ids=["bug", "options", "file", "network", "name", "library"],
+    ids=["bug", "options", "file", "network", "no text", "name", "library"],
 )
 def test_failures_of_the_users_class(error: Exception, retryable: bool) -> None:
     class Failing(websocket.WebSocket):
@@ -752,6 +817,31 @@ def test_giving_up_before_there_is_a_socket() -> None:
         assert isinstance(failure_of(session), SonioxTimeoutError)
         assert time.monotonic() - begun < PATIENCE
         join_threads_named("soniox-connect")
+
+
+def test_giving_up_leaves_the_sockets_of_a_later_thread_alone() -> None:
+    """Systems give the number of a thread that has ended to the next one."""
+    attempt = websocket_client().attempt(Client().connection.upgrade_request, None)
+    ended, given_up = threading.Event(), threading.Event()
+    near, far = socket.socketpair()
+
+    def connect(port: int) -> None:
+        with pytest.raises(OSError, match="cannot connect"):
+            attempt(Endpoint.parse(f"ws://127.0.0.1:{port}"), PATIENCE)
+        mine = near  # From here on it is as if this were the next thread.
+        ended.set()
+        assert given_up.wait(PATIENCE)
+        mine.sendall(b"x")
+
+    with near, far, port_that_refuses() as port:
+        thread = threading.Thread(target=connect, args=(port,))
+        thread.start()
+        assert ended.wait(PATIENCE)
+        attempt.abandon()
+        given_up.set()
+        thread.join(PATIENCE)
+        far.settimeout(PATIENCE)
+        assert far.recv(1) == b"x"
 
 
 # Where it cannot be used
