@@ -119,7 +119,7 @@ class RealtimeSTTApp:
         self.on_error = on_error
         self.on_close = on_close
         self._url, self._config = url, config
-        self._api_key = None if api_key is None else APIKey(api_key)
+        self._api_key = APIKey(api_key) if isinstance(api_key, str) else api_key
         self._options = options
         # Held while a run begins: of two threads only one may.
         self._starting = threading.Lock()
@@ -136,7 +136,7 @@ class RealtimeSTTApp:
             self._url,
             self._config,
             # Not in a variable, which would show up with a traceback.
-            None if self._api_key is None else self._api_key.reveal(),
+            self._api_key.reveal() if isinstance(self._api_key, APIKey) else self._api_key,
             **options,
         )
 
@@ -344,9 +344,9 @@ class RealtimeSTTApp:
 
     # Calls of the session
 
-    def send_byte_chunk(self, chunk: AudioChunk) -> None:
+    def send_byte_chunk(self, chunk: AudioChunk, *, captured_at: float | None = None) -> None:
         """Send one chunk of audio, as `RealtimeSTTSession.send_byte_chunk` does."""
-        self._session.send_byte_chunk(chunk)
+        self._session.send_byte_chunk(chunk, captured_at=captured_at)
 
     def finish(self) -> None:
         """Send end-of-audio: the rest of the transcript follows, then the end. Safe to repeat."""

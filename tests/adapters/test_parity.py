@@ -105,6 +105,7 @@ def test_async_methods_are_coroutines(name: str) -> None:
         "parse_event",
         "sent_position_ms",
         "captured_at",
+        "start_warm",
     }
     assert inspect.iscoroutinefunction(getattr(AsyncRealtimeSTTSession, name)) is waits
     assert not inspect.iscoroutinefunction(getattr(RealtimeSTTSession, name))
