@@ -71,7 +71,7 @@ class StreamEnd:
     """The error that ended it."""
     interrupted: bool
     """Whether Ctrl-C was pressed."""
-    stats: SessionStats = field(default_factory=SessionStats)
+    stats: SessionStats = field(default_factory=SessionStats, compare=False)
     """The session's counters."""
 
     @property
