@@ -64,6 +64,7 @@ from soniox_proto.events import (
     Reconnected,
     Reconnecting,
     Result,
+    RolledOver,
     ServerError,
     SessionStats,
 )
@@ -193,6 +194,7 @@ __all__ = [
     "RecoveringSTTStream",
     "RequestRefused",
     "Result",
+    "RolledOver",
     "Segment",
     "ServerError",
     "ServerEvent",

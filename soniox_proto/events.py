@@ -27,6 +27,7 @@ __all__ = [
     "Reconnected",
     "Reconnecting",
     "Result",
+    "RolledOver",
     "ServerError",
     "SessionStats",
 ]
@@ -173,6 +174,17 @@ class Reconnected:
     """Seconds for which there was no connection."""
 
 
+@dataclass(slots=True)
+class RolledOver:
+    """The audio goes to a new connection from now on. Only with a `ReconnectPolicy`.
+
+    Nothing was lost: the connection before is read to its end first.
+    """
+
+    replayed_ms: int
+    """Audio that was sent before and is sent again, in ms."""
+
+
 Event: TypeAlias = (
     Opened
     | Result
@@ -182,6 +194,7 @@ Event: TypeAlias = (
     | ServerError
     | Reconnecting
     | Reconnected
+    | RolledOver
     | Closed
 )
 """Everything that the feeding calls of the core return."""

@@ -35,7 +35,7 @@ from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.connection import ConnectionKeywords, RealtimeSTTConnection
 from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
-from soniox_proto.errors import SonioxRealtimeError
+from soniox_proto.errors import SonioxRealtimeError, SonioxStateError
 from soniox_proto.events import Event, Outcome, SessionStats
 from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import RealtimeEvent
@@ -247,6 +247,13 @@ class Stream(Protocol):
         """Send audio again."""
         ...
 
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
+        """Go on with another configuration, from the next endpoint on.
+
+        Raises `SonioxStateError` if this session cannot have another connection.
+        """
+        ...
+
     def close(self, now: float) -> None:
         """End the session with the close handshake."""
         ...
@@ -306,6 +313,13 @@ class RealtimeSTTStream(RealtimeSTTConnection):
     def holds_too_much(self) -> bool:
         """False: audio that is too much before the session is open is refused."""
         return False
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
+        """Raise `SonioxStateError`: the service takes a configuration only when it is connected."""
+        raise SonioxStateError(
+            "the service takes another configuration only on another connection, which this "
+            "session cannot have; open it with reconnect=ReconnectPolicy()"
+        )
 
     def connect(self, now: float) -> None:
         """Ask for the link. Audio sent from now on is held until the session is open.

@@ -368,6 +368,13 @@ class RealtimeSTTApp:
         """Send audio again. Safe to repeat."""
         self._session.resume()
 
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any]) -> None:
+        """Go on with another configuration, as `RealtimeSTTSession.reconfigure` does.
+
+        The next run begins with the configuration that the app was made with.
+        """
+        self._session.reconfigure(config)
+
     def close(self) -> None:
         """End the session with the close handshake, which takes `close_timeout_sec` at most."""
         self._session.close()

@@ -6,9 +6,9 @@ and `steps.py` what signal handlers may do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Self
 
@@ -30,6 +30,7 @@ from soniox_adapters.session.utterances import utterances_of
 from soniox_proto import (
     RealtimeControlType,
     RealtimeEvent,
+    RealtimeSTTConfig,
     Result,
     SessionState,
     SonioxRealtimeError,
@@ -290,6 +291,25 @@ class RealtimeSTTSession(SocketSession):
     def resume(self) -> None:
         """Send audio again; does nothing if the session is not paused."""
         self._control(lambda: self._machine.resume(self._clock()))
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any]) -> None:
+        """Go on with another configuration: other language hints, context, translation and so on.
+
+        For this the session moves to another connection at the next endpoint or answered finalize,
+        without losing a word: at once if no word has come since the last one, and after 30 s at
+        the latest. The function `on_event` of the policy gets a `RolledOver` then. If the service
+        refuses the configuration, the session ends with its error.
+
+        Args:
+            config: The whole configuration, or a mapping of its fields. Audio format, sample rate
+                and number of channels have to stay as they are.
+
+        Raises:
+            SonioxValidationError: The configuration cannot be used, or declares other audio.
+            SonioxStateError: The session has no `ReconnectPolicy`, its audio is in a container, or
+                it is not connected, finished or closed.
+        """
+        self._control(lambda: self._machine.reconfigure(config, self._clock()))
 
     # Receiving
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from soniox_proto import Reconnected, Reconnecting, ReconnectPolicy, SessionStats
+from soniox_proto import Reconnected, Reconnecting, ReconnectPolicy, RolledOver, SessionStats
 
 __all__ = ["Reconnections"]
 
@@ -16,7 +16,7 @@ class Reconnections:
         self.attempts = 0
         """Attempts so far."""
 
-    def _note(self, event: Reconnecting | Reconnected) -> None:
+    def _note(self, event: Reconnecting | Reconnected | RolledOver) -> None:
         if isinstance(event, Reconnecting):
             self.attempts += 1
 

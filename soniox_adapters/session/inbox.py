@@ -26,6 +26,7 @@ from soniox_proto import (
     Reconnected,
     Reconnecting,
     Result,
+    RolledOver,
     ServerError,
     SessionStats,
     SonioxServerError,
@@ -69,7 +70,7 @@ class Inbox:
         flow: FlowControl,
         *,
         raise_on_error: bool,
-        on_reconnect: Callable[[Reconnecting | Reconnected], object] | None = None,
+        on_reconnect: Callable[[Reconnecting | Reconnected | RolledOver], object] | None = None,
         on_measurement: Callable[[Measurement], object] | None = None,
         recorder: FlightRecorder | None = None,
     ) -> None:
@@ -120,7 +121,7 @@ class Inbox:
                 self.ready = True
             elif type(event) is Opened:
                 self.opened = True
-            elif type(event) is Reconnecting or type(event) is Reconnected:
+            elif isinstance(event, (Reconnecting, Reconnected, RolledOver)):
                 self._report(event)
         if messages:
             self._flow.messages_added(messages, memory)
@@ -142,7 +143,7 @@ class Inbox:
             for note in recorder.record(recorder.count - logged):
                 _logger.debug("session %#x: %s", id(self), note)
 
-    def _report(self, event: Reconnecting | Reconnected) -> None:
+    def _report(self, event: Reconnecting | Reconnected | RolledOver) -> None:
         if isinstance(event, Reconnecting):
             _logger.info(
                 "session %#x: attempt %d to reconnect in %.2f s, after %s",
@@ -150,6 +151,12 @@ class Inbox:
                 event.attempt,
                 event.delay,
                 type(event.cause).__name__,
+            )
+        elif isinstance(event, RolledOver):
+            _logger.info(
+                "session %#x: rolled over to another connection; %d ms of audio sent again",
+                id(self),
+                event.replayed_ms,
             )
         else:
             _logger.info(

@@ -19,7 +19,8 @@ that ask for a new connection, and those that refuse the key, which may have exp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.errors import (
@@ -263,6 +264,10 @@ class WarmStream:
     def resume(self, now: float) -> None:
         """Send audio again."""
         self._stream.resume(now)
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
+        """Go on with another configuration, from the next endpoint on."""
+        self._stream.reconfigure(config, now)
 
     def abort(self, now: float) -> None:
         """End the session at once."""

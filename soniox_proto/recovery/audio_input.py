@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Final
 
 from soniox_proto.config import RealtimeSTTConfig
-from soniox_proto.errors import SonioxValidationError
+from soniox_proto.errors import SonioxStateError, SonioxValidationError
 from soniox_proto.wav import WavReader
 
 __all__ = ["AudioInput"]
 
 _MAY_BE_WAV: Final = frozenset({"auto", "wav"})
+
+_FIXED: Final = ("audio_format", "sample_rate", "num_channels")
+"""What the audio is. A configuration that changes it would be wrong for what is sent already."""
 
 
 class AudioInput:
@@ -25,9 +28,11 @@ class AudioInput:
         config: The user's configuration.
     """
 
-    __slots__ = ("_reader", "config", "frame", "head", "is_known", "rate")
+    __slots__ = ("_declared", "_reader", "config", "frame", "head", "is_known", "rate")
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
+        # What the user says it is, and what is known in place of that.
+        self._declared = {name: getattr(config, name) for name in _FIXED}
         self.config = config
         """What a link that is made now has to declare."""
         self.rate = config.bytes_per_second
@@ -70,6 +75,32 @@ class AudioInput:
         )
         self.rate, self.frame = self.config.bytes_per_second, self.config.bytes_per_frame or 1
         return samples
+
+    def reconfigure(self, config: RealtimeSTTConfig) -> None:
+        """Take another configuration for links that are made from now on.
+
+        Raises:
+            SonioxValidationError: It says that the audio is something else.
+            SonioxStateError: The audio cannot go on on another link, or that is not known yet.
+        """
+        for name, declared in self._declared.items():
+            if getattr(config, name) != declared:
+                raise SonioxValidationError(
+                    f"{name} cannot change while audio is being sent: it is {declared!r}, not "
+                    f"{getattr(config, name)!r}; open another session for other audio"
+                )
+        if not self.is_known:
+            raise SonioxStateError(
+                f"audio_format is {config.audio_format!r}, and what the audio is shows only once "
+                "it has begun; send its beginning first"
+            )
+        if self.rate is None:
+            raise SonioxStateError(
+                "audio in a container cannot go on on another connection; a session can be "
+                "reconfigured if its audio is raw, or WAV with uncompressed samples"
+            )
+        known = {name: getattr(self.config, name) for name in _FIXED}
+        self.config = config.model_copy(update=known)
 
     def end(self) -> bytes:
         """Take it that the audio is no WAV file after all, and return what is held."""

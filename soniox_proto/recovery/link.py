@@ -30,10 +30,15 @@ class RecoverableLink:
         "_connection",
         "_took",
         "abandoned",
+        "begins",
+        "begins_ms",
+        "begun_at",
         "caught_up",
         "clock",
         "cursor",
         "end_sent",
+        "held",
+        "number",
         "opened_at",
         "owes_head",
         "paced_bytes",
@@ -44,9 +49,9 @@ class RecoverableLink:
     )
 
     clock: ClockMap
-    """Set when the link opens."""
+    """Set when audio begins to be sent on it."""
     transcript: LinkTranscript
-    """Set when the link opens."""
+    """Set when the link's results are read: once it is open, and the link before is done with."""
 
     def __init__(
         self, connection: RealtimeSTTConnection, took: _Took, *, declares_container: bool
@@ -57,6 +62,16 @@ class RecoverableLink:
         """Whether the session has given this connection up."""
         self.opened_at: float | None = None
         """When the service accepted the connection, in seconds; None before."""
+        self.begun_at = 0.0
+        """When audio began to be sent on it."""
+        self.begins = 0
+        """Where its audio begins."""
+        self.begins_ms = 0.0
+        """The same in ms."""
+        self.number = 0
+        """Which connection of the session it is, from 1; set when it opens."""
+        self.held: list[Event] = []
+        """Its events that wait until the link before is done with."""
         self.owes_head = declares_container
         """Whether it has to get the header of a container before the audio."""
         self.cursor = 0

@@ -13,7 +13,7 @@ from soniox_proto.errors import (
     SonioxServerError,
     SonioxValidationError,
 )
-from soniox_proto.events import Reconnected, Reconnecting
+from soniox_proto.events import Reconnected, Reconnecting, RolledOver
 from soniox_proto.options import check_flag, check_seconds
 
 __all__ = ["ReconnectPolicy", "blames_key"]
@@ -68,14 +68,19 @@ class ReconnectPolicy:
     replay_speed: float = 2.0
     """How fast to send the rest, as a multiple of real time. The service tolerates more for some
     seconds only (Soniox docs, "Error handling")."""
+    rollover_after: float | None = 17_400.0
+    """Seconds after which a connection is replaced by another at the next endpoint, or 30 s later;
+    counted by the clock or in its audio, whichever comes first. The service ends a connection after
+    18,000 s of audio (Soniox docs, "Limits and quotas"). None for never; never for containers."""
     speaker_labels: Literal["distinct", "raw"] = "distinct"
     """The service counts speakers anew on each connection. `distinct` makes the labels of later
     connections go on counting, so that no two people share one; `raw` leaves them alone."""
     should_retry: Callable[[SonioxRealtimeError, int], bool] | None = None
     """Decides, given the error and the number of the attempt (from 1), in place of the error's
     `retryable`. It must not use the session."""
-    on_event: Callable[[Reconnecting | Reconnected], object] | None = None
-    """Called with each `Reconnecting` and `Reconnected`. It must not use the session."""
+    on_event: Callable[[Reconnecting | Reconnected | RolledOver], object] | None = None
+    """Called with each `Reconnecting`, `Reconnected` and `RolledOver`. It must not use the
+    session."""
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "lead_in_ms"):
@@ -88,7 +93,7 @@ class ReconnectPolicy:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, float):
-                if value is None:
+                if value is None and field.name != "rollover_after":
                     raise SonioxValidationError(f"{field.name} must be a number, not None")
                 check_seconds(field.name, value)
         if self.multiplier < 1 or self.replay_speed <= 1:

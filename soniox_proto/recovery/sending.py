@@ -51,8 +51,8 @@ class AskedFinalize:
     """Where in the audio it stands."""
     asked_at: float
     trailing_silence_ms: int | None
-    sent: bool = False
-    """Whether it was sent on the present link."""
+    sent_on: RecoverableLink | None = None
+    """The link that it was sent on and that may still answer; None if there is none."""
     is_answered: bool = False
 
 
@@ -124,6 +124,11 @@ class Sending:
             self._kept = KeptAudio(
                 int(audio.rate * (seconds + policy.lead_in_ms / 1000)), audio.frame
             )
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the audio is known to be raw, so that it can go on on another link."""
+        return self._rate is not None
 
     @property
     def full(self) -> bool:
@@ -205,34 +210,68 @@ class Sending:
         """Take a finalize of the user, to be sent at this place of the audio."""
         self._finalizes.append(AskedFinalize(index, self._kept.ends, now, trailing_silence_ms))
 
-    def answered(self) -> AskedFinalize | None:
-        """Return the finalize that the service has just answered; None if it was not asked."""
-        asked = next((asked for asked in self._finalizes if not asked.is_answered), None)
-        if asked is None or not asked.sent:
+    def answered(self, link: RecoverableLink) -> AskedFinalize | None:
+        """Return the finalize that was answered on a link just now; None if it was not asked."""
+        asked = next(iter(self._unanswered(link)), None)
+        if asked is None:
             return None
         asked.is_answered = True
         if self._rate is not None or not self.can_replay:
             self._finalizes.remove(asked)
         return asked
 
+    def _unanswered(self, link: RecoverableLink) -> list[AskedFinalize]:
+        return [
+            asked for asked in self._finalizes if asked.sent_on is link and not asked.is_answered
+        ]
+
     def drop_before(self, position_ms: float) -> None:
         """Drop audio that no link will need."""
         if self._rate is not None:
             self._kept.drop_before(floor(position_ms * self._rate))
 
-    def begin(self, link: RecoverableLink, heard: Heard) -> Replay:
-        """Prepare to send what is held on a link that has just opened."""
+    def begin(
+        self,
+        link: RecoverableLink,
+        heard: Heard,
+        now: float,
+        draining: RecoverableLink | None = None,
+    ) -> Replay:
+        """Prepare to send what is held on a link that is open.
+
+        Args:
+            link: The link.
+            heard: What is final so far.
+            now: The time, in seconds.
+            draining: The link before, if it still answers what was sent on it.
+        """
         kept, rate = self._kept, self._rate
         self.drop_before(heard.needed_from_ms(self._policy.lead_in_ms))
-        begins = link.cursor = kept.begins
+        begins = link.begins = link.cursor = kept.begins
+        link.begun_at = now
         for asked in self._finalizes:
-            asked.position, asked.sent = max(asked.position, begins), False
+            if draining is None or asked.sent_on is not draining:
+                asked.position, asked.sent_on = max(asked.position, begins), None
         if rate is None:
             answered = sum(asked.is_answered for asked in self._finalizes)
             return Replay(0.0, heard.total_ms, 0, answered)
         replayed_ms = round(max(0, self._sent_to - begins) / rate)
-        lost_ms = self._note_loss(floor(heard.missing_from_ms() * rate), begins, rate)
+        lost_ms = self.note_missing(link, heard) if draining is None else 0
         return Replay(begins / rate, replayed_ms, lost_ms, 0)
+
+    def note_missing(self, link: RecoverableLink, heard: Heard) -> int:
+        """Count as lost what is not final where a link's audio begins; return how much, in ms."""
+        rate = self._rate
+        assert rate is not None, "a container begins at its start on every link"
+        return self._note_loss(floor(heard.missing_from_ms() * rate), link.begins, rate)
+
+    def end_draining(self, draining: RecoverableLink, link: RecoverableLink) -> None:
+        """Note that a link answers nothing any more; `link` is to answer what is left.
+
+        That is as good: all audio ahead of such a finalize is heard on it too.
+        """
+        for asked in self._unanswered(draining):
+            asked.position, asked.sent_on = max(asked.position, link.cursor), None
 
     def send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, in order and no faster than the policy allows."""
@@ -244,7 +283,7 @@ class Sending:
             link.owes_head = False
             if self._audio.head:
                 connection.send_audio(self._audio.head, now)
-        finalizes = [asked for asked in self._finalizes if not asked.sent]
+        finalizes = [asked for asked in self._finalizes if asked.sent_on is None]
         while True:
             if link.cursor < kept.begins and rate is not None:
                 # More was held than may be kept.
@@ -266,7 +305,7 @@ class Sending:
                 if rate is not None:
                     link.clock.finalize(link.cursor / rate)
                 connection.finalize(now, asked.trailing_silence_ms)
-                asked.sent = True
+                asked.sent_on = link
             else:
                 break
         link.caught_up = True
@@ -297,8 +336,7 @@ class Sending:
         """Return how many bytes of held audio may be sent on a link in one message now."""
         rate = self._pace * 1000
         piece = max(1, int(_PIECE_SECONDS * rate))
-        assert link.opened_at is not None, "audio is sent on an open link"
         policy = self._policy
-        seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.opened_at)
+        seconds = policy.replay_burst_seconds + policy.replay_speed * (now - link.begun_at)
         allowance = min(piece, int(seconds * rate) - link.paced_bytes)
         return allowance - allowance % self._kept.frame

@@ -8,6 +8,8 @@ missing word. What comes back is moved onto the clock of the user's audio, and w
 out before are left out (`heard.py`, `clock_map.py`). So the user sees one session, whose final
 tokens are those of a session without a loss, unless more audio was held than may be kept.
 
+A session may also replace its link before that is lost (`rollover.py`), and has two for a while.
+
 How the end of a link becomes the end of the session, or does not:
 
 1. After `close`, `abort` and `fail`, after the finished response, and after an error that is not
@@ -15,6 +17,9 @@ How the end of a link becomes the end of the session, or does not:
 2. If the audio is over and all of it is final, the transcript is complete: the session is finished
    without another connection, although the finished response was lost.
 3. Otherwise a new link is made, until `max_attempts` in a row have failed.
+
+That is about the present link. Of the two beside it during a roll-over, the end of the one is
+expected, and the other is tried again, unless the service refuses what `reconfigure` asked for.
 """
 
 from __future__ import annotations
@@ -47,26 +52,32 @@ from soniox_proto.events import (
     Reconnected,
     Reconnecting,
     Result,
+    RolledOver,
     ServerError,
     SessionStats,
 )
 from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
+    TOKEN_TEXT_END,
     TOKEN_TEXT_FIN,
     RealtimeEvent,
     audio_bytes,
     finalize_message,
+    start_message,
 )
-from soniox_proto.options import check_capture_time
+from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
 from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
-from soniox_proto.recovery.sending import Sending
+from soniox_proto.recovery.rollover import RollOver, Step
+from soniox_proto.recovery.sending import Replay, Sending
 from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
+
+_MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 _LONGEST_TOKEN_MS: Final = 60_000
 """How far before the end of the final text a token may begin, in ms."""
@@ -100,6 +111,7 @@ class RecoveringSTTStream:
         "_audio",
         "_audio_clock",
         "_config",
+        "_declared",
         "_ended",
         "_events",
         "_flight_recorder",
@@ -119,6 +131,7 @@ class RecoveringSTTStream:
         "_policy",
         "_reading_paused",
         "_retry_at",
+        "_rolling",
         "_sending",
         "_stats",
         "_wanted",
@@ -134,6 +147,8 @@ class RecoveringSTTStream:
         **options: Unpack[ConnectionKeywords],
     ) -> None:
         self._config = checked_config(config)
+        # What links declare. A configuration can be changed in place.
+        self._declared = start_message(self._config)
         self._policy = reconnect
         self._make_connection = partial(RealtimeSTTConnection, url, api_key=api_key, **options)
         self._flight_recorder = FlightRecorder()
@@ -143,6 +158,9 @@ class RecoveringSTTStream:
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._sending = Sending(reconnect, self._audio, self._stats)
         self._heard = Heard()
+        self._rolling = RollOver(
+            reconnect.rollover_after, options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT)
+        )
         self._events: list[Event] = []
         self._wanted: list[RecoverableLink] = []
         self._now = float("-inf")
@@ -171,7 +189,7 @@ class RecoveringSTTStream:
 
     @property
     def config(self) -> RealtimeSTTConfig:
-        """Configuration of the stream."""
+        """Configuration of the stream, as it was given last."""
         return self._config
 
     @property
@@ -264,19 +282,22 @@ class RecoveringSTTStream:
         if self._events:
             return self._now
         retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
-        link = self._link
-        link_due = None if link.abandoned else link.connection.next_timeout()
-        times = (retry_at, self._sending.pace_at, link_due)
+        times = [retry_at, self._sending.pace_at]
+        times += [link.connection.next_timeout() for link in self._links if not link.abandoned]
+        if not self._over:
+            rolls_at = self._rolling.next_timeout(self._link, possible=self._may_roll_over)
+            times.append(None if rolls_at is None else max(rolls_at, self._now))
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         now = self._advance(now)
-        link = self._link
-        events = self._take(link, link.connection.handle_timeout(now), now)
+        events: list[Event] = []
+        for link in self._links:
+            events += self._take(link, link.connection.handle_timeout(now), now)
         pace_at = self._sending.pace_at
         if pace_at is not None and pace_at <= now:
-            self._send_held(link, now)
+            self._send_held(self._link, now)
         if self._retry_at is not None and self._retry_at <= now:
             if self._is_complete():
                 self._complete()
@@ -284,6 +305,7 @@ class RecoveringSTTStream:
             elif not self._reading_paused:
                 self._retry_at = None
                 self._link = self._make_link()
+                self._rolling.begin()
                 self._want(self._link, now)
         return events
 
@@ -382,6 +404,7 @@ class RecoveringSTTStream:
         if again:
             return
         self._sending.end_audio(self._link)
+        self._drop_standby(now)
         if self._retry_at is not None and self._is_complete():
             # The end is given out by the next call that feeds.
             self._retry_at = now
@@ -407,6 +430,35 @@ class RecoveringSTTStream:
         self._require(SessionInput.RESUME)
         self._advance(now)
         self._paused = False
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
+        """Go on with another configuration, on another connection.
+
+        It takes effect at the next endpoint or answered finalize: at once if no word has come since
+        the last one, and after 30 s at the latest. A `RolledOver` says so. If the service refuses
+        the configuration, the session ends with its error.
+
+        Args:
+            config: The whole configuration. The audio has to be what it is.
+            now: The time, in seconds.
+
+        Raises:
+            SonioxValidationError: The configuration cannot be used, or declares other audio.
+            SonioxStateError: The session is not connected, finished or closed, or its audio cannot
+                go on on another connection.
+        """
+        checked = checked_config(config)
+        self._require(SessionInput.KEEP_ALIVE)
+        self._audio.reconfigure(checked)
+        now = self._advance(now)
+        declared = start_message(checked)
+        self._config = checked
+        if declared == self._declared:
+            return
+        self._declared = declared
+        self._drop_standby(now)
+        # The next call of `handle_timeout` opens a link, and it is due at once.
+        self._rolling.require(now)
 
     def close(self, now: float) -> None:
         """End the session with the close handshake, if there is a connection. Safe to repeat."""
@@ -437,17 +489,25 @@ class RecoveringSTTStream:
         No link can be opened meanwhile: the answer to its upgrade would not be read.
         """
         now = self._advance(now)
-        link = self._link
+        link, standby = self._link, self._rolling.standby
         self._reading_paused = True
         if self._links_opened and link.opened_at is None and not link.abandoned and not self._over:
             link.abandon(now)
             self._retry_at = now
-        link.connection.pause_reading(now)
+        if standby is not None and standby.opened_at is None:
+            standby.abandon(now)
+            self._rolling.retry(now)
+        self._rolling.rest(now)
+        for link in self._links:
+            link.connection.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
+        now = self._advance(now)
         self._reading_paused = False
-        self._link.connection.resume_reading(self._advance(now))
+        self._rolling.resume(now)
+        for link in self._links:
+            link.connection.resume_reading(now)
 
     # Inside
 
@@ -485,12 +545,33 @@ class RecoveringSTTStream:
     def _want(self, link: RecoverableLink, now: float) -> None:
         link.connection.flight_recorder = self._flight_recorder
         link.connection.connect(now)
-        self._wanted = [link]
+        self._wanted.append(link)
+
+    @property
+    def _links(self) -> list[RecoverableLink]:
+        """The present link, and those beside it during a roll-over."""
+        beside = (self._rolling.standby, self._rolling.draining)
+        return [self._link, *(link for link in beside if link is not None)]
 
     def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
         """Turn events of a connection into those of the session."""
         now = self._advance(now)
         given = self._take_events()
+        given += self._read_events(link, events, now)
+        given += self._take_events()
+        given += self._roll_over(now)
+        self._count(link)
+        return given + self._take_events()
+
+    def _read_events(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
+        if link is self._rolling.standby:
+            return self._read_standby(link, events, now)
+        if link is self._rolling.draining:
+            return self._read_draining(link, events, now)
+        if self._rolling.draining is not None and not link.abandoned:
+            link.held += events
+            return []
+        given: list[Event] = []
         refused: Result | None = None
         for event in events:
             if link.abandoned or self._ended is not None:
@@ -499,7 +580,7 @@ class RecoveringSTTStream:
                 case Opened():
                     given.append(self._opened(link, event, now))
                 case Result(message):
-                    if message.error_code is not None or message.error_message is not None:
+                    if _is_error(message):
                         # Given out only if it ends the session.
                         refused = event
                     else:
@@ -509,55 +590,75 @@ class RecoveringSTTStream:
                 case Finished():
                     assert self._last_message is not None, "it came as a result first"
                     self._over = True
+                    self._drop_standby(now)
                     given.append(Finished(self._last_message))
                 case ServerError(error):
                     if not self._recovers(link, error, now):
                         self._over = True
+                        self._drop_standby(now)
                         assert refused is not None, "it came as a result first"
                         self._last_message = refused.message
                         given += [refused, event]
                 case Closed():
-                    cause = event.error or SonioxConnectionError(
-                        "the server closed the connection before the transcript was complete",
-                        close_code=event.code,
-                        reason=event.reason,
-                    )
-                    if not self._recovers(link, cause, now):
+                    if not self._recovers(link, _cause(event), now):
                         if link.opened_at is not None:
                             self._stats.note_link_closed(now)
                         self._end(event)
                         given.append(event)
                 case _:  # pragma: no cover
                     raise AssertionError(f"a connection does not report {type(event).__name__}")
-        self._count(link)
-        return given + self._take_events()
+        return given
 
     def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
         """Begin to send on a link that has just opened."""
-        policy, heard = self._policy, self._heard
-        replay = self._sending.begin(link, heard)
+        self._note_opened(link, now)
+        if self._links_opened == 1:
+            self._opened_at = now
+            self._begin_on(link, now)
+            return event
+        return self._reconnected(link, now)
+
+    def _reconnected(self, link: RecoverableLink, now: float) -> Event:
+        """Begin to send on a link in place of one that was lost."""
+        replay = self._begin_on(link, now)
+        self._stats.reconnects += 1
+        gap = now - self._lost_at
+        return Reconnected(self._attempt, replay.replayed_ms, replay.lost_ms, gap)
+
+    def _note_opened(self, link: RecoverableLink, now: float) -> None:
         self._links_opened += 1
-        link.opened_at = now
+        link.number, link.opened_at = self._links_opened, now
         self._stats.note_link_opened(now)
         # What it measures counts for the session.
         link.connection.stats.measurements = []
+
+    def _begin_on(
+        self, link: RecoverableLink, now: float, draining: RecoverableLink | None = None
+    ) -> Replay:
+        """Send what is held on a link that is open."""
+        replay = self._sending.begin(link, self._heard, now, draining)
+        self._stats.replayed_audio_ms += replay.replayed_ms
+        link.begins_ms = replay.begins_ms
         link.clock = ClockMap(replay.begins_ms)
+        if draining is None:
+            self._read_from(link, answered_finalizes=replay.answered_finalizes)
+        self._send_held(link, now)
+        return replay
+
+    def _read_from(self, link: RecoverableLink, *, answered_finalizes: int = 0) -> None:
+        """Prepare to read the results of a link, all others being done with."""
+        heard = self._heard
+        if self._config.translation is None:
+            # None will come.
+            heard.awaiting_translation.clear()
         link.transcript = LinkTranscript(
             heard,
             link.clock,
-            number=self._links_opened,
-            replays=replay.begins_ms < heard.position_ms,
-            distinct_speakers=policy.speaker_labels == "distinct",
-            answered_finalizes=replay.answered_finalizes,
+            number=link.number,
+            replays=link.begins_ms < heard.position_ms,
+            distinct_speakers=self._policy.speaker_labels == "distinct",
+            answered_finalizes=answered_finalizes,
         )
-        self._send_held(link, now)
-        if self._links_opened == 1:
-            self._opened_at = now
-            return event
-        self._stats.reconnects += 1
-        self._stats.replayed_audio_ms += replay.replayed_ms
-        gap = now - self._lost_at
-        return Reconnected(self._attempt, replay.replayed_ms, replay.lost_ms, gap)
 
     def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
         """Return a result as the user gets it, and the events for the markers in it."""
@@ -565,13 +666,21 @@ class RecoveringSTTStream:
         self._attempt = 0
         self._key_refused = False
         received = event.message
+        if link is self._link:
+            if received.tokens:
+                self._rolling.at_endpoint = received.tokens[-1].text in _MARKERS
+            if received.total_audio_proc_ms is not None:
+                self._rolling.note_processed(received.total_audio_proc_ms, now)
+        elif received.finished:
+            # The transcript goes on.
+            received = received.model_copy(update={"finished": False})
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
                 link.clock.answered_in(received)
         message, markers = link.transcript.read(received, self._sending.limit_ms(link))
         self._last_message = message
         raw = event.raw
-        if message is not received:
+        if message is not event.message:
             text = message.model_dump_json(exclude_unset=True)
             raw = text if isinstance(raw, str) else text.encode()
         stats = self._stats
@@ -582,17 +691,21 @@ class RecoveringSTTStream:
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
-                given.append(self._finalized(message, marker.token_index, now))
+                given.append(self._finalized(link, message, marker.token_index, now))
             else:
                 stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
         link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
         self._sending.note_progress(link, self._heard.total_ms)
-        self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
+        if self._rolling.draining is None:
+            # Otherwise the present link may not have been sent it yet.
+            self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
         return given
 
-    def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
-        asked = self._sending.answered()
+    def _finalized(
+        self, link: RecoverableLink, message: RealtimeEvent, index: int, now: float
+    ) -> Finalized:
+        asked = self._sending.answered(link)
         if asked is None:
             return Finalized(message, index, None, None)
         round_trip = now - max(asked.asked_at, self._opened_at)
@@ -605,6 +718,122 @@ class RecoveringSTTStream:
             self._sending.pace_at = None
         else:
             self._sending.send_held(link, now)
+
+    # Roll-over
+
+    @property
+    def _may_roll_over(self) -> bool:
+        """Whether the audio can go on on another link, if there is to be any more."""
+        return self._sending.is_raw and not self._sending.end_asked
+
+    def _roll_over(self, now: float) -> list[Event]:
+        """Take the step of a roll-over that is due, if one is."""
+        if self._over or self._reading_paused:
+            return []
+        rolling = self._rolling
+        step = rolling.due(self._link, now, possible=self._may_roll_over)
+        if step is Step.SWITCH:
+            return self._switch(now)
+        if step is Step.RELEASE:
+            return self._release(now)
+        if step is Step.OPEN:
+            rolling.standby = self._make_link()
+            self._want(rolling.standby, now)
+        return []
+
+    def _switch(self, now: float) -> list[Event]:
+        """Send the audio to the standby from now on."""
+        before, link = self._link, self._rolling.standby
+        assert link is not None, "it is open"
+        self._rolling.switch(before, now)
+        self._link = link
+        replay = self._begin_on(link, now, draining=before)
+        stats = self._stats
+        self._flight_recorder.note(
+            now, "rolled over", None, stats.sent_audio_bytes, stats.received_messages
+        )
+        given: list[Event] = [RolledOver(replay.replayed_ms)]
+        if before.cursor == before.begins:
+            # The service takes the end of no audio for an error.
+            return given + self._release(now)
+        before.connection.finish(now)
+        return given
+
+    def _release(self, now: float) -> list[Event]:
+        """Have done with the link before, and return what waited for that."""
+        rolling, link = self._rolling, self._link
+        before, rolling.draining = rolling.draining, None
+        assert before is not None, "something waited for it"
+        self._abandon(before, now)
+        self._sending.note_missing(link, self._heard)
+        self._sending.end_draining(before, link)
+        self._read_from(link)
+        self._send_held(link, now)
+        held, link.held = link.held, []
+        return self._read_events(link, held, now)
+
+    def _read_draining(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
+        """Read the rest of the link before."""
+        given: list[Event] = []
+        for event in events:
+            match event:
+                case Result(message) if not _is_error(message):
+                    given += self._read(link, event, now)
+                case Finished() | ServerError() | Closed():
+                    # Whatever it has not said, the present link will.
+                    return given + self._release(now)
+                case _:
+                    pass
+        return given
+
+    def _read_standby(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
+        """Note that the standby is open, or that another one is needed."""
+        for index, event in enumerate(events):
+            match event:
+                case Opened():
+                    self._note_opened(link, now)
+                case ServerError(error):
+                    if self._replaces_standby(link, error, now):
+                        break
+                    # With the result that it came as.
+                    return self._read_events(link, events[index - 1 :], now)
+                case Closed():
+                    if self._replaces_standby(link, _cause(event), now):
+                        break
+                    return self._read_events(link, events[index:], now)
+                case _:
+                    pass  # It has got no audio yet.
+        return []
+
+    def _replaces_standby(
+        self, link: RecoverableLink, error: SonioxRealtimeError, now: float
+    ) -> bool:
+        """Do without a standby that has ended; return False if the session ends with it."""
+        rolling = self._rolling
+        rolling.attempt += 1
+        # The present link works, so this may go on for as long as that does.
+        attempt = min(rolling.attempt, max(1, self._policy.max_attempts))
+        stale_key = self._keys_are_fresh and blames_key(error)
+        new_key_helps = None if not stale_key else rolling.attempt == 1
+        if self._retries(error, attempt, new_key_helps):
+            self._abandon(link, now)
+            delay = 0.0 if new_key_helps else self._policy.delay(error, rolling.attempt, now)
+            rolling.retry(now + delay)
+            return True
+        if not rolling.is_required:
+            self._abandon(link, now)
+            rolling.give_up()
+            return True
+        self._abandon(self._link, now)
+        self._link = link
+        rolling.begin()
+        return False
+
+    def _drop_standby(self, now: float) -> None:
+        standby = self._rolling.standby
+        self._rolling.begin()
+        if standby is not None:
+            self._abandon(standby, now)
 
     # The end of a link, and of the session
 
@@ -622,27 +851,40 @@ class RecoveringSTTStream:
         # Another key may be accepted; if that is refused too, it is not the key's age.
         stale_key = self._keys_are_fresh and blames_key(error)
         new_key_helps = None if not stale_key else not self._key_refused
-        try:
-            if not self._policy.retries(error, attempt, new_key_helps):
-                return False
-        except Exception as raised:
-            # A function of the user's must not break the session in the middle of a message.
-            error.__context__ = raised
+        if not self._retries(error, attempt, new_key_helps):
             return False
         if link.opened_at is not None or not self._attempt:
             self._lost_at = now
         self._abandon(link, now)
         self._attempt = attempt
         self._sending.pace_at = None
-        delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
+        standby = self._rolling.standby
+        delay = 0.0
+        if standby is None:
+            delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
+            self._retry_at = now + delay
         self._key_refused |= stale_key
-        self._retry_at = now + delay
         stats = self._stats
         self._flight_recorder.note(
             now, "reconnecting", attempt, stats.sent_audio_bytes, stats.received_messages
         )
         self._events.append(Reconnecting(attempt, delay, error))
+        if standby is not None:
+            self._link = standby
+            self._rolling.begin()
+            if standby.is_open:
+                self._events.append(self._reconnected(standby, now))
         return True
+
+    def _retries(
+        self, error: SonioxRealtimeError, attempt: int, new_key_helps: bool | None
+    ) -> bool:
+        try:
+            return self._policy.retries(error, attempt, new_key_helps)
+        except Exception as raised:
+            # A function of the user's must not break the session in the middle of a message.
+            error.__context__ = raised
+            return False
 
     def _abandon(self, link: RecoverableLink, now: float) -> None:
         if link.opened_at is not None:
@@ -680,6 +922,11 @@ class RecoveringSTTStream:
 
     def _end_with_link(self, outcome: Outcome, error: SonioxRealtimeError | None) -> None:
         """Make the end of the present link that of the session; without a link it is over now."""
+        if self._rolling.draining is not None:
+            before = self._take_events()
+            released = self._release(self._now)
+            self._events = [*before, *released, *self._events]
+        self._drop_standby(self._now)
         if self._retry_at is not None and self._ended is None:
             closed = Closed(outcome, None, "", error)
             self._events.append(closed)
@@ -687,6 +934,7 @@ class RecoveringSTTStream:
         self._over = True
 
     def _end(self, closed: Closed) -> None:
+        self._drop_standby(self._now)
         self._over = True
         self._ended = closed
         if closed.error is not None:
@@ -708,3 +956,16 @@ class RecoveringSTTStream:
                 stats.note_pong(measured.seconds)
         if counted.measurements:
             counted.measurements.clear()
+
+
+def _is_error(message: RealtimeEvent) -> bool:
+    return message.error_code is not None or message.error_message is not None
+
+
+def _cause(closed: Closed) -> SonioxRealtimeError:
+    """Return why a connection is closed."""
+    return closed.error or SonioxConnectionError(
+        "the server closed the connection before the transcript was complete",
+        close_code=closed.code,
+        reason=closed.reason,
+    )

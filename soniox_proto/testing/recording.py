@@ -54,6 +54,7 @@ class RecordedStream:
         text: bool = True,
     ) -> None:
         self._stream = stream
+        self._first_config = stream.config
         self._url = url
         self._options = dict(options or {})
         self._headers = list(headers)
@@ -67,9 +68,7 @@ class RecordedStream:
     def trace(self) -> Trace:
         """Return what has been recorded so far."""
         hide = _hiding(self._key)
-        config = json.loads(start_message(self.config))
-        if not self._text:
-            config.pop("context", None)
+        config = self._described(self._first_config)
         header = {
             "trace": TRACE_VERSION,
             "url": hide(self._url),
@@ -109,6 +108,12 @@ class RecordedStream:
     def note_key(self, frame: Mapping[str, Any]) -> None:
         """Look for the API key in what a client sent."""
         self._key = self._key or _key_in(frame)
+
+    def _described(self, config: RealtimeSTTConfig) -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(start_message(config))
+        if not self._text:
+            described.pop("context", None)
+        return described
 
     def _clean_received(self, entries: list[dict[str, Any]]) -> None:
         """Clean what one link received. What is to go may be cut across several reads."""
@@ -255,6 +260,11 @@ class RecordedStream:
     def resume(self, now: float) -> None:
         """Send audio again."""
         self._call(now, "resume")
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
+        """Go on with another configuration, from the next endpoint on."""
+        self._stream.reconfigure(config, now)
+        self.note(now, {"call": "reconfigure", "config": self._described(self.config)})
 
     def close(self, now: float) -> None:
         """End the session with the close handshake."""

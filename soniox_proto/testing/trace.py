@@ -47,6 +47,7 @@ from soniox_proto.events import (
     Reconnected,
     Reconnecting,
     Result,
+    RolledOver,
     ServerError,
 )
 from soniox_proto.messages import RealtimeEvent
@@ -138,7 +139,7 @@ def described(event: Event) -> dict[str, Any]:
             fields = {"error": str(event.error)}
         case Reconnecting():
             fields = {"attempt": event.attempt, "delay": event.delay, "cause": str(event.cause)}
-        case Reconnected():
+        case Reconnected() | RolledOver():
             fields = dataclasses.asdict(event)
         case Closed():  # pragma: no branch
             error = event.error

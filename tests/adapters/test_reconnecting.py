@@ -9,8 +9,11 @@ import pytest
 
 from soniox_adapters import (
     Outcome,
+    RealtimeEvent,
+    RealtimeSTTApp,
     RealtimeSTTSession,
     ReconnectPolicy,
+    RolledOver,
     SonioxConnectionError,
     SonioxStateError,
     SonioxValidationError,
@@ -167,6 +170,97 @@ def test_what_on_event_raises_is_logged(kind: Kind, caplog: pytest.LogCaptureFix
         driver.collect()
         assert driver.outcome is Outcome.FINISHED
     assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+@kinds
+@pytest.mark.parametrize("cuts", [[], [10**9, 900], [10**9, 900, 500]])
+def test_another_configuration(kind: Kind, cuts: list[int]) -> None:
+    rolled = threading.Event()
+    reported: list[object] = []
+
+    def note(event: object) -> None:
+        reported.append(event)
+        if isinstance(event, RolledOver):
+            rolled.set()
+
+    other = {**AUDIO_CONFIG, "language_hints": ["es"]}
+    with (
+        CuttingServer(WORDS, cuts) as server,
+        open_session(
+            kind, server.url, config=AUDIO_CONFIG, reconnect=policy(on_event=note)
+        ) as driver,
+        driver.connected(),
+    ):
+        collecting = driver.start_collecting()
+        for chunk in CHUNKS[:15]:
+            driver.send(chunk)
+        driver.call("finalize")
+        driver.call("reconfigure", other)
+        assert rolled.wait(20)
+        with pytest.raises(SonioxValidationError, match="sample_rate cannot change"):
+            driver.call("reconfigure", {**AUDIO_CONFIG, "sample_rate": 8000})
+        for chunk in CHUNKS[15:]:
+            driver.send(chunk)
+        driver.call("finish")
+        events = collecting.result(20)
+        assert driver.outcome is Outcome.FINISHED
+        assert driver.stats.reconnects == len(cuts[1:])
+    tokens = [token for event in events for token in event.tokens if token.is_final]
+    assert "".join(token.text for token in tokens if token.text != "<fin>") == SENTENCE
+    assert [event.finished for event in events].count(True) == 1
+    kinds = [type(event) for event in reported]
+    assert kinds == [RolledOver, *[Reconnecting, Reconnected] * len(cuts[1:])]
+    hints = [service.config.language_hints for service in server.services if service.config]
+    assert hints == [None, ["es"], *[["es"]] * len(cuts[1:])]
+
+
+@kinds
+def test_another_configuration_needs_a_policy(kind: Kind) -> None:
+    with (
+        CuttingServer(WORDS, []) as server,
+        open_session(kind, server.url, config=AUDIO_CONFIG) as driver,
+        driver.connected(),
+        pytest.raises(SonioxStateError, match=r"reconnect=ReconnectPolicy\(\)"),
+    ):
+        driver.call("reconfigure", {**AUDIO_CONFIG, "language_hints": ["es"]})
+
+
+def test_an_app_with_another_configuration() -> None:
+    pytest.importorskip("websocket")
+    words: list[str] = []
+
+    def on_rolled(event: object) -> None:
+        if isinstance(event, RolledOver):
+            rolled.set()
+
+    def on_event(app: RealtimeSTTApp, event: RealtimeEvent) -> None:
+        words.extend(token.text for token in event.tokens if token.is_final)
+
+    def speak(app: RealtimeSTTApp) -> None:
+        for chunk in CHUNKS[:15]:
+            app.send_byte_chunk(chunk)
+        app.finalize()
+        app.reconfigure({**AUDIO_CONFIG, "language_hints": ["es"]})
+        assert rolled.wait(20)
+        for chunk in CHUNKS[15:]:
+            app.send_byte_chunk(chunk)
+        app.finish()
+
+    rolled = threading.Event()
+    with CuttingServer(WORDS, []) as server, futures.ThreadPoolExecutor(1) as pool:
+        app = RealtimeSTTApp(
+            server.url,
+            AUDIO_CONFIG,
+            reconnect=policy(on_event=on_rolled),
+            on_open=lambda app: speaking.append(pool.submit(speak, app)),
+            on_event=on_event,
+        )
+        speaking: list[futures.Future[None]] = []
+        assert app.run_forever() is False
+        speaking[0].result(20)
+        assert app.config.language_hints == ["es"]
+    assert server.connections == 2
+    assert "".join(word for word in words if word != "<fin>") == SENTENCE
 
 
 def test_what_is_no_policy_is_refused() -> None:

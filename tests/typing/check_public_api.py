@@ -109,6 +109,7 @@ def blocking(url: str, config: RealtimeSTTConfig) -> None:
         session.finalize(trailing_silence_ms=300)
         session.pause(finalize=False)
         session.resume()
+        session.reconfigure(config)
         session.keep_alive()
         session.finish()
         assert_type(session.recv_bytes(), bytes)

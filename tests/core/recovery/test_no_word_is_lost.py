@@ -50,6 +50,8 @@ class Conversation:
     """Bytes of the WAV header that were sent."""
     services: list[ModelService] = field(default_factory=list[ModelService])
     """One for each connection."""
+    hints: int = 0
+    """How often the configuration was changed."""
 
     def __post_init__(self) -> None:
         config = AUDIO_CONFIG
@@ -127,6 +129,40 @@ class Conversation:
                 service.answer_finalize()
         self.exchange()
 
+    def cut(self, which: int | None = None) -> None:
+        """Cut all connections, or one if there is such."""
+        links = list(self.links)
+        for link, _ in links if which is None else links[which : which + 1]:
+            error = SonioxConnectionError("cut")
+            error.retryable = True
+            self.events += link.failed(error, self.now)
+        self.exchange()
+
+    def reconfigure(self) -> None:
+        """Change the configuration, where that is possible: not before the audio has begun."""
+        self.hints += 1
+        config = {
+            **self.stream.config.model_dump(exclude_unset=True),
+            "client_reference_id": str(self.hints),
+        }
+        if self.audio_format in {"raw", "wav", "auto"} and self.sent_ms:
+            self.stream.reconfigure(config, self.now)
+            self.wait(0)
+
+    def endpoint(self) -> None:
+        """Have the service report an endpoint on each connection that still gets audio."""
+        for _, service in self.links:
+            if not service.ended and not service.finished:
+                service.endpoint()
+        self.exchange()
+
+    def drain(self) -> None:
+        """Have the service finish each connection whose audio is over."""
+        for _, service in self.links:
+            if service.ended and not service.finished:
+                service.finish()
+        self.exchange()
+
     def end(self) -> None:
         """End the audio, and let the service answer until the session is over."""
         self.stream.finish(self.now)
@@ -134,11 +170,8 @@ class Conversation:
         for _ in range(400):
             if self.stream.closed:
                 return
-            for _, service in self.links:
-                if service.ended and not service.finished:
-                    service.finish()
-                    # The server closes after the finished response.
-            self.exchange()
+            # The server closes after the finished response.
+            self.drain()
             self.wait(100)
         raise AssertionError("the session does not end")
 
@@ -149,7 +182,7 @@ class Conversation:
             for event in self.events
             if isinstance(event, Result)
             for token in event.message.tokens
-            if token.is_final and token.text != "<fin>"
+            if token.is_final and token.text not in {"<fin>", "<end>"}
         ]
 
 
@@ -175,7 +208,9 @@ steps = st.lists(
         st.tuples(st.just("answer"), st.just(0)),
         st.tuples(st.just("cut"), st.just(0)),
         st.tuples(st.just("error"), st.sampled_from([503, 413, 500])),
-        st.tuples(st.just("wait"), st.sampled_from([10, 300, 3000])),
+        st.tuples(st.just("wait"), st.sampled_from([10, 300, 3000, 31_000])),
+        st.tuples(st.sampled_from(["roll over", "roll over", "endpoint"]), st.just(0)),
+        st.tuples(st.sampled_from(["drain", "cut first", "cut second"]), st.just(0)),
     ),
     max_size=40,
 )
@@ -205,11 +240,17 @@ def run(conversation: Conversation, script: list[tuple[str, int]]) -> None:
             case "answer":
                 conversation.answer()
             case "cut":
-                for link, _ in list(conversation.links):
-                    error = SonioxConnectionError("cut")
-                    error.retryable = True
-                    conversation.events += link.failed(error, conversation.now)
-                conversation.exchange()
+                conversation.cut()
+            case "cut first":
+                conversation.cut(0)
+            case "cut second":
+                conversation.cut(1)
+            case "roll over":
+                conversation.reconfigure()
+            case "endpoint":
+                conversation.endpoint()
+            case "drain":
+                conversation.drain()
             case "error":
                 for _, service in conversation.links:
                     if not service.finished:
@@ -227,6 +268,7 @@ def run(conversation: Conversation, script: list[tuple[str, int]]) -> None:
     drops=st.lists(st.integers(0, 4000), max_size=3),
     lead_in_ms=st.sampled_from([LONGEST_LETTER_MS, 1000]),
     audio_format=st.sampled_from(["raw", "raw", "wav", "auto", "mp3"]),
+    rollover_after=st.sampled_from([None, 0.2, 2.0]),
 )
 def test_the_final_words_are_those_of_a_session_without_a_cut(
     spoken: list[tuple[str, int, int]],
@@ -234,9 +276,10 @@ def test_the_final_words_are_those_of_a_session_without_a_cut(
     drops: list[int],
     lead_in_ms: int,
     audio_format: str,
+    rollover_after: float | None,
 ) -> None:
     words = said(spoken)
-    policy = ReconnectPolicy(max_attempts=50, lead_in_ms=lead_in_ms)
+    policy = ReconnectPolicy(max_attempts=50, lead_in_ms=lead_in_ms, rollover_after=rollover_after)
     conversation = Conversation(words, policy, drops, audio_format=audio_format)
     run(conversation, [("send", 20), ("send", 20), ("send", 20), *script])
     conversation.end()

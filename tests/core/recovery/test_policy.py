@@ -35,6 +35,7 @@ async def an_async_function(event: object) -> None:
         ({"lead_in_ms": True}, "lead_in_ms must be a whole number"),
         ({"initial_delay": 0}, "initial_delay must be a number of seconds above 0"),
         ({"max_delay": None}, "max_delay must be a number, not None"),
+        ({"rollover_after": 0}, "rollover_after must be a number of seconds above 0"),
         ({"multiplier": 0.5}, "multiplier must be at least 1"),
         ({"replay_speed": 1.0}, "replay_speed above 1"),
         ({"jitter": "yes"}, "jitter must be"),

@@ -21,6 +21,9 @@ from soniox_proto import (
     RealtimeSTTStream,
     Reconnected,
     Reconnecting,
+    ReconnectPolicy,
+    RecoveringSTTStream,
+    RolledOver,
     SessionState,
     SonioxConnectionError,
     SonioxHandshakeError,
@@ -453,6 +456,7 @@ def test_events_of_recovery_are_described_too() -> None:
         "delay": 0.5,
         "cause": "gone",
     }
+    assert described(RolledOver(100)) == {"event": "RolledOver", "replayed_ms": 100}
     assert described(Reconnected(2, 100, 7, 1.5)) == {
         "event": "Reconnected",
         "attempt": 2,
@@ -460,3 +464,15 @@ def test_events_of_recovery_are_described_too() -> None:
         "lost_ms": 7,
         "gap": 1.5,
     }
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_another_configuration_is_recorded(text: bool) -> None:
+    machine = RecoveringSTTStream(URL, CONFIG, reconnect=ReconnectPolicy())
+    stream = RecordedStream(machine, url=URL, text=text)
+    stream.connect(0.0)
+    stream.reconfigure(CONFIG.model_copy(update={"context": "second"}), 0.0)
+    trace = stream.trace()
+    (entry,) = (entry for entry in trace.entries if entry.get("call") == "reconfigure")
+    contexts = [config.get("context") for config in (trace.header["config"], entry["config"])]
+    assert contexts == ([CONFIG.context, "second"] if text else [None, None])

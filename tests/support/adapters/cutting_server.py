@@ -34,6 +34,8 @@ class CuttingServer:
         self._threads: list[threading.Thread] = []
         self._ending = False
         self.connections = 0
+        self.services: list[ModelService] = []
+        """One for each connection."""
         self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/transcribe-websocket"
 
     def __enter__(self) -> Self:
@@ -69,6 +71,7 @@ class CuttingServer:
 
     def _serve(self, connected: socket.socket, cut_ms: int | None, resets: bool) -> None:
         service = ModelService(self._words)
+        self.services.append(service)
         with connected:
             connected.settimeout(0.05)
             while not self._ending:

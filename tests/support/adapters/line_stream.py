@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from soniox_adapters import (
     APIKey,
@@ -199,6 +200,9 @@ class LineStream:
         return [link for link in self.links if not link.closed]
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
+        raise NotImplementedError
+
+    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
         raise NotImplementedError
 
     def keep_alive(self, now: float) -> None:

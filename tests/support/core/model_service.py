@@ -17,6 +17,7 @@ from soniox_proto import (
     ClientClosed,
     EndOfAudioReceived,
     FinalizeReceived,
+    RealtimeSTTConfig,
     RealtimeSTTServerConnection,
     ServerEvent,
     StartReceived,
@@ -74,6 +75,8 @@ class ModelService:
     partial: bytes = b""
     formats: list[str] = field(default_factory=list[str])
     """What the client declared."""
+    config: RealtimeSTTConfig | None = None
+    """What the client asked for."""
     server: RealtimeSTTServerConnection = field(default_factory=RealtimeSTTServerConnection)
     heard: list[int] = field(default_factory=list[int])
     """Each sample that came, which is its position in the user's audio."""
@@ -98,6 +101,7 @@ class ModelService:
             case UpgradeReceived():
                 self.server.accept(self.now)
             case StartReceived(config):
+                self.config = config
                 self.formats.append(config.audio_format)
                 if config.audio_format in {"auto", "wav"}:
                     self.wav = WavReader()
@@ -155,6 +159,14 @@ class ModelService:
         after = (before // 120 + 1) * 120
         self.pads.append((at, after - before))
         self._send(tokens, after, after)
+
+    def endpoint(self) -> None:
+        """Make everything final up to the oldest finalize, or up to here, and end the utterance."""
+        limit = self.finalizes[0] if self.finalizes else len(self.heard)
+        tokens = self._tokens(self.final_to, limit, final=True)
+        self.final_to = limit
+        tokens.append({"text": "<end>", "is_final": True})
+        self._send(tokens, self.reached(limit), self.reached(limit))
 
     def finish(self) -> None:
         """Answer everything that is owed, then the end of the audio."""

@@ -45,6 +45,7 @@ from soniox_proto import (
     Reconnected,
     Reconnecting,
     Result,
+    RolledOver,
     ServerError,
 )
 from tests.support.core import frames
@@ -234,7 +235,7 @@ def describe_event(event: Event) -> str:
             return name
         case ServerError():
             return f"{name} {describe_error(event.error)}"
-        case Reconnecting() | Reconnected():
+        case Reconnecting() | Reconnected() | RolledOver():
             raise AssertionError("traces are of single connections")
         case Closed():
             end = f"{event.outcome.name} {event.code} {event.reason!r}"

@@ -1,0 +1,164 @@
+"""When a session moves to another connection before its present one ends.
+
+The service ends a connection after 300 minutes of audio, and takes a configuration only at its
+start. So before the first, and for a change of the second, a session rolls over: it opens another
+connection while the present one goes on, and changes over between two utterances, where no word is
+cut. There are two connections in turn beside the present one:
+
+1. The standby is being opened, or is open and waits for an endpoint. The audio still goes to the
+   present connection. If the standby is lost, another is opened; if the present connection is lost,
+   the standby takes its place at once.
+2. After the change the audio goes to what was the standby, beginning with what was not final yet.
+   The connection before is draining: it has got end-of-audio, and is read up to its finished
+   response. What the new one says is held until then, because it has to be compared with that.
+
+`RollOver` knows when what is due, and `RecoveringSTTStream` does it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from soniox_proto.recovery.link import RecoverableLink
+
+__all__ = ["RollOver", "Step"]
+
+SWITCH_WITHIN: Final = 30.0
+"""Seconds to wait for an endpoint."""
+
+
+class Step(Enum):
+    """What a roll-over needs next."""
+
+    OPEN = "open"
+    """Open a standby."""
+    SWITCH = "switch"
+    """Send the audio to the standby from now on."""
+    RELEASE = "release"
+    """Stop waiting for the connection that is draining."""
+
+
+class RollOver:
+    """The connections beside the present one, and when to change over.
+
+    Args:
+        after: Seconds of a connection's age, or of its audio, at which it is replaced; None for
+            never.
+        drain_timeout: Seconds that the finished response of the connection before may take; None
+            for no limit.
+    """
+
+    __slots__ = (
+        "_after",
+        "_asked_at",
+        "_drain_timeout",
+        "_drained_by",
+        "_given_up",
+        "_rests_since",
+        "_retry_at",
+        "at_endpoint",
+        "attempt",
+        "draining",
+        "is_required",
+        "standby",
+    )
+
+    def __init__(self, after: float | None, drain_timeout: float | None) -> None:
+        self._after = after
+        self._drain_timeout = drain_timeout
+        self.at_endpoint = True
+        """Whether no word has come since the last endpoint or answered finalize."""
+        self.draining: RecoverableLink | None = None
+        """The connection before, while it is read to its end."""
+        self._drained_by: float | None = None
+        self._rests_since: float | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, with a present connection that needs no replacement yet."""
+        self.standby: RecoverableLink | None = None
+        """The connection that will be the next one."""
+        self.is_required = False
+        """Whether the configuration has changed, so that going on without is no choice."""
+        self.attempt = 0
+        """Attempts in a row to open a standby that have failed."""
+        # When the roll-over was asked for; None if none is under way.
+        self._asked_at: float | None = None
+        self._retry_at = float("-inf")
+        self._given_up = False
+
+    def ask(self, now: float) -> None:
+        """Note that the present connection is to be replaced."""
+        if self._asked_at is None:
+            self._asked_at = now
+
+    def require(self, now: float) -> None:
+        """Note that the present connection has to be replaced, however often that fails."""
+        self.begin()
+        self.is_required = True
+        self.ask(now)
+
+    def note_processed(self, processed_ms: int, now: float) -> None:
+        """Note how much audio the present connection has processed."""
+        if self._after is not None and processed_ms >= self._after * 1000:
+            self.ask(now)
+
+    def retry(self, at: float) -> None:
+        """Open another standby, not before the time `at`."""
+        self.standby, self._retry_at = None, at
+
+    def give_up(self) -> None:
+        """Stay on the present connection until it ends."""
+        self.standby, self._given_up = None, True
+
+    def switch(self, link: RecoverableLink, now: float) -> None:
+        """Note that the standby is the present connection now, and `link` is draining."""
+        self.begin()
+        timeout = self._drain_timeout
+        self.draining, self._drained_by = link, None if timeout is None else now + timeout
+
+    def rest(self, now: float) -> None:
+        """Note that nothing is read any more, so that nothing can be waited for."""
+        if self._rests_since is None:
+            self._rests_since = now
+
+    def resume(self, now: float) -> None:
+        """Note that everything is read again."""
+        if self._rests_since is not None and self._drained_by is not None:
+            self._drained_by += now - self._rests_since
+        self._rests_since = None
+
+    def next_timeout(self, link: RecoverableLink, *, possible: bool) -> float | None:
+        """Return when a step becomes due if nothing else happens; None if none does.
+
+        Args:
+            link: The present connection.
+            possible: Whether it may be replaced.
+        """
+        if self._rests_since is not None:
+            return None
+        if self.draining is not None:
+            return self._drained_by
+        if not possible or not link.is_open or self._given_up:
+            return None
+        if self._asked_at is None:
+            assert link.opened_at is not None, "the link is open"
+            return None if self._after is None else link.opened_at + self._after
+        if self.standby is None:
+            return self._retry_at
+        if not self.standby.is_open:
+            return None
+        return self._retry_at if self.at_endpoint else self._asked_at + SWITCH_WITHIN
+
+    def due(self, link: RecoverableLink, now: float, *, possible: bool) -> Step | None:
+        """Return the step that is due now, if one is; the arguments are as for `next_timeout`."""
+        at = self.next_timeout(link, possible=possible)
+        if at is None or at > now:
+            return None
+        if self.draining is not None:
+            return Step.RELEASE
+        self.ask(now)
+        if self.standby is not None:
+            return Step.SWITCH
+        return Step.OPEN
