@@ -99,7 +99,8 @@ class Finalized:
     finalize_index: int | None
     """Which call of `finalize` it answers, counted from 0; None if none was outstanding.
 
-    The marker does not say. Answers are matched to calls in order."""
+    The marker does not say. Answers are matched to calls in order. If it answers several that were
+    held while a connection was missing, there is an event for each."""
     round_trip: float | None
     """Seconds from that call, or from the opening of the session if that was later, to this answer;
     None if none was outstanding."""

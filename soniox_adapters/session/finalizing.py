@@ -144,6 +144,8 @@ class Finalizes:
             return
         # What became final before each `<fin>` of a message; the events for them follow it.
         settled: deque[list[Token]] = deque()
+        tokens: list[Token] = []
+        before: Finalized | None = None
         for event in events:
             if type(event) is Result:
                 for token in event.message.tokens:
@@ -155,7 +157,14 @@ class Finalizes:
                     else:
                         self._tokens.append(token)
             elif type(event) is Finalized:
-                tokens = settled.popleft()
+                # Finalizes that were held for a connection may share an answer.
+                if (
+                    before is None
+                    or event.message is not before.message
+                    or event.token_index != before.token_index
+                ):
+                    tokens = settled.popleft()
+                before = event
                 wait = None
                 if event.finalize_index is not None:
                     wait = self._waits.pop(event.finalize_index, None)

@@ -53,6 +53,8 @@ class AskedFinalize:
     trailing_silence_ms: int | None
     sent_on: RecoverableLink | None = None
     """The link that it was sent on and that may still answer; None if there is none."""
+    message: int = 0
+    """Which finalize message asks for it. Finalizes without audio between them may share one."""
     is_answered: bool = False
 
 
@@ -83,6 +85,7 @@ class Sending:
         "_finalizes",
         "_kept",
         "_lost_to",
+        "_messages",
         "_pace",
         "_policy",
         "_rate",
@@ -102,6 +105,8 @@ class Sending:
         self._rate: float | None = None
         self._pace = _CONTAINER_RATE / 1000
         self._finalizes: list[AskedFinalize] = []
+        # Finalize messages so far.
+        self._messages = 0
         # Up to where audio has been sent on any link, and up to where it was counted as lost.
         self._sent_to = self._lost_to = 0
         self.can_replay = True
@@ -210,15 +215,15 @@ class Sending:
         """Take a finalize of the user, to be sent at this place of the audio."""
         self._finalizes.append(AskedFinalize(index, self._kept.ends, now, trailing_silence_ms))
 
-    def answered(self, link: RecoverableLink) -> AskedFinalize | None:
-        """Return the finalize that was answered on a link just now; None if it was not asked."""
-        asked = next(iter(self._unanswered(link)), None)
-        if asked is None:
-            return None
-        asked.is_answered = True
-        if self._rate is not None or not self.can_replay:
-            self._finalizes.remove(asked)
-        return asked
+    def answered(self, link: RecoverableLink) -> list[AskedFinalize]:
+        """Return the finalizes that were answered on a link just now; none if it was not asked."""
+        waiting = self._unanswered(link)
+        answered = [asked for asked in waiting if asked.message == waiting[0].message]
+        for asked in answered:
+            asked.is_answered = True
+            if self._rate is not None or not self.can_replay:
+                self._finalizes.remove(asked)
+        return answered
 
     def _unanswered(self, link: RecoverableLink) -> list[AskedFinalize]:
         return [
@@ -301,11 +306,15 @@ class Sending:
                 link.paced_bytes += size
                 self._sent_to = max(self._sent_to, link.cursor)
             elif finalizes:
-                asked = finalizes.pop(0)
+                self._messages += 1
+                asked = self._ask(finalizes, link)
                 if rate is not None:
                     link.clock.finalize(link.cursor / rate)
+                    # The service disconnects clients that finalize too often. What a container
+                    # got the first time it gets again, for the sake of its clock.
+                    while finalizes and finalizes[0].position <= link.cursor:
+                        asked = self._ask(finalizes, link)
                 connection.finalize(now, asked.trailing_silence_ms)
-                asked.sent_on = link
             else:
                 break
         link.caught_up = True
@@ -314,6 +323,12 @@ class Sending:
         if self.end_asked:
             connection.finish(now)
             link.end_sent = True
+
+    def _ask(self, finalizes: list[AskedFinalize], link: RecoverableLink) -> AskedFinalize:
+        """Take the first of these finalizes, and note that the next message asks for it."""
+        asked = finalizes.pop(0)
+        asked.sent_on, asked.message = link, self._messages
+        return asked
 
     def release(self) -> None:
         """Give back the memory; the session is over."""

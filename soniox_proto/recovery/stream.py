@@ -691,7 +691,7 @@ class RecoveringSTTStream:
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
-                given.append(self._finalized(link, message, marker.token_index, now))
+                given += self._finalized(link, message, marker.token_index, now)
             else:
                 stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
@@ -704,13 +704,13 @@ class RecoveringSTTStream:
 
     def _finalized(
         self, link: RecoverableLink, message: RealtimeEvent, index: int, now: float
-    ) -> Finalized:
-        asked = self._sending.answered(link)
-        if asked is None:
-            return Finalized(message, index, None, None)
-        round_trip = now - max(asked.asked_at, self._opened_at)
-        self._stats.note_finalized(round_trip)
-        return Finalized(message, index, asked.index, round_trip)
+    ) -> list[Finalized]:
+        given: list[Finalized] = []
+        for asked in self._sending.answered(link):
+            round_trip = now - max(asked.asked_at, self._opened_at)
+            self._stats.note_finalized(round_trip)
+            given.append(Finalized(message, index, asked.index, round_trip))
+        return given or [Finalized(message, index, None, None)]
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, as far as it may be sent now."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from soniox_adapters import (
     FinalizeResult,
     RealtimeSTTProtocol,
+    ReconnectPolicy,
     SonioxConnectionError,
     SonioxStateError,
     SonioxTimeoutError,
@@ -19,7 +20,9 @@ from soniox_adapters import (
     Token,
 )
 from soniox_adapters.session.finalizing import Finalizes, FinalizeWait
+from tests.core.recovery.test_no_word_is_lost import Conversation
 from tests.support.core.messages import CONFIG, FINALIZE, result, token
+from tests.support.core.model_service import Word
 
 
 class Talk:
@@ -249,3 +252,19 @@ def test_every_answer_is_that_of_its_own_finalize(steps: list[str]) -> None:
                     waiting.remove(wait)
                     talk.finalizes.leave(wait)
     assert all(wait.result is None for wait in waiting)
+
+
+def test_an_answer_to_finalizes_that_were_held_is_that_of_each() -> None:
+    talk = Conversation([Word(" hello", 100, 500)], ReconnectPolicy(), [])
+    finalizes = Finalizes(talk.stream)
+    talk.send(900)
+    talk.cut()
+    talk.stream.finalize(talk.now)
+    first = finalizes.ask(talk.now)
+    talk.stream.finalize(talk.now)
+    second = finalizes.ask(talk.now)
+    talk.wait(1000)
+    talk.answer()
+    finalizes.take(talk.events)
+    assert text_of(first) == text_of(second) == "hello"
+    assert (first.index, second.index) == (0, 1)

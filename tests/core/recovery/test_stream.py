@@ -438,6 +438,37 @@ class TestSendingAgain:
         assert finalized.finalize_index == 0
         assert finalized.round_trip == pytest.approx(1.45)
 
+    def test_finalizes_without_audio_between_them_go_out_as_one(self) -> None:
+        talk = conversation()
+        talk.send(450)
+        cut(talk)
+        for _ in range(30):
+            talk.stream.finalize(talk.now)
+        talk.stream.send_audio(audio(450, 900), talk.now)
+        talk.stream.finalize(talk.now, 10)
+        talk.stream.finalize(talk.now, 20)
+        talk.wait(1000)
+        ((_, service),) = talk.links
+        assert service.finalizes == [450, 900]
+        for answers in (30, 32):
+            talk.answer()
+            finalized = [event for event in talk.events if isinstance(event, Finalized)]
+            assert [event.finalize_index for event in finalized] == list(range(answers))
+            assert talk.stream.stats.answered_finalizes == answers
+        assert finalized[0].message is finalized[29].message is not finalized[30].message
+
+    def test_finalizes_of_a_container_go_out_as_the_first_time(self) -> None:
+        policy = ReconnectPolicy(jitter=False, initial_delay=1.0)
+        talk = Conversation(WORDS, policy, [], audio_format="mp3")
+        talk.send(450)
+        talk.stream.finalize(talk.now)
+        talk.stream.finalize(talk.now)
+        talk.exchange()
+        for _ in range(2):
+            cut(talk)
+            talk.wait(2000)
+            assert talk.links[0][1].finalizes == [450, 450]
+
     def test_an_answer_that_nobody_asked_for(self) -> None:
         talk = conversation()
         ((link, service),) = talk.links
