@@ -40,6 +40,7 @@ __all__ = [
     "StructuredContextTranslationTerm",
     "TranslationConfig",
     "TranslationType",
+    "character_count",
     "checked_config",
     "describe_validation_error",
 ]
@@ -286,7 +287,7 @@ class RealtimeSTTConfig(_Model):
     def _context_is_short(cls, context: Any) -> Any:
         # The limit counts all texts together, as the service does.
         dumped = context.model_dump() if isinstance(context, StructuredContext) else context
-        if (count := _character_count(dumped)) > MAX_CONTEXT_CHARACTERS:
+        if (count := character_count(dumped)) > MAX_CONTEXT_CHARACTERS:
             raise ValueError(
                 f"context has {count:,} characters, at most {MAX_CONTEXT_CHARACTERS:,} are allowed"
             )
@@ -412,11 +413,12 @@ def _shortened(name: int | str) -> str:
     return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."
 
 
-def _character_count(value: object) -> int:
+def character_count(value: object) -> int:
+    """Return the length of all texts in a value of JSON, which is what the service limits."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(map(_character_count, cast("dict[str, object]", value).values()))
+        return sum(map(character_count, cast("dict[str, object]", value).values()))
     if isinstance(value, list):
-        return sum(map(_character_count, cast("list[object]", value)))
+        return sum(map(character_count, cast("list[object]", value)))
     return 0

@@ -75,6 +75,9 @@ class ReconnectPolicy:
     speaker_labels: Literal["distinct", "raw"] = "distinct"
     """The service counts speakers anew on each connection. `distinct` makes the labels of later
     connections go on counting, so that no two people share one; `raw` leaves them alone."""
+    carry_context: bool = False
+    """Whether to tell each later connection what was said before: the last 1000 to 2000 characters
+    are added to the `context` of its configuration, as far as there is room."""
     should_retry: Callable[[SonioxRealtimeError, int], bool] | None = None
     """Decides, given the error and the number of the attempt (from 1), in place of the error's
     `retryable`. It must not use the session."""
@@ -90,6 +93,7 @@ class ReconnectPolicy:
                     f"{name} must be a whole number of 0 or more, not {value!r}"
                 )
         check_flag("jitter", self.jitter)
+        check_flag("carry_context", self.carry_context)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, float):

@@ -67,6 +67,7 @@ from soniox_proto.messages import (
 )
 from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
 from soniox_proto.recovery.audio_input import AudioInput
+from soniox_proto.recovery.carried_context import with_said
 from soniox_proto.recovery.heard import Heard, LinkTranscript
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
@@ -154,10 +155,10 @@ class RecoveringSTTStream:
         self._flight_recorder = FlightRecorder()
         self._audio = AudioInput(self._config)
         self._audio_clock: AudioClock | None = None
+        self._heard = Heard()
         self._link = self._make_link()
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._sending = Sending(reconnect, self._audio, self._stats)
-        self._heard = Heard()
         self._rolling = RollOver(
             reconnect.rollover_after, options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT)
         )
@@ -536,6 +537,8 @@ class RecoveringSTTStream:
 
     def _make_link(self) -> RecoverableLink:
         config = self._audio.config
+        if self._policy.carry_context:
+            config = with_said(config, self._heard.given.text)
         return RecoverableLink(
             self._make_connection(config=config),
             self._take,
@@ -776,33 +779,28 @@ class RecoveringSTTStream:
         """Read the rest of the link before."""
         given: list[Event] = []
         for event in events:
-            match event:
-                case Result(message) if not _is_error(message):
-                    given += self._read(link, event, now)
-                case Finished() | ServerError() | Closed():
-                    # Whatever it has not said, the present link will.
-                    return given + self._release(now)
-                case _:
-                    pass
+            if isinstance(event, (Finished, ServerError, Closed)):
+                # Whatever it has not said, the present link will.
+                return given + self._release(now)
+            if isinstance(event, Result) and not _is_error(event.message):
+                given += self._read(link, event, now)
         return given
 
     def _read_standby(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
         """Note that the standby is open, or that another one is needed."""
         for index, event in enumerate(events):
-            match event:
-                case Opened():
-                    self._note_opened(link, now)
-                case ServerError(error):
-                    if self._replaces_standby(link, error, now):
-                        break
-                    # With the result that it came as.
-                    return self._read_events(link, events[index - 1 :], now)
-                case Closed():
-                    if self._replaces_standby(link, _cause(event), now):
-                        break
-                    return self._read_events(link, events[index:], now)
-                case _:
-                    pass  # It has got no audio yet.
+            if isinstance(event, Opened):
+                self._note_opened(link, now)
+            elif isinstance(event, ServerError):
+                if self._replaces_standby(link, event.error, now):
+                    break
+                # With the result that it came as.
+                return self._read_events(link, events[index - 1 :], now)
+            elif isinstance(event, Closed):
+                if self._replaces_standby(link, _cause(event), now):
+                    break
+                return self._read_events(link, events[index:], now)
+            # Results say nothing: it has got no audio yet.
         return []
 
     def _replaces_standby(

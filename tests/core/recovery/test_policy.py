@@ -39,6 +39,7 @@ async def an_async_function(event: object) -> None:
         ({"multiplier": 0.5}, "multiplier must be at least 1"),
         ({"replay_speed": 1.0}, "replay_speed above 1"),
         ({"jitter": "yes"}, "jitter must be"),
+        ({"carry_context": "yes"}, "carry_context must be"),
         ({"should_retry": 5}, "should_retry must be a function"),
         ({"on_event": an_async_function}, "on_event must be a function, and not an async one"),
         ({"speaker_labels": "other"}, "speaker_labels must be 'distinct' or 'raw', not 'other'"),

@@ -28,6 +28,7 @@ from soniox_proto import (
     SonioxRealtimeError,
     SonioxStateError,
     SonioxValidationError,
+    StructuredContext,
 )
 from soniox_proto.config import checked_config
 from soniox_proto.preconnect.warm_stream import WarmStream
@@ -218,6 +219,7 @@ class TestTheSeam:
         talk.send(1500)
         old, new = talk.services
         new.recognize(len(new.heard), len(new.heard))
+        old.recognize(1500, 1500)
         talk.exchange()
         given = len(talk.events)
         if how == "late":
@@ -553,6 +555,21 @@ class TestReconfigure:
         talk.wait(30_000)
         hints = [service.config.language_hints for service in talk.services if service.config]
         assert hints == [None, ["es"], ["fr"], ["es"]]
+
+    @pytest.mark.parametrize("carry_context", [False, True])
+    def test_what_was_said_is_context(self, carry_context: bool) -> None:
+        talk = conversation(carry_context=carry_context)
+        talk.send(1000)
+        talk.endpoint()
+        lose(talk, talk.links[0][0])
+        talk.wait(1000)
+        talk.stream.reconfigure({**SPANISH, "context": "numbers"}, talk.now)
+        talk.wait(0)
+        carried = [service.config.context for service in talk.services if service.config]
+        said = StructuredContext(text="one two")
+        expected = [None, said, "numbers\none two"] if carry_context else [None, None, "numbers"]
+        assert carried == expected
+        assert talk.stream.config.context == "numbers"
 
     def test_while_no_connection_is_there(self) -> None:
         talk = conversation()
