@@ -8,18 +8,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from soniox_proto.config import RealtimeSTTConfig
+from typing_extensions import override
+
 from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
-from soniox_proto.events import Event, Outcome, SessionStats
-from soniox_proto.flight_recorder import FlightRecorder
-from soniox_proto.messages import RealtimeEvent, start_message
-from soniox_proto.state import SessionState
+from soniox_proto.events import Event
+from soniox_proto.messages import start_message
 from soniox_proto.stream import Link, Stream
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import TRACE_VERSION, Trace, class_name, described
 from soniox_proto.upgrade import UpgradeRequest
+from soniox_proto.wrapped_stream import WrappedStream
 
 __all__ = ["RecordedStream", "start_without_words"]
 
@@ -30,7 +30,7 @@ _PROTOCOLS: Final = "sec-websocket-protocol"
 _MARKERS: Final = frozenset({b"<end>", b"<fin>"})
 
 
-class RecordedStream:
+class RecordedStream(WrappedStream):
     """A machine that records the one it drives. Give it to a session in place of that one.
 
     Args:
@@ -53,7 +53,7 @@ class RecordedStream:
         audio: bool = True,
         text: bool = True,
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._url = url
         self._options = dict(options or {})
         self._headers = list(headers)
@@ -134,92 +134,34 @@ class RecordedStream:
             start_without_words(frame)
         return entry
 
-    # The machine
+    # As a Stream
 
-    @property
-    def config(self) -> RealtimeSTTConfig:
-        """Configuration of the stream."""
-        return self._stream.config
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session is in its life."""
-        return self._stream.state
-
-    @property
-    def paused(self) -> bool:
-        """Whether audio is being dropped."""
-        return self._stream.paused
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is over."""
-        return self._stream.closed
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the session ended."""
-        return self._stream.outcome
-
-    @property
-    def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session."""
-        return self._stream.error
-
-    @property
-    def last_message(self) -> RealtimeEvent | None:
-        """The latest message of the service."""
-        return self._stream.last_message
-
-    @property
-    def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._stream.stats
-
-    def sent_position_ms(self, server_ms: float) -> int:
-        """Return where a position of the service lies in the audio that was sent, in ms."""
-        return self._stream.sent_position_ms(server_ms)
-
-    def captured_at(self, position_ms: float) -> float | None:
-        """Return when the audio at a position was captured, in seconds."""
-        return self._stream.captured_at(position_ms)
-
-    @property
-    def flight_recorder(self) -> FlightRecorder:
-        """What happened last."""
-        return self._stream.flight_recorder
-
-    @property
-    def holds_too_much(self) -> bool:
-        """Whether a sender that can wait should."""
-        return self._stream.holds_too_much
-
+    @override
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now, recorded."""
         links: list[Link] = []
-        for link in self._stream.links_to_open():
+        for link in super().links_to_open():
             self._links += 1
             links.append(_RecordedLink(self, link, self._links))
         return links
 
-    def next_timeout(self) -> float | None:
-        """Return when to call `handle_timeout`."""
-        return self._stream.next_timeout()
-
+    @override
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`."""
-        deadline = self._stream.next_timeout()
-        events = self._stream.handle_timeout(now)
+        deadline = super().next_timeout()
+        events = super().handle_timeout(now)
         # Calling too early has no effect, and drivers do it often.
         if deadline is not None and deadline <= now:
             self.note(now, {"call": "handle_timeout"}, events)
         return events
 
+    @override
     def connect(self, now: float) -> None:
         """Ask for the first link."""
-        self._stream.connect(now)
+        super().connect(now)
         self.note(now, {"call": "connect"})
 
+    @override
     def send_audio(
         self,
         chunk: bytes | bytearray | memoryview,
@@ -227,56 +169,66 @@ class RecordedStream:
         captured_at: float | None = None,
     ) -> None:
         """Queue a chunk of audio."""
-        self._stream.send_audio(chunk, now, captured_at)
+        super().send_audio(chunk, now, captured_at)
         data = bytes(chunk)
         audio: dict[str, Any] = {"size": len(data)}
         if self._audio:
             audio = {"audio": base64.b64encode(data).decode()}
         self.note(now, {"call": "send_audio", **audio})
 
+    @override
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final."""
-        self._stream.finalize(now, trailing_silence_ms)
+        super().finalize(now, trailing_silence_ms)
         self.note(now, {"call": "finalize", "arguments": [trailing_silence_ms]})
 
+    @override
     def keep_alive(self, now: float) -> None:
         """Queue a keepalive."""
         self._call(now, "keep_alive")
 
+    @override
     def finish(self, now: float) -> None:
         """Queue end-of-audio."""
         self._call(now, "finish")
 
+    @override
     def pause(self, now: float, finalize: bool = True) -> None:
         """Drop audio from now on."""
-        self._stream.pause(now, finalize)
+        super().pause(now, finalize)
         self.note(now, {"call": "pause", "arguments": [finalize]})
 
+    @override
     def resume(self, now: float) -> None:
         """Send audio again."""
         self._call(now, "resume")
 
+    @override
     def close(self, now: float) -> None:
         """End the session with the close handshake."""
         self._call(now, "close")
 
+    @override
     def abort(self, now: float) -> None:
         """End the session at once."""
         self._call(now, "abort")
 
+    @override
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
         """End the session because of `error`."""
-        events = self._stream.fail(error, now, close_code=close_code)
+        events = super().fail(error, now, close_code=close_code)
         entry = {"call": "fail", "error": _error_fields(error), "close_code": close_code}
         self.note(now, entry, events)
         return events
 
+    @override
     def pause_reading(self, now: float) -> None:
         """Note that the driver stops reading."""
         self._call(now, "pause_reading")
 
+    @override
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
         self._call(now, "resume_reading")

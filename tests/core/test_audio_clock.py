@@ -14,6 +14,7 @@ from soniox_proto import (
     RealtimeSTTConfig,
     RealtimeSTTConnection,
     RealtimeSTTProtocol,
+    RealtimeSTTStream,
     ReconnectPolicy,
     RecoveringSTTStream,
     SonioxStateError,
@@ -21,6 +22,7 @@ from soniox_proto import (
 )
 from soniox_proto.audio_clock import CaptureTimes
 from soniox_proto.server_clock import ServerClock
+from soniox_proto.wrapped_stream import WrappedStream
 from tests.support.core.messages import CONFIG, result, token
 
 RAW = RealtimeSTTConfig(
@@ -168,6 +170,14 @@ def test_a_connection_has_the_same() -> None:
     connection.send_audio(audio(100), 0.0, captured_at=9.1)
     assert connection.sent_position_ms(130) == 110
     assert connection.captured_at(130) == pytest.approx(9.11)
+
+
+def test_a_stream_around_another_one_passes_it_on() -> None:
+    stream = WrappedStream(RealtimeSTTStream(URL, RAW))
+    stream.connect(0.0)
+    stream.send_audio(audio(100), 0.0, captured_at=9.0)
+    assert stream.sent_position_ms(130) == 100
+    assert stream.captured_at(50) == 9.05
 
 
 def test_a_stream_that_recovers_gives_out_positions_in_the_audio() -> None:
