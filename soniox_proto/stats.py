@@ -52,7 +52,7 @@ class SessionStats:
     sent_finalizes: int = 0
     """Finalizes asked for. After the loss of a connection one may be sent more than once."""
     answered_finalizes: int = 0
-    """Finalizes that the service has answered."""
+    """Finalizes that the service has answered, or passed over by answering a later one."""
     finalized_audio_bytes: int = 0
     """Audio accepted before the latest finalize, in bytes."""
     sent_pings: int = 0
@@ -146,9 +146,9 @@ class SessionStats:
         self._send_times.note(sent_ms, now)
         self.note_due = now + NOTE_INTERVAL
 
-    def note_finalized(self, round_trip: float) -> None:
-        """Take account of the answer to the oldest finalize."""
-        self.answered_finalizes += 1
+    def note_finalized(self, round_trip: float, passed_over: int = 0) -> None:
+        """Take account of the answer to a finalize, and of those before it that got none."""
+        self.answered_finalizes += passed_over + 1
         self.measured("finalize_latency", round_trip)
 
     def note_endpoint(self, speech_ends_ms: int | None, now: float) -> None:
