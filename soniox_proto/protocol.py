@@ -701,7 +701,7 @@ class RealtimeSTTProtocol:
                 if processed_ms is not None:
                     stats.processed_audio_ms = processed_ms
                 if stats.time_to_first_token is None and message.tokens:
-                    stats.note_first_token(now)
+                    stats.note_tokens(message.tokens, now)
                 if may_hold_marker(data):
                     self._find_markers(message, now)
                 else:

@@ -6,14 +6,18 @@ of audio: the machines add to the fields themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple
 
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.latency import Latency
+from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, Token
 from soniox_proto.send_times import NOTE_INTERVAL, SendTimes
 
 __all__ = ["Measurement", "SessionStats"]
+
+_MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 _NONE_YET: Final = Latency()
 """Shared by all that have measured nothing: most sessions never measure some of them."""
@@ -71,7 +75,7 @@ class SessionStats:
     latency: float | None = None
     """Round trip of the latest answered WebSocket ping, in seconds."""
     time_to_first_token: float | None = None
-    """Seconds from the first audio to the first token; None before."""
+    """Seconds from the first audio to the first token that is no marker; None before."""
     finalize_latency: Latency = field(default_factory=_none_yet)
     """From a finalize to its answer."""
     endpoint_latency: Latency = field(default_factory=_none_yet)
@@ -157,9 +161,9 @@ class SessionStats:
         if ended_at is not None:
             self.measured("endpoint_latency", max(0.0, now - ended_at))
 
-    def note_first_token(self, now: float) -> None:
-        """Take account of the first token."""
-        if self._audio_began is not None:
+    def note_tokens(self, tokens: Iterable[Token], now: float) -> None:
+        """Take account of tokens, as long as none has been: a marker is none."""
+        if self._audio_began is not None and any(token.text not in _MARKERS for token in tokens):
             self.time_to_first_token = now - self._audio_began
             self._report("time_to_first_token", self.time_to_first_token)
 

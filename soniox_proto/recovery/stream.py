@@ -579,7 +579,7 @@ class RecoveringSTTStream:
         if message.total_audio_proc_ms is not None:
             stats.processed_audio_ms = message.total_audio_proc_ms
         if stats.time_to_first_token is None and message.tokens:
-            stats.note_first_token(now)
+            stats.note_tokens(message.tokens, now)
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
