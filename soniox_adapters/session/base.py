@@ -123,6 +123,7 @@ class SessionBase(ABC):
             on_reconnect=None if policy is None else policy.on_event,
             on_measurement=self._options.on_measurement,
             recorder=machine.flight_recorder,
+            session_id=id(self),
         )
         self._inbox.measure(machine.stats)
         # Whether a sender may have to wait until audio that is held has gone.
