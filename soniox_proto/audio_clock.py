@@ -100,9 +100,9 @@ class AudioClock:
         """Note that a finalize is sent after so many bytes of audio."""
         self.clock_map.finalize(sent / self._bytes_per_ms)
 
-    def finalized(self, message: RealtimeEvent) -> None:
-        """Take the answer to the oldest finalize."""
-        self.clock_map.answered_in(message)
+    def finalized(self, message: RealtimeEvent) -> int:
+        """Take the answer to a finalize; return how many before it have remained without one."""
+        return self.clock_map.answered_in(message)
 
     def sent_position_ms(self, server_ms: float, sent: int) -> float:
         """Return the position in the first `sent` bytes of audio, in ms."""

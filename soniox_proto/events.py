@@ -98,7 +98,8 @@ class Finalized:
     finalize_index: int | None
     """Which call of `finalize` it answers, counted from 0; None if none was outstanding.
 
-    The marker does not say. Answers are matched to calls in order."""
+    The marker does not say. Answers are matched to calls in order. With a raw audio format, a call
+    that the position of the answer rules out is passed over: its answer was lost or never given."""
     round_trip: float | None
     """Seconds from that call, or from the opening of the session if that was later, to this answer;
     None if none was outstanding."""

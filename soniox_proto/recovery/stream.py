@@ -565,9 +565,10 @@ class RecoveringSTTStream:
         self._attempt = 0
         self._key_refused = False
         received = event.message
+        passed_over = 0
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
-                link.clock.answered_in(received)
+                passed_over = link.clock.answered_in(received)
         message, markers = link.transcript.read(received, self._sending.limit_ms(link))
         self._last_message = message
         raw = event.raw
@@ -578,11 +579,11 @@ class RecoveringSTTStream:
         if message.total_audio_proc_ms is not None:
             stats.processed_audio_ms = message.total_audio_proc_ms
         if stats.time_to_first_token is None and message.tokens:
-            stats.note_first_token(now)
+            stats.note_tokens(message.tokens, now)
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
-                given.append(self._finalized(message, marker.token_index, now))
+                given.append(self._finalized(message, marker.token_index, now, passed_over))
             else:
                 stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
@@ -591,12 +592,16 @@ class RecoveringSTTStream:
         self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
         return given
 
-    def _finalized(self, message: RealtimeEvent, index: int, now: float) -> Finalized:
+    def _finalized(
+        self, message: RealtimeEvent, index: int, now: float, passed_over: int
+    ) -> Finalized:
+        for _ in range(passed_over):
+            self._sending.answered()
         asked = self._sending.answered()
         if asked is None:
             return Finalized(message, index, None, None)
         round_trip = now - max(asked.asked_at, self._opened_at)
-        self._stats.note_finalized(round_trip)
+        self._stats.note_finalized(round_trip, passed_over)
         return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import soniox_proto.audio_clock
 from soniox_proto import (
+    Finalized,
     RealtimeSTTConfig,
     RealtimeSTTConnection,
     RealtimeSTTProtocol,
@@ -121,6 +122,30 @@ class TestProtocol:
         protocol.receive_message(answer(1000), 1.0)
         protocol.send_audio(audio(2000), 1.0)
         assert protocol.sent_position_ms(1500) == 1500
+
+    def test_an_answer_that_never_comes_is_noticed_at_the_next(self) -> None:
+        protocol = RealtimeSTTProtocol(RAW, finalize_timeout=60.0)
+        protocol.start(0.0)
+        for at in (2.0, 4.0):
+            protocol.send_audio(audio(2000), at)
+            protocol.finalize(at)
+        (_, answered) = protocol.receive_message(answer(4080), 4.5)
+        assert isinstance(answered, Finalized)
+        assert (answered.finalize_index, answered.round_trip) == (1, 0.5)
+        assert protocol.stats.answered_finalizes == protocol.stats.sent_finalizes == 2
+        assert protocol.stats.finalize_latency.count == 1
+        assert protocol.sent_position_ms(4100) == 4000
+        assert protocol.handle_timeout(70.0) == [], "no answer is awaited any more"
+
+    def test_two_answers_in_one_message_are_those_of_two(self) -> None:
+        protocol = started(RAW)
+        for at in (2.0, 4.0):
+            protocol.send_audio(audio(2000), at)
+            protocol.finalize(at)
+        both = result("<fin>", " two", "<fin>", final_audio_proc_ms=4200, total_audio_proc_ms=4200)
+        events = protocol.receive_message(both, 4.5)
+        answers = [event.finalize_index for event in events if isinstance(event, Finalized)]
+        assert answers == [0, 1]
 
     def test_what_is_dropped_has_no_position(self) -> None:
         protocol = started(RAW)

@@ -438,6 +438,19 @@ class TestSendingAgain:
         assert finalized.finalize_index == 0
         assert finalized.round_trip == pytest.approx(1.45)
 
+    def test_an_answer_that_never_comes_does_not_shift_the_next(self) -> None:
+        talk = conversation()
+        ((_, service),) = talk.links
+        for _ in range(2):
+            talk.send(2000)
+            talk.stream.finalize(talk.now)
+        talk.exchange()
+        del service.finalizes[0]
+        talk.answer()
+        (finalized,) = [event for event in talk.events if isinstance(event, Finalized)]
+        assert finalized.finalize_index == 1
+        assert talk.stream.stats.answered_finalizes == 2
+
     def test_an_answer_that_nobody_asked_for(self) -> None:
         talk = conversation()
         ((link, service),) = talk.links

@@ -333,3 +333,12 @@ def test_both_languages_of_a_word_that_is_longer_than_a_cue_may_be() -> None:
     messages = [event(said("Yes", 0, 9000, translation_status="original"), translation("Sí"))]
     cues = cues_of(*messages, track="both")
     assert (texts(cues), spans(cues)) == (["Yes/Sí"], [(0, 7000)])
+
+
+@pytest.mark.parametrize("arrow", ["-->", "--->", "-->-->", "----->"])
+def test_no_text_of_srt_looks_like_a_line_of_times(arrow: str) -> None:
+    messages = [event(*spoken(f"a {arrow} b"), END)]
+    transcript, subtitles = Transcript(), Subtitles("srt")
+    text = "".join(subtitles.feed(transcript.feed(message)) for message in messages)
+    text += subtitles.finish()
+    assert text.count("-->") == 1, "the line of times itself"
