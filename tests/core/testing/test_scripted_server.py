@@ -249,6 +249,22 @@ class TestWhatAScriptSays:
         assert (end.error.error_type, end.error.request_id) == ("service_unavailable", "r")
         server.check()
 
+    def test_an_error_before_a_mistake_in_the_same_bytes(self, server: ScriptedServer) -> None:
+        """End-of-audio without audio is a mistake; here it comes with the start message."""
+        server.on_start().error(503)
+        client = RealtimeSTTConnection(URL, CONFIG)
+        connection = server.connect(0.0)
+        client.connect(0.0)
+        client.opened(0.0)
+        client.finish(0.0)
+        connection.receive_data(client.data_to_send(), 0.0)
+        client.receive_data(connection.data_to_send(), 0.0)
+        connection.receive_data(client.data_to_send(), 0.0)
+        client.receive_data(connection.data_to_send(), 0.0)
+        assert client.last_message is not None
+        assert client.last_message.error_code == 503
+        server.check()
+
     def test_scripts_of_later_connections(self, server: ScriptedServer) -> None:
         server.on_start().error(503)
         second = server.next_connection()
