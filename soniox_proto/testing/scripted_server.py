@@ -32,7 +32,8 @@ class ScriptedServer(Script):
     Args:
         bytes_per_second: What to take for the rate of audio whose format does not tell: containers
             and `auto`.
-        max_duration: Seconds after which a stream ends with error 413; None for never.
+        max_duration: Seconds after which a stream ends with error 413; None for never. Then
+            nothing ends a test that waits in vain.
     """
 
     def __init__(
