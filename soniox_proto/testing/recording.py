@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from typing_extensions import override
 
@@ -15,19 +15,27 @@ from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
 from soniox_proto.messages import start_message
+from soniox_proto.recovery.policy import ReconnectPolicy
 from soniox_proto.stream import Link, Stream
+from soniox_proto.testing.hiding import (
+    PROTOCOLS,
+    hidden_frame,
+    hiding,
+    key_in,
+    mapped,
+    masked,
+    start_without_words,
+    without_text,
+)
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import TRACE_VERSION, Trace, class_name, described
 from soniox_proto.upgrade import UpgradeRequest
 from soniox_proto.wrapped_stream import WrappedStream
 
-__all__ = ["RecordedStream", "start_without_words"]
+__all__ = ["RecordedStream"]
 
-_T = TypeVar("_T")
-
-_TEXT_FIELD: Final = re.compile(rb'("text"\s*:\s*")((?:[^"\\]|\\.)*)"')
-_PROTOCOLS: Final = "sec-websocket-protocol"
-_MARKERS: Final = frozenset({b"<end>", b"<fin>"})
+_NEVER_HIDDEN: Final = frozenset({"audio", "call", "event"})
+"""Fields of a line that hold no text of the user's: a short key may be found in them by chance."""
 
 
 class RecordedStream(WrappedStream):
@@ -38,6 +46,7 @@ class RecordedStream(WrappedStream):
         url: Its URL.
         options: Its keyword options, except for the additional headers.
         headers: The names of its additional headers.
+        reconnect: The policy of a `RecoveringSTTStream`; None for other machines.
         audio: Whether to record the audio, and not only its sizes.
         text: Whether to record the words, both those of the transcript and those of the context.
             Without it, every character of theirs becomes an `x`.
@@ -50,6 +59,7 @@ class RecordedStream(WrappedStream):
         url: str,
         options: Mapping[str, Any] | None = None,
         headers: Sequence[str] = (),
+        reconnect: ReconnectPolicy | None = None,
         audio: bool = True,
         text: bool = True,
     ) -> None:
@@ -57,33 +67,37 @@ class RecordedStream(WrappedStream):
         self._url = url
         self._options = dict(options or {})
         self._headers = list(headers)
+        self._reconnect = reconnect
         self._audio = audio
         self._text = text
         self._entries: list[dict[str, Any]] = []
-        self._key: str | None = None
+        # In the order in which they were used.
+        self._keys: dict[str, None] = {}
         self._nonces: dict[int, str] = {}
         self._links = 0
 
     def trace(self) -> Trace:
         """Return what has been recorded so far."""
-        hide = _hiding(self._key)
+        hide = hiding(self._keys)
         config = json.loads(start_message(self.config))
         if not self._text:
             config.pop("context", None)
         header = {
             "trace": TRACE_VERSION,
             "url": hide(self._url),
-            "config": config,
+            "config": mapped(config, hide),
             "options": self._options,
             "headers": self._headers,
-            "key": None if self._key is None else _masked(self._key),
+            "key": next(map(masked, self._keys), None),
             "audio": self._audio,
             "text": self._text,
         }
+        if self._reconnect is not None:
+            header["reconnect"] = _policy_fields(self._reconnect)
         entries = [dict(entry) for entry in self._entries]
         for number in range(1, self._links + 1):
             self._clean_received([entry for entry in entries if entry.get("link") == number])
-        return Trace(header, [_mapped(self._without_words(entry), hide) for entry in entries])
+        return Trace(header, [self._cleaned(entry) for entry in entries])
 
     # What is recorded
 
@@ -107,8 +121,17 @@ class RecordedStream(WrappedStream):
         self._entries.append({"t": now, "link": number, "sent": frames})
 
     def note_key(self, frame: Mapping[str, Any]) -> None:
-        """Look for the API key in what a client sent."""
-        self._key = self._key or _key_in(frame)
+        """Look for an API key in what a client sent."""
+        key = key_in(frame)
+        if key is not None:
+            self._keys[key] = None
+
+    def note_given_key(self, number: int, key: str) -> None:
+        """Add a line that a link was given its API key."""
+        self._keys[key] = None
+        now = self._entries[-1]["t"]
+        entry = {"t": now, "link": number, "call": "authenticate", "key": masked(key)}
+        self._entries.append(entry)
 
     def _clean_received(self, entries: list[dict[str, Any]]) -> None:
         """Clean what one link received. What is to go may be cut across several reads."""
@@ -119,20 +142,29 @@ class RecordedStream(WrappedStream):
             found = accept_token(self._nonces[number]).encode()
             data = data.replace(found, accept_token(NONCE).encode(), 1)
         if not self._text:
-            data = _without_text(data)
-        text = _hiding(self._key)(data.decode("latin-1"))
+            data = without_text(data)
+        text = hiding(self._keys)(data.decode("latin-1"))
         for entry in entries:
             size = len(entry["received"])
             entry["received"], text = text[:size], text[size:]
 
-    def _without_words(self, entry: dict[str, Any]) -> dict[str, Any]:
-        if self._text:
-            return entry
-        if "raw" in entry:
-            entry["raw"] = _without_text(entry["raw"].encode()).decode()
-        for frame in entry.get("sent", ()):
-            start_without_words(frame)
-        return entry
+    def _cleaned(self, entry: dict[str, Any]) -> dict[str, Any]:
+        hide = hiding(self._keys)
+        cleaned: dict[str, Any] = {}
+        for name, value in entry.items():
+            if name == "sent":
+                frames = [hidden_frame(frame, hide) for frame in value]
+                if not self._text:
+                    for frame in frames:
+                        start_without_words(frame)
+                cleaned[name] = frames
+            elif name in _NEVER_HIDDEN:
+                cleaned[name] = value
+            else:
+                cleaned[name] = mapped(value, hide)
+        if not self._text and "raw" in cleaned:
+            cleaned["raw"] = without_text(cleaned["raw"].encode()).decode()
+        return cleaned
 
     # As a Stream
 
@@ -271,15 +303,16 @@ class _RecordedLink:
         return self._link.asks_for_key
 
     def authenticate(self, api_key: str | APIKey) -> None:
-        # Not recorded: the key is found in what is sent.
         self._link.authenticate(api_key)
+        key = api_key.reveal() if isinstance(api_key, APIKey) else api_key
+        self._stream.note_given_key(self._number, key)
 
     def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
         # The request that had the key was made by somebody else.
         request = self._link.upgrade_request
         lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
         self._stream.note_key({"http": lines})
-        self._stream.note_key({"http": [f"{_PROTOCOLS}: {', '.join(request.subprotocols())}"]})
+        self._stream.note_key({"http": [f"{PROTOCOLS}: {', '.join(request.subprotocols())}"]})
         entry = {"call": "upgraded", "headers": None if headers is None else dict(headers)}
         return self._note(now, entry, self._link.upgraded(now, headers))
 
@@ -319,61 +352,10 @@ def _error_fields(error: SonioxRealtimeError) -> dict[str, Any]:
     return {"class": class_name(error), "text": str(error), "fields": simple}
 
 
-def _key_in(frame: Mapping[str, Any]) -> str | None:
-    """Return the API key that a client sent, wherever it may be."""
-    for line in frame.get("http", ()):
-        name, _, value = cast("str", line).partition(": ")
-        if name == "authorization":
-            return value.partition(" ")[2]
-        if name == _PROTOCOLS and ", " in value:
-            return value.rpartition(", ")[2]
-    if "api_key" in frame.get("text", ""):
-        key: object = json.loads(frame["text"]).get("api_key")
-        return key if isinstance(key, str) else None
-    return None
-
-
-def _masked(key: str) -> str:
-    """Return a key of the same form with none of its characters, so that it works like the key."""
-    return re.sub("[0-9]", "0", re.sub("[A-Za-z]", "x", key))
-
-
-def _hiding(key: str | None) -> Callable[[str], str]:
-    """Return a function that masks a key in what it is given; the length does not change."""
-    if key is None:
-        return lambda text: text
-    pattern = re.compile(re.escape(key), re.IGNORECASE)
-    return lambda text: pattern.sub(lambda match: _masked(match.group()), text)
-
-
-def _mapped(value: _T, function: Callable[[str], str]) -> _T:
-    """Return a JSON value with a function applied to all of its strings."""
-    if isinstance(value, str):
-        return cast("_T", function(value))
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return cast("_T", {name: _mapped(item, function) for name, item in items})
-    if isinstance(value, list):
-        return cast("_T", [_mapped(item, function) for item in cast("list[Any]", value)])
-    return value
-
-
-def _without_text(data: bytes) -> bytes:
-    """Return messages with the text of tokens replaced, byte by byte."""
-
-    def replaced(match: re.Match[bytes]) -> bytes:
-        text = match.group(2)
-        if text in _MARKERS:
-            return match.group()
-        bare = text.lstrip(b" ")
-        return match.group(1) + text[: len(text) - len(bare)] + b"x" * len(bare) + b'"'
-
-    return _TEXT_FIELD.sub(replaced, data)
-
-
-def start_without_words(frame: dict[str, Any]) -> None:
-    """Take the context out of a frame, if that is the start message."""
-    if frame.get("text", "").startswith('{"model"'):
-        fields = json.loads(frame["text"])
-        fields.pop("context", None)
-        frame["text"] = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+def _policy_fields(policy: ReconnectPolicy) -> dict[str, Any]:
+    """Return a policy as JSON; of the user's function only that there is one."""
+    policy_fields = {
+        field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)
+    }
+    del policy_fields["on_event"]
+    return {**policy_fields, "should_retry": policy.should_retry is not None}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from soniox_adapters import (
@@ -13,13 +16,14 @@ from soniox_adapters import (
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
 from soniox_adapters.testing import (
+    GoldenTraces,
     ScriptedServer,
     Trace,
     record,
     replay,
     scripted_client,
 )
-from soniox_proto import Closed, Finalized, Outcome, Result
+from soniox_proto import Closed, Finalized, Outcome, Reconnected, ReconnectPolicy, Result
 from tests.support.adapters.sessions import Kind, open_session
 from tests.support.core.messages import API_KEY, CONFIG
 
@@ -93,6 +97,29 @@ def test_a_scripted_session_is_recorded_like_a_real_one() -> None:
     assert len(replay(Trace.loads(text))) == 5
 
 
+def test_a_session_that_reconnects_with_keys_that_are_asked_for() -> None:
+    server = ScriptedServer()
+    server.expect_upgrade(api_key="temp:alice1")
+    server.after_audio(seconds=1).say("Good").drop()
+    again = server.next_connection()
+    again.expect_upgrade(api_key="temp:robert2")
+    again.after_audio(seconds=3).say(" morning")
+    keys = iter(["temp:alice1", "temp:robert2"])
+    with scripted_client(server, api_key=lambda: next(keys)) as client:
+        session = client.realtime.stt.connect(config=RAW, reconnect=ReconnectPolicy())
+        recorded = record(session, audio=False)
+        with session:
+            session.send_bytes([SECOND] * 3)
+            messages = list(session.receive_events())
+    server.check()
+    text = recorded.trace().dumps()
+    assert "alice" not in text
+    assert "robert" not in text
+    events = [event for _, event in replay(Trace.loads(text))]
+    assert [event.message for event in events if isinstance(event, Result)] == messages
+    assert len([event for event in events if isinstance(event, Reconnected)]) == 1
+
+
 def test_what_cannot_be_recorded() -> None:
     url = "wss://localhost"
     with pytest.raises(SonioxValidationError, match="compression"):
@@ -101,3 +128,24 @@ def test_what_cannot_be_recorded() -> None:
     record(session)
     with pytest.raises(SonioxValidationError, match="only before it is entered, and once"):
         record(session)
+
+
+def test_golden_traces_of_sessions_that_reconnect_do_not_depend_on_the_clock(
+    tmp_path: Path,
+) -> None:
+    async def run(*, update: bool) -> None:
+        golden = GoldenTraces(tmp_path, "talk", update=update)
+        server = ScriptedServer()
+        server.after_audio(seconds=1).say("Good").drop()
+        async with scripted_client(server) as client:
+            policy = ReconnectPolicy(jitter=False, initial_delay=0.3)
+            session = client.realtime.stt.connect(config=RAW, reconnect=policy)
+            golden(session)
+            async with session:
+                await session.send_bytes([SECOND] * 3)
+                assert [event async for event in session.receive_events()]
+        golden.check()
+
+    asyncio.run(run(update=True))
+    asyncio.run(run(update=False))
+    assert '"gap": 300}' in (tmp_path / "talk.jsonl").read_text()
