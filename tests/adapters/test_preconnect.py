@@ -703,9 +703,8 @@ def test_two_event_loops_at_a_time() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("world", ["blocking", "asyncio"])
 def test_a_process_that_is_forked_opens_its_own(world: str) -> None:
-    if world == "trio":
-        pytest.skip("as on asyncio")
     with FakeServer(serve) as server, open_client(world, server.url, **POOL) as client:
         client.warm_up()
         child = os.fork()
