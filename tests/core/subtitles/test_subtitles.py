@@ -342,3 +342,17 @@ def test_no_text_of_srt_looks_like_a_line_of_times(arrow: str) -> None:
     text = "".join(subtitles.feed(transcript.feed(message)) for message in messages)
     text += subtitles.finish()
     assert text.count("-->") == 1, "the line of times itself"
+
+
+@pytest.mark.parametrize(
+    ("track", "lines"), [("translation", ["Ho", "la."]), ("both", ["Hello./Ho", "la."])]
+)
+def test_a_translation_that_comes_late_is_shown_late(track: str, lines: list[str]) -> None:
+    cues = cues_of(
+        event(said("Hello.", 0, 900, translation_status="original"), END),
+        event(translation("Ho")),
+        event(translation("la.")),
+        track=track,
+    )
+    assert texts(cues) == lines
+    assert cues[1].start_ms > cues[0].end_ms
