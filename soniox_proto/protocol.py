@@ -872,6 +872,8 @@ class RealtimeSTTProtocol:
             return Finalized(message, index, None, None)
         clock = self._audio_clock
         passed_over = 0 if clock is None else clock.finalized(message)
+        if passed_over:
+            self._note("finalizes without an answer", passed_over)
         asked = self._pending_finalizes[passed_over]
         del self._pending_finalizes[: passed_over + 1]
         self._arm_finalize_timer()

@@ -134,6 +134,7 @@ class TestProtocol:
         assert (answered.finalize_index, answered.round_trip) == (1, 0.5)
         assert protocol.stats.answered_finalizes == protocol.stats.sent_finalizes == 2
         assert protocol.stats.finalize_latency.count == 1
+        assert "finalizes without an answer '1'" in str(protocol.flight_recorder.record())
         assert protocol.sent_position_ms(4100) == 4000
         assert protocol.handle_timeout(70.0) == [], "no answer is awaited any more"
 
