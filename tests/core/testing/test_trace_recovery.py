@@ -17,6 +17,7 @@ from soniox_proto import (
     Reconnecting,
     ReconnectPolicy,
     RecoveringSTTStream,
+    SonioxConnectionError,
     SonioxRealtimeError,
     SonioxValidationError,
 )
@@ -183,6 +184,17 @@ def test_the_key_is_hidden_wherever_the_user_put_it() -> None:
     trace = record_plain(API_KEY, config)
     assert API_KEY not in trace.dumps()
     assert trace.header["config"]["client_reference_id"].startswith("user of ")
+    replay(trace)
+
+
+def test_the_key_is_hidden_in_what_refused_an_upgrade_made_by_somebody_else() -> None:
+    stream = RealtimeSTTStream(URL, CONFIG, api_key=API_KEY)
+    recorded = RecordedStream(stream, url=URL)
+    recorded.connect(0.0)
+    (link,) = recorded.links_to_open()
+    link.failed(SonioxConnectionError(f"403: {API_KEY} is not allowed here"), 1.0)
+    trace = recorded.trace()
+    assert API_KEY not in trace.dumps()
     replay(trace)
 
 
