@@ -207,6 +207,17 @@ def test_escaped_markers_are_no_words() -> None:
     assert [event for _, event in replay(trace) if isinstance(event, EndpointDetected)]
 
 
+@pytest.mark.parametrize("text", [rb"\x", b"\xff", rb"\u00"])
+def test_words_that_are_no_json_are_hidden_too(text: bytes) -> None:
+    """Such a trace cannot be replayed, but it must not tell what was said either."""
+    server = ScriptedServer()
+    data = b'{"text":"' + text + b'"}'
+    server.on_end_of_audio().send_bytes(b"\x81" + bytes([len(data)]) + data)
+    trace = record_plain(API_KEY, server=server, text=False)
+    received = "".join(entry.get("received", "") for entry in trace.entries)
+    assert '{"text":"' + "x" * len(text) + '"}' in received
+
+
 class TestKeysThatAreAskedFor:
     def record(self, *keys: str, reconnect: ReconnectPolicy | None = None) -> Trace:
         options: dict[str, Any] = {"asks_for_key": True}
@@ -237,6 +248,14 @@ class TestKeysThatAreAskedFor:
         assert keys == ["xxxx:xxxxx0", "xxxx:xxxxxx0"]
         errors = [event.error for _, event in replay(trace) if isinstance(event, Closed)]
         assert isinstance(errors[0], SonioxRealtimeError)
+
+    def test_one_that_could_not_be_had(self) -> None:
+        stream = RealtimeSTTStream(URL, CONFIG, asks_for_key=True)
+        recorded = RecordedStream(stream, url=URL, options={"asks_for_key": True})
+        recorded.connect(0.0)
+        (link,) = recorded.links_to_open()
+        link.failed(SonioxConnectionError("no key today"), 1.0)
+        assert len(replay(recorded.trace())) == 1
 
     def test_without_a_policy(self) -> None:
         assert len(replay(self.record("temp:alice1"))) == 1
