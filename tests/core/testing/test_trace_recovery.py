@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from soniox_proto import (
     Closed,
@@ -19,9 +23,11 @@ from soniox_proto import (
     RecoveringSTTStream,
     SonioxConnectionError,
     SonioxRealtimeError,
+    SonioxStateError,
     SonioxValidationError,
 )
 from soniox_proto.testing import (
+    Cue,
     RecordedStream,
     Script,
     ScriptedServer,
@@ -277,3 +283,60 @@ def test_a_line_that_makes_no_sense(line: dict[str, Any]) -> None:
     header = record_plain(API_KEY).header
     with pytest.raises(SonioxValidationError, match="line 2 of the trace cannot be replayed"):
         replay(Trace(header, [line]))
+
+
+CUES: list[Callable[[Script, Random], Cue]] = [
+    lambda script, _: script.on_start(),
+    lambda script, _: script.on_finalize(),
+    lambda script, _: script.on_end_of_audio(),
+    lambda script, random: script.after_audio(ms=random.randrange(3_000)),
+    lambda script, random: script.at(random.random() * 8),
+]
+ACTIONS: list[Callable[[Cue, Random], object]] = [
+    lambda cue, random: cue.say(token(random.choice(["a", " bc", " dé"]), speaker="1")),
+    lambda cue, random: cue.say(token(" ef", final=random.random() < 0.5), endpoint()),
+    lambda cue, random: cue.error(random.choice([503, 429, 408, 401])),
+    lambda cue, random: cue.drop(after_bytes=random.choice([0, 5])),
+    lambda cue, random: cue.close(random.choice([1000, 1011])),
+    lambda cue, random: cue.cut(at=random.randrange(1, 9)).say(" g"),
+    lambda cue, random: cue.stall(random.choice([None, 1.0])),
+    lambda cue, random: cue.wait(random.random()).say(" h"),
+]
+CALLS: list[Callable[[RecordedStream, Simulation, Random], object]] = [
+    lambda _, simulation, random: simulation.stream_audio(random.random() * 3),
+    lambda _, simulation, random: simulation.run(random.random() * 10),
+    lambda stream, simulation, _: stream.finalize(simulation.now),
+    lambda stream, simulation, _: stream.pause(simulation.now),
+    lambda stream, simulation, _: stream.resume(simulation.now),
+    lambda stream, simulation, _: stream.pause_reading(simulation.now),
+    lambda stream, simulation, _: stream.resume_reading(simulation.now),
+]
+
+
+@given(st.randoms(use_true_random=False))
+def test_whatever_happens_runs_again(random: Random) -> None:
+    server = ScriptedServer()
+    for number in range(random.randrange(1, 5)):
+        script = server.next_connection() if number else server
+        if random.random() < 0.2:
+            script.on_upgrade().refuse(503)
+        for _ in range(random.randrange(4)):
+            cue = random.choice(CUES)(script, random)
+            random.choice(ACTIONS)(cue, random)
+    policy = ReconnectPolicy(
+        max_attempts=random.choice([1, 3]),
+        max_replay_seconds=random.choice([2.0, 60.0]),
+        should_retry=random.choice([None, lambda _error, attempt: attempt % 3 != 0]),
+    )
+    stream = RecoveringSTTStream(URL, CONFIG, reconnect=policy, api_key=API_KEY)
+    recorded = RecordedStream(stream, url=URL, reconnect=policy)
+    simulation = Simulation(recorded, server).connect()
+    for _ in range(random.randrange(1, 7)):
+        with suppress(SonioxStateError):
+            random.choice(CALLS)(recorded, simulation, random)
+    recorded.resume_reading(simulation.now)
+    with suppress(SonioxStateError):
+        recorded.finish(simulation.now)
+    simulation.run(400.0)
+    events = replay(Trace.loads(recorded.trace().dumps()))
+    assert [repr(event) for _, event in events] == [repr(event) for _, event in simulation.events]
