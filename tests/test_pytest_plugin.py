@@ -182,3 +182,20 @@ def test_a_project_of_a_user_in_one_process(compared: tuple[int, str]) -> None:
 def test_what_is_wrong_is_said(words: tuple[str, ...], compared: tuple[int, str]) -> None:
     for part in words:
         assert part in compared[1]
+
+
+def test_a_test_that_fails_writes_no_golden_trace(installed: Path, tmp_path: Path) -> None:
+    failing = """
+from soniox_adapters.testing import scripted_client
+
+def test_failing(soniox_server, soniox_trace):
+    with scripted_client(soniox_server) as client:
+        session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
+        soniox_trace(session)
+        with session:
+            assert session.paused
+"""
+    (tmp_path / "test_failing.py").write_text(failing, encoding="utf-8")
+    status, output = run_pytest(installed, tmp_path, "--soniox-update-traces")
+    assert (status, "1 failed in" in output) == (1, True), output
+    assert not (tmp_path / "traces").exists()

@@ -308,15 +308,14 @@ class _RecordedLink:
         self._stream.note_given_key(self._number, key)
 
     def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
-        # The request that had the key was made by somebody else.
-        request = self._link.upgrade_request
-        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
-        self._stream.note_key({"http": lines})
-        self._stream.note_key({"http": [f"{PROTOCOLS}: {', '.join(request.subprotocols())}"]})
+        self._note_request()
         entry = {"call": "upgraded", "headers": None if headers is None else dict(headers)}
         return self._note(now, entry, self._link.upgraded(now, headers))
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
+        if not self._link.asks_for_key:
+            # What refused the upgrade may have quoted the key.
+            self._note_request()
         entry = {"call": "failed", "error": _error_fields(error)}
         return self._note(now, entry, self._link.failed(error, now))
 
@@ -336,6 +335,13 @@ class _RecordedLink:
 
     def receive_eof(self, now: float) -> list[Event]:
         return self._note(now, {"call": "eof"}, self._link.receive_eof(now))
+
+    def _note_request(self) -> None:
+        """Look for the API key in a request that somebody else made."""
+        request = self._link.upgrade_request
+        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
+        self._stream.note_key({"http": lines})
+        self._stream.note_key({"http": [f"{PROTOCOLS}: {', '.join(request.subprotocols())}"]})
 
     def _note(self, now: float, entry: dict[str, Any], events: list[Event]) -> list[Event]:
         self._stream.note(now, {"link": self._number, **entry}, events)

@@ -14,7 +14,7 @@ from soniox_adapters import (
     SonioxServerError,
     SonioxValidationError,
 )
-from soniox_adapters.server import LocalServer, run_in_thread, scripted
+from soniox_adapters.server import Drop, LocalServer, run_in_thread, scripted
 from soniox_adapters.testing import (
     GoldenTraces,
     ScriptedServer,
@@ -70,6 +70,27 @@ def test_a_session_that_fails_is_recorded(kind: Kind) -> None:
         driver.close()
     events = replay(Trace.loads(recorded.trace().dumps()))
     assert isinstance(events[-1][1], Closed)
+
+
+def test_a_session_that_reconnects_is_recorded(kind: Kind) -> None:
+    recognizer = scripted("one two. three four.", ms_per_word=100)
+    with (
+        run_in_thread(LocalServer(recognizer=recognizer, faults=[Drop(after_ms=1_500)])) as server,
+        open_session(
+            kind, server.url, config=RAW, reconnect=ReconnectPolicy(initial_delay=0.01)
+        ) as driver,
+    ):
+        recorded = record(driver.session)
+        driver.enter()
+        for _ in range(3):
+            driver.send(SECOND)
+        driver.call("finish")
+        messages = driver.collect()
+        driver.close()
+        assert driver.outcome is Outcome.FINISHED
+    events = [event for _, event in replay(Trace.loads(recorded.trace().dumps()))]
+    assert [event.message for event in events if isinstance(event, Result)] == messages
+    assert len([event for event in events if isinstance(event, Reconnected)]) == 1
 
 
 def test_a_server_that_cannot_be_reached(kind: Kind) -> None:

@@ -250,6 +250,12 @@ class TestWhatAScriptSays:
         assert (end.error.error_type, end.error.request_id) == ("service_unavailable", "r")
         server.check()
 
+    def test_a_message_as_it_is(self, client: Client, server: ScriptedServer) -> None:
+        server.on_start().send(result("one", novel=1)).send({"tokens": [], "novel": 2})
+        simulation = connected(server, client)
+        novel = [message.model_extra for message in simulation.messages]
+        assert novel == [{"novel": 1}, {"novel": 2}]
+
     def test_an_error_before_a_mistake_in_the_same_bytes(self, server: ScriptedServer) -> None:
         """End-of-audio without audio is a mistake; here it comes with the start message."""
         server.on_start().error(503)

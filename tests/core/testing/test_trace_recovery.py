@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from soniox_proto import (
     Closed,
@@ -17,10 +21,13 @@ from soniox_proto import (
     Reconnecting,
     ReconnectPolicy,
     RecoveringSTTStream,
+    SonioxConnectionError,
     SonioxRealtimeError,
+    SonioxStateError,
     SonioxValidationError,
 )
 from soniox_proto.testing import (
+    Cue,
     RecordedStream,
     Script,
     ScriptedServer,
@@ -186,6 +193,17 @@ def test_the_key_is_hidden_wherever_the_user_put_it() -> None:
     replay(trace)
 
 
+def test_the_key_is_hidden_in_what_refused_an_upgrade_made_by_somebody_else() -> None:
+    stream = RealtimeSTTStream(URL, CONFIG, api_key=API_KEY)
+    recorded = RecordedStream(stream, url=URL)
+    recorded.connect(0.0)
+    (link,) = recorded.links_to_open()
+    link.failed(SonioxConnectionError(f"403: {API_KEY} is not allowed here"), 1.0)
+    trace = recorded.trace()
+    assert API_KEY not in trace.dumps()
+    replay(trace)
+
+
 def test_escaped_markers_are_no_words() -> None:
     server = ScriptedServer()
     data = rb'{"tokens":[{"text":"\u003cend\u003e","is_final":true},{"text":"\u00e9","x":1}]}'
@@ -193,6 +211,17 @@ def test_escaped_markers_are_no_words() -> None:
     trace = record_plain(API_KEY, server=server, text=False)
     assert r"\u00e9" not in json.dumps(trace.dumps())
     assert [event for _, event in replay(trace) if isinstance(event, EndpointDetected)]
+
+
+@pytest.mark.parametrize("text", [rb"\x", b"\xff", rb"\u00"])
+def test_words_that_are_no_json_are_hidden_too(text: bytes) -> None:
+    """Such a trace cannot be replayed, but it must not tell what was said either."""
+    server = ScriptedServer()
+    data = b'{"text":"' + text + b'"}'
+    server.on_end_of_audio().send_bytes(b"\x81" + bytes([len(data)]) + data)
+    trace = record_plain(API_KEY, server=server, text=False)
+    received = "".join(entry.get("received", "") for entry in trace.entries)
+    assert '{"text":"' + "x" * len(text) + '"}' in received
 
 
 class TestKeysThatAreAskedFor:
@@ -226,6 +255,14 @@ class TestKeysThatAreAskedFor:
         errors = [event.error for _, event in replay(trace) if isinstance(event, Closed)]
         assert isinstance(errors[0], SonioxRealtimeError)
 
+    def test_one_that_could_not_be_had(self) -> None:
+        stream = RealtimeSTTStream(URL, CONFIG, asks_for_key=True)
+        recorded = RecordedStream(stream, url=URL, options={"asks_for_key": True})
+        recorded.connect(0.0)
+        (link,) = recorded.links_to_open()
+        link.failed(SonioxConnectionError("no key today"), 1.0)
+        assert len(replay(recorded.trace())) == 1
+
     def test_without_a_policy(self) -> None:
         assert len(replay(self.record("temp:alice1"))) == 1
 
@@ -246,3 +283,60 @@ def test_a_line_that_makes_no_sense(line: dict[str, Any]) -> None:
     header = record_plain(API_KEY).header
     with pytest.raises(SonioxValidationError, match="line 2 of the trace cannot be replayed"):
         replay(Trace(header, [line]))
+
+
+CUES: list[Callable[[Script, Random], Cue]] = [
+    lambda script, _: script.on_start(),
+    lambda script, _: script.on_finalize(),
+    lambda script, _: script.on_end_of_audio(),
+    lambda script, random: script.after_audio(ms=random.randrange(3_000)),
+    lambda script, random: script.at(random.random() * 8),
+]
+ACTIONS: list[Callable[[Cue, Random], object]] = [
+    lambda cue, random: cue.say(token(random.choice(["a", " bc", " dé"]), speaker="1")),
+    lambda cue, random: cue.say(token(" ef", final=random.random() < 0.5), endpoint()),
+    lambda cue, random: cue.error(random.choice([503, 429, 408, 401])),
+    lambda cue, random: cue.drop(after_bytes=random.choice([0, 5])),
+    lambda cue, random: cue.close(random.choice([1000, 1011])),
+    lambda cue, random: cue.cut(at=random.randrange(1, 9)).say(" g"),
+    lambda cue, random: cue.stall(random.choice([None, 1.0])),
+    lambda cue, random: cue.wait(random.random()).say(" h"),
+]
+CALLS: list[Callable[[RecordedStream, Simulation, Random], object]] = [
+    lambda _, simulation, random: simulation.stream_audio(random.random() * 3),
+    lambda _, simulation, random: simulation.run(random.random() * 10),
+    lambda stream, simulation, _: stream.finalize(simulation.now),
+    lambda stream, simulation, _: stream.pause(simulation.now),
+    lambda stream, simulation, _: stream.resume(simulation.now),
+    lambda stream, simulation, _: stream.pause_reading(simulation.now),
+    lambda stream, simulation, _: stream.resume_reading(simulation.now),
+]
+
+
+@given(st.randoms(use_true_random=False))
+def test_whatever_happens_runs_again(random: Random) -> None:
+    server = ScriptedServer()
+    for number in range(random.randrange(1, 5)):
+        script = server.next_connection() if number else server
+        if random.random() < 0.2:
+            script.on_upgrade().refuse(503)
+        for _ in range(random.randrange(4)):
+            cue = random.choice(CUES)(script, random)
+            random.choice(ACTIONS)(cue, random)
+    policy = ReconnectPolicy(
+        max_attempts=random.choice([1, 3]),
+        max_replay_seconds=random.choice([2.0, 60.0]),
+        should_retry=random.choice([None, lambda _error, attempt: attempt % 3 != 0]),
+    )
+    stream = RecoveringSTTStream(URL, CONFIG, reconnect=policy, api_key=API_KEY)
+    recorded = RecordedStream(stream, url=URL, reconnect=policy)
+    simulation = Simulation(recorded, server).connect()
+    for _ in range(random.randrange(1, 7)):
+        with suppress(SonioxStateError):
+            random.choice(CALLS)(recorded, simulation, random)
+    recorded.resume_reading(simulation.now)
+    with suppress(SonioxStateError):
+        recorded.finish(simulation.now)
+    simulation.run(400.0)
+    events = replay(Trace.loads(recorded.trace().dumps()))
+    assert [repr(event) for _, event in events] == [repr(event) for _, event in simulation.events]
