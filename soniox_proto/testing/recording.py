@@ -334,7 +334,12 @@ class _RecordedLink:
         return self._note(now, {"received": received}, self._link.receive_data(data, now))
 
     def receive_eof(self, now: float) -> list[Event]:
-        return self._note(now, {"call": "eof"}, self._link.receive_eof(now))
+        over = self._link.closed
+        events = self._link.receive_eof(now)
+        if over and not events:
+            # Whether it comes before the driver stops reading is chance, and it changes nothing.
+            return events
+        return self._note(now, {"call": "eof"}, events)
 
     def _note_request(self) -> None:
         """Look for the API key in a request that somebody else made."""

@@ -460,3 +460,14 @@ def test_events_of_recovery_are_described_too() -> None:
         "lost_ms": 7,
         "gap": 1.5,
     }
+
+
+def test_an_end_of_the_stream_that_changes_nothing_is_not_recorded() -> None:
+    stream = recorded()
+    stream.connect(0.0)
+    (link,) = stream.links_to_open()
+    link.opened(0.0)
+    assert [type(event) for event in link.receive_eof(1.0)] == [Closed]
+    entries = stream.trace().entries
+    assert link.receive_eof(2.0) == []
+    assert stream.trace().entries == entries
