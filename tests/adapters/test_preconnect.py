@@ -602,7 +602,8 @@ def test_a_blocking_client_that_is_dropped() -> None:
 
         come_true(collected)
         server.peer(0).wait_until_done()
-        assert server.peer(0).close_codes == [1000]
+        # The collector may take the socket first; then there is no close frame.
+        assert server.peer(0).close_codes in ([], [1000])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -622,7 +623,8 @@ def test_an_async_client_that_is_dropped(anyio_backend: str) -> None:
             trio.run(use, server.url, trio.sleep)
         else:
             asyncio.run(use(server.url, asyncio.sleep))
-        assert server.peer(0).close_codes == [1000]
+        # The collector may take the socket first; then there is no close frame.
+        assert server.peer(0).close_codes in ([], [1000])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
