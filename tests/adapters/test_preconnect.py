@@ -511,6 +511,7 @@ def test_closing_while_connections_are_being_opened(world: str) -> None:
         talk(client)
         server.peer(1)
         client.close()
+        assert "soniox-idle-link" not in {thread.name for thread in threading.enumerate()}
         server.peer(1).wait_until_done()
 
 
