@@ -18,7 +18,7 @@ from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.errors import SonioxValidationError
 from soniox_proto.messages import RealtimeEvent
 
-__all__ = ["AudioClock", "CaptureTimes", "raw_bytes_per_ms"]
+__all__ = ["AudioClock", "CaptureTimes"]
 
 _JITTER: Final = 0.05
 """Seconds by which the capture times of unbroken audio may be off: callbacks come late, and the
@@ -87,7 +87,12 @@ class AudioClock:
     __slots__ = ("_bytes_per_ms", "_captures", "clock_map")
 
     def __init__(self, config: RealtimeSTTConfig) -> None:
-        self._bytes_per_ms = raw_bytes_per_ms(config)
+        if config.bytes_per_second is None:
+            raise SonioxValidationError(
+                "positions in the audio need a raw audio format such as 'pcm_s16le': how much time "
+                f"the bytes of {config.audio_format!r} take is not known"
+            )
+        self._bytes_per_ms = config.bytes_per_second / 1000
         self.clock_map = ClockMap(0.0)
         """From the service's clock to the audio."""
         self._captures = CaptureTimes()
@@ -100,9 +105,9 @@ class AudioClock:
         """Note that a finalize is sent after so many bytes of audio."""
         self.clock_map.finalize(sent / self._bytes_per_ms)
 
-    def finalized(self, message: RealtimeEvent) -> None:
-        """Take the answer to the oldest finalize."""
-        self.clock_map.answered_in(message)
+    def finalized(self, message: RealtimeEvent) -> int:
+        """Take the answer to a finalize; return how many before it have remained without one."""
+        return self.clock_map.answered_in(message)
 
     def sent_position_ms(self, server_ms: float, sent: int) -> float:
         """Return the position in the first `sent` bytes of audio, in ms."""
@@ -111,19 +116,6 @@ class AudioClock:
     def captured_at(self, server_ms: float, sent: int) -> float | None:
         """Return when the audio at a position of the service was captured, in seconds."""
         return self._captures.at(self.sent_position_ms(server_ms, sent))
-
-
-def raw_bytes_per_ms(config: RealtimeSTTConfig) -> float:
-    """Return how many bytes a millisecond of audio has.
-
-    Raises `SonioxValidationError` for containers.
-    """
-    if config.bytes_per_second is None:
-        raise SonioxValidationError(
-            "positions in the audio need a raw audio format such as 'pcm_s16le': how much time the "
-            f"bytes of {config.audio_format!r} take is not known"
-        )
-    return config.bytes_per_second / 1000
 
 
 def _begins_ms(stretch: _Stretch) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import Final
 
-from soniox_proto.messages import RealtimeEvent
+from soniox_proto.messages import TOKEN_TEXT_FIN, RealtimeEvent
 from soniox_proto.server_clock import FINALIZE_STEP_MS
 
 __all__ = ["ClockMap"]
@@ -76,34 +76,69 @@ class ClockMap:
         server_ms = _padded(self.server_ms(audio_ms))
         self._breakpoints.append(_Breakpoint(server_ms, audio_ms, audio_ms, is_finalize=True))
 
-    def answered(self, server_ms: float | None) -> None:
-        """Correct the oldest unanswered finalize by its answer, which stands at `server_ms`.
+    def answered(self, server_ms: float | None) -> int:
+        """Correct an unanswered finalize by its answer, which stands at `server_ms`.
 
-        What was sent since then has moved with it.
+        It is the oldest one, unless the position rules that out. Then the answers to those before
+        it were lost, or never given; the return value says to how many. What was sent since then
+        has moved with it.
         """
         points = self._breakpoints
-        for index in range(self._answered_before, len(points)):
-            point = points[index]
-            if point.is_finalize:
-                point.answered = True
-                self._answered_before = index + 1
-                before = self._server_before(index)
-                if server_ms is not None and before <= server_ms <= before + _LONGEST_PAD_MS:
-                    point.server_ms = server_ms
-                for behind in range(index + 1, len(points)):
-                    server = self._server_before(behind)
-                    later = points[behind]
-                    later.server_ms = _padded(server) if later.is_finalize else server
-                return
+        unanswered = [
+            index
+            for index in range(self._answered_before, len(points))
+            if points[index].is_finalize
+        ]
+        if not unanswered:
+            return 0
+        passed_over = self._passed_over(server_ms, unanswered)
+        for index in unanswered[: passed_over + 1]:
+            points[index].answered = True
+        index = unanswered[passed_over]
+        self._answered_before = index + 1
+        # Whether the service padded its clock for those, nobody knows. The answer counts it in.
+        for skipped in range(unanswered[0], index):
+            points[skipped].server_ms = self._server_before(skipped)
+        point, before = points[index], self._server_before(index)
+        if passed_over:
+            point.server_ms = _padded(before)
+        if server_ms is not None and before <= server_ms <= before + _LONGEST_PAD_MS:
+            point.server_ms = server_ms
+        for behind in range(index + 1, len(points)):
+            server = self._server_before(behind)
+            later = points[behind]
+            later.server_ms = _padded(server) if later.is_finalize else server
+        return passed_over
 
-    def answered_in(self, message: RealtimeEvent) -> None:
-        """Correct the oldest unanswered finalize by the message with its `<fin>`.
+    def _passed_over(self, server_ms: float | None, unanswered: list[int]) -> int:
+        """Return how many of the unanswered finalizes come before the one answered at a position.
+
+        The first whose pad may end there is the one; 0 if there is none.
+        """
+        if server_ms is None:
+            return 0
+        pads = 0.0
+        for passed_over, index in enumerate(unanswered):
+            # Those before may have been lost, and their pads with them.
+            before = self._server_before(index) - pads
+            if before <= server_ms <= before + pads + _LONGEST_PAD_MS:
+                return passed_over
+            pads += self._breakpoints[index].server_ms - self._server_before(index)
+        return 0
+
+    def answered_in(self, message: RealtimeEvent) -> int:
+        """Correct the finalize that is answered by the message with its `<fin>`.
 
         The position of such a message is that of the `<fin>` if both of its positions agree.
-        Results for later audio in the same message would set them apart.
+        Results for later audio in the same message would set them apart. It is that of the last
+        `<fin>`, if there are several.
+
+        Returns how many finalizes before that one have remained without an answer.
         """
         settled = message.final_audio_proc_ms
-        self.answered(settled if settled == message.total_audio_proc_ms else None)
+        if settled != message.total_audio_proc_ms or _answers(message) > 1:
+            settled = None
+        return self.answered(settled)
 
     def forget(self, audio_ms: float) -> None:
         """Drop what is needed only for positions before `audio_ms`."""
@@ -129,6 +164,10 @@ class ClockMap:
 
 def _server_ms(point: _Breakpoint) -> float:
     return point.server_ms
+
+
+def _answers(message: RealtimeEvent) -> int:
+    return sum(1 for token in message.tokens if token.is_final and token.text == TOKEN_TEXT_FIN)
 
 
 def _padded(server_ms: float) -> float:

@@ -99,8 +99,10 @@ class Finalized:
     finalize_index: int | None
     """Which call of `finalize` it answers, counted from 0; None if none was outstanding.
 
-    The marker does not say. Answers are matched to calls in order. If it answers several that were
-    held while a connection was missing, there is an event for each."""
+    The marker does not say. Answers are matched to calls in order. With a raw audio format, a call
+    that the position of the answer rules out is passed over: its answer was lost or never given.
+    So are calls that were held while a connection was missing, if another one followed them without
+    audio in between: one answer is enough for all of them."""
     round_trip: float | None
     """Seconds from that call, or from the opening of the session if that was later, to this answer;
     None if none was outstanding."""

@@ -34,6 +34,7 @@ __all__ = [
     "END_OF_AUDIO",
     "FINALIZE_MESSAGE",
     "KEEPALIVE_MESSAGE",
+    "MARKERS",
     "TOKEN_TEXT_END",
     "TOKEN_TEXT_FIN",
     "EventParser",
@@ -60,6 +61,9 @@ TOKEN_TEXT_FIN: Final = "<fin>"
 """Text of the final token that answers a finalize (Soniox docs, "Manual finalization").
 
 A marker like `TOKEN_TEXT_END`."""
+
+MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
+"""Texts of tokens that are markers."""
 
 END_OF_AUDIO: Final = ""
 """The empty text message that ends the audio.

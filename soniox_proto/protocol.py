@@ -701,7 +701,7 @@ class RealtimeSTTProtocol:
                 if processed_ms is not None:
                     stats.processed_audio_ms = processed_ms
                 if stats.time_to_first_token is None and message.tokens:
-                    stats.note_first_token(now)
+                    stats.note_tokens(message.tokens, now)
                 if may_hold_marker(data):
                     self._find_markers(message, now)
                 else:
@@ -870,12 +870,15 @@ class RealtimeSTTProtocol:
         # An unexpected `<fin>` is reported all the same; it just answers none of our calls.
         if not self._pending_finalizes:
             return Finalized(message, index, None, None)
-        asked = self._pending_finalizes.pop(0)
-        if self._audio_clock is not None:
-            self._audio_clock.finalized(message)
+        clock = self._audio_clock
+        passed_over = 0 if clock is None else clock.finalized(message)
+        if passed_over:
+            self._note("finalizes without an answer", passed_over)
+        asked = self._pending_finalizes[passed_over]
+        del self._pending_finalizes[: passed_over + 1]
         self._arm_finalize_timer()
         round_trip = now - asked.asked_at
-        self._stats.note_finalized(round_trip)
+        self._stats.note_finalized(round_trip, passed_over)
         return Finalized(message, index, asked.number, round_trip)
 
     def _receive_error(self, message: RealtimeEvent, now: float) -> None:

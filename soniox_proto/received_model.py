@@ -35,7 +35,7 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ReceivedModel", "behaves_like_pydantic", "fields_of", "set_fields"]
+__all__ = ["LINK", "ReceivedModel", "behaves_like_pydantic", "fields_of", "set_fields"]
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"
 _EXTRA: Final = "__pydantic_extra__"
@@ -44,6 +44,9 @@ _PRIVATE: Final = "__pydantic_private__"
 _COMPLETED: Final = "<completed>"
 """Key under which the received fields keep what `_complete` will set. No field has this name, and
 it is gone when the instance is complete."""
+
+LINK: Final = "link"
+"""Name of the extra field for `ReceivedModel.link`."""
 
 _get = object.__getattribute__
 _set = object.__setattr__
@@ -125,6 +128,16 @@ class ReceivedModel(BaseModel):
     # hide_input_in_errors: the peer may have echoed the API key.
     # defer_build: to build a validator, pydantic loads as much code as for all the rest.
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True, defer_build=True)
+
+    @property
+    def link(self) -> int:
+        """Which connection of the session this came on, from 1.
+
+        Not sent by the service: with a `ReconnectPolicy` the session notes it as an extra field, on
+        everything that comes after the first connection.
+        """
+        number: int = (self.model_extra or {}).get(LINK, 1)
+        return number
 
     withdrawn: ClassVar[bool] = False
     """Whether the shortcut is off, so that every instance is left as pydantic made it."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, Token
+from soniox_proto.messages import MARKERS, Token
 
 __all__ = ["render_tokens"]
-
-_MARKERS = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 
 def render_tokens(final_tokens: Iterable[Token], non_final_tokens: Iterable[Token]) -> str:
@@ -22,7 +20,7 @@ def render_tokens(final_tokens: Iterable[Token], non_final_tokens: Iterable[Toke
     language: tuple[bool, str] | None = None
     for token in (*final_tokens, *non_final_tokens):
         text = token.text
-        if text in _MARKERS:
+        if text in MARKERS:
             continue
         if token.speaker is not None and token.speaker != speaker:
             parts.append(f"{'' if speaker is None else chr(10) * 2}Speaker {token.speaker}:")

@@ -22,14 +22,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
+from soniox_proto.messages import MARKERS, RealtimeEvent, Token
 
 __all__ = ["FINALIZE_STEP_MS", "ServerClock"]
 
 FINALIZE_STEP_MS: Final = 120
 """A finalize pads the audio with silence to strictly the next multiple of this many ms."""
-
-_MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 
 class ServerClock:
@@ -90,7 +88,7 @@ class ServerClock:
 
     def _moved_token(self, token: Token, latest: int | None) -> Token:
         # The times of markers mean nothing, and translations have none.
-        if token.text in _MARKERS or (token.start_ms is None and token.end_ms is None):
+        if token.text in MARKERS or (token.start_ms is None and token.end_ms is None):
             return token
         changes = {
             name: self._moved_time(time, latest)

@@ -6,11 +6,13 @@ of audio: the machines add to the fields themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple
 
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.latency import Latency
+from soniox_proto.messages import MARKERS, Token
 from soniox_proto.send_times import NOTE_INTERVAL, SendTimes
 
 __all__ = ["Measurement", "SessionStats"]
@@ -52,7 +54,7 @@ class SessionStats:
     sent_finalizes: int = 0
     """Finalizes asked for. After the loss of a connection one may be sent more than once."""
     answered_finalizes: int = 0
-    """Finalizes that the service has answered."""
+    """Finalizes that the service has answered, or passed over by answering a later one."""
     finalized_audio_bytes: int = 0
     """Audio accepted before the latest finalize, in bytes."""
     sent_pings: int = 0
@@ -71,7 +73,7 @@ class SessionStats:
     latency: float | None = None
     """Round trip of the latest answered WebSocket ping, in seconds."""
     time_to_first_token: float | None = None
-    """Seconds from the first audio to the first token; None before."""
+    """Seconds from the first audio to the first token that is no marker; None before."""
     finalize_latency: Latency = field(default_factory=_none_yet)
     """From a finalize to its answer."""
     endpoint_latency: Latency = field(default_factory=_none_yet)
@@ -146,9 +148,9 @@ class SessionStats:
         self._send_times.note(sent_ms, now)
         self.note_due = now + NOTE_INTERVAL
 
-    def note_finalized(self, round_trip: float) -> None:
-        """Take account of the answer to the oldest finalize."""
-        self.answered_finalizes += 1
+    def note_finalized(self, round_trip: float, passed_over: int = 0) -> None:
+        """Take account of the answer to a finalize, and of those before it that got none."""
+        self.answered_finalizes += passed_over + 1
         self.measured("finalize_latency", round_trip)
 
     def note_endpoint(self, speech_ends_ms: int | None, now: float) -> None:
@@ -157,9 +159,9 @@ class SessionStats:
         if ended_at is not None:
             self.measured("endpoint_latency", max(0.0, now - ended_at))
 
-    def note_first_token(self, now: float) -> None:
-        """Take account of the first token."""
-        if self._audio_began is not None:
+    def note_tokens(self, tokens: Iterable[Token], now: float) -> None:
+        """Take account of tokens, as long as none has been: a marker is none."""
+        if self._audio_began is not None and any(token.text not in MARKERS for token in tokens):
             self.time_to_first_token = now - self._audio_began
             self._report("time_to_first_token", self.time_to_first_token)
 

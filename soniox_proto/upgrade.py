@@ -126,6 +126,8 @@ class RefusalReader:
         for event in events:
             if isinstance(event, Rejected):
                 self._error = self._request.refusal(event.status_code, event.headers, event.body)
-            elif isinstance(event, Violation):
+            else:
+                # An answer that accepts an upgrade accepts another one: the nonce is not its own.
+                assert isinstance(event, Violation), "this request was never sent"
                 self._error = self._request.violation(event)
         return self._error

@@ -52,6 +52,7 @@ LAYERS: Final = (
     {"soniox_proto.protocol"},
     {"soniox_proto.connection", "soniox_proto.server"},
     {"soniox_proto.stream"},
+    {"soniox_proto.wrapped_stream"},
     {"soniox_proto.recovery", "soniox_proto.preconnect"},
     {"soniox_proto"},
     {"soniox_proto.testing"},

@@ -38,6 +38,15 @@ def test_golden(soniox_server, soniox_trace, name):
             soniox_trace(session)
             with session:
                 time.sleep(6.0)
+
+class TestOther:
+    @pytest.mark.parametrize("name", ["same"])
+    def test_golden(self, soniox_server, soniox_trace, name):
+        with scripted_client(soniox_server) as client:
+            session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
+            soniox_trace(session)
+            with session:
+                time.sleep(11.0)
 """
 
 
@@ -97,7 +106,7 @@ def compared(installed: Path, project: Path, updated: tuple[int, str]) -> tuple[
     more = MORE_TESTS.replace("FINALIZE", "")
     (project / "test_more.py").write_text(more, encoding="utf-8")
     different, longer, missing = (
-        project / "traces" / f"test_golden-{name}.jsonl"
+        project / "traces" / "test_more" / f"test_golden-{name}.jsonl"
         for name in ("different-2", "longer-1", "missing-1")
     )
     text = different.read_text("utf-8")
@@ -121,21 +130,24 @@ def test_a_project_of_a_user_under_xdist(updated: tuple[int, str]) -> None:
     status, output = updated
     assert status == 0, output
     assert "2 workers" in output
-    assert "15 passed" in output
+    assert "16 passed" in output
 
 
 def test_golden_traces_are_written(updated: tuple[int, str], project: Path) -> None:
     status, output = updated
     assert status == 0, output
-    names = {path.name for path in (project / "traces").iterdir()}
-    golden = "test_the_conversation_goes_as_before.jsonl"
+    traces = project / "traces"
+    names = {path.relative_to(traces).as_posix() for path in traces.glob("*/*")}
+    golden = "test_voice_agent/test_the_conversation_goes_as_before.jsonl"
     numbered = {
-        f"test_golden-{name}-{number}.jsonl"
+        f"test_more/test_golden-{name}-{number}.jsonl"
         for name in ("same", "different", "longer", "missing")
         for number in (1, 2)
     }
+    others = {"test_more/TestOther-test_golden-same.jsonl", "test_more/test_golden-missing-1.jsonl"}
     # All are there before the next test changes some of them, whichever runs first.
-    assert names | {"test_golden-missing-1.jsonl"} == {golden, *numbered}
+    assert names | others == {golden, *others, *numbered}
+    assert "test_more/TestOther-test_golden-same.jsonl" in names
     before, now = ((folder / "traces" / golden).read_text("utf-8") for folder in (PROJECT, project))
     assert before == now
 
@@ -143,7 +155,7 @@ def test_golden_traces_are_written(updated: tuple[int, str], project: Path) -> N
 def test_a_project_of_a_user_in_one_process(compared: tuple[int, str]) -> None:
     status, output = compared
     assert status == 1
-    assert "15 passed, 4 errors" in output
+    assert "16 passed, 4 errors" in output
     errors = [line.split(" - ")[0] for line in output.splitlines() if line.startswith("ERROR ")]
     assert sorted(errors) == [
         "ERROR test_more.py::test_golden[different]",
@@ -170,3 +182,20 @@ def test_a_project_of_a_user_in_one_process(compared: tuple[int, str]) -> None:
 def test_what_is_wrong_is_said(words: tuple[str, ...], compared: tuple[int, str]) -> None:
     for part in words:
         assert part in compared[1]
+
+
+def test_a_test_that_fails_writes_no_golden_trace(installed: Path, tmp_path: Path) -> None:
+    failing = """
+from soniox_adapters.testing import scripted_client
+
+def test_failing(soniox_server, soniox_trace):
+    with scripted_client(soniox_server) as client:
+        session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
+        soniox_trace(session)
+        with session:
+            assert session.paused
+"""
+    (tmp_path / "test_failing.py").write_text(failing, encoding="utf-8")
+    status, output = run_pytest(installed, tmp_path, "--soniox-update-traces")
+    assert (status, "1 failed in" in output) == (1, True), output
+    assert not (tmp_path / "traces").exists()

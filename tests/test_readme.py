@@ -8,9 +8,9 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 import trustme
@@ -27,6 +27,8 @@ EXAMPLES: Final = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
 
 API_KEY: Final = "key-of-the-readme"
 PATIENCE: Final = 120.0
+SIDE_BY_SIDE: Final = 6
+"""Examples that run at the same time."""
 
 
 def final(text: str, **fields: Any) -> dict[str, Any]:
@@ -77,32 +79,38 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         }
 
 
+Run: TypeAlias = "Future[subprocess.CompletedProcess[str]]"
+
+
 @pytest.fixture(scope="module")
 def runs(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Yield the programs of all examples, each in a folder of its own, started side by side.
+) -> Iterator[list[Run]]:
+    """Yield the runs of all examples, each in a folder of its own, several side by side.
 
-    Most of them stream a recording at the speed of speech, and wait more than they work.
+    Most of them stream a recording at the speed of speech, and wait more than they work. All at
+    once they would keep a small machine so busy that connecting takes too long.
     """
-    with ExitStack() as stack:
-        running: list[subprocess.Popen[str]] = []
-        for example in EXAMPLES:
-            folder = tmp_path_factory.mktemp("example")
-            (folder / "example.py").write_text(example, encoding="utf-8")
-            program = subprocess.Popen(
-                [sys.executable, "-W", "error", "example.py"],
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-            stack.enter_context(program)  # It closes the pipes and waits.
-            stack.callback(program.kill)
-            running.append(program)
-        yield running
+
+    def run(example: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        (folder / "example.py").write_text(example, encoding="utf-8")
+        return subprocess.run(
+            [sys.executable, "-W", "error", "example.py"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+        yield [
+            executor.submit(run, example, tmp_path_factory.mktemp("example"))
+            for example in EXAMPLES
+        ]
+        executor.shutdown(cancel_futures=True)
 
 
 def number_of(words: str) -> int:
@@ -129,9 +137,10 @@ EXPECTED: Final = {number_of(words): printed for words, printed in PRINTED.items
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_example(number: int, runs: list[subprocess.Popen[str]]) -> None:
-    output, errors = runs[number].communicate(timeout=PATIENCE)
-    assert (runs[number].returncode, errors) == (0, "")
+def test_example(number: int, runs: list[Run]) -> None:
+    done = runs[number].result()
+    output, errors = done.stdout, done.stderr
+    assert (done.returncode, errors) == (0, "")
     assert bool(output.strip()) == ("print(" in EXAMPLES[number])
     assert output.endswith(EXPECTED.get(number, ""))
 

@@ -357,9 +357,8 @@ class AsyncRealtimeSTTSession(AsyncRunLoop):
             transcript: What to gather the messages in: one with limits of its own, one to be read
                 meanwhile, or that of an iteration that was left. None for a new one.
         """
-        return AsyncUtterances(
-            self.receive_event, transcript, lambda: self._clock(), self._machine.stats
-        )
+        pending = self._utterances_in(transcript)
+        return AsyncUtterances(self.receive_event, lambda: self._clock(), pending)
 
     async def handle_events(self, handler: Callable[[RealtimeEvent], Awaitable[None]]) -> None:
         """Await `handler` with each message until the stream ends."""

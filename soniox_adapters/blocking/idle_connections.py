@@ -70,6 +70,8 @@ class IdleConnections(IdleConnectionsBase):
         self._pool = self._make_pool()
         self._sockets: list[IdleSocket] = []
         self._opening: dict[threading.Thread, Connecting | None] = {}
+        # Links whose thread polls their socket for the answer to the upgrade.
+        self._unanswered: set[IdleLink] = set()
         self._tick_at: float | None = None
 
     def take(self, options: SessionOptions) -> IdleSocket | None:
@@ -177,6 +179,8 @@ class IdleConnections(IdleConnectionsBase):
                 link.failed(self._connect_error(error), self._clock())
         finally:
             with self._lock:
+                self._unanswered.discard(link)
+                self._drop_closed()
                 self._opening.pop(threading.current_thread(), None)
                 self._reschedule(self._clock())
 
@@ -207,13 +211,13 @@ class IdleConnections(IdleConnectionsBase):
         stream = SocketStream(connected)
         with self._lock:
             self._sockets.append(IdleSocket(link, stream))
+            self._unanswered.add(link)
             now = self._clock()
             if connecting.answer is None:
                 link.opened(now)
             else:
                 link.upgraded(now, connecting.answer)
             self._write()
-            self._drop_closed()
         return stream
 
     # Bytes; called with the lock
@@ -250,6 +254,11 @@ class IdleConnections(IdleConnectionsBase):
         for one in tuple(self._sockets):
             # One that was taken is here only if an exception interrupted `take`.
             if one.link.closed or one.link.taken or self._closed:
+                if one.link in self._unanswered:
+                    # Closing a descriptor does not wake a thread that polls it. The thread closes
+                    # it as soon as it is awake.
+                    one.stream.shutdown()
+                    continue
                 self._sockets.remove(one)
                 with suppress(OSError):
                     one.stream.close()

@@ -361,7 +361,7 @@ class RealtimeSTTSession(SocketSession):
             transcript: What to gather the messages in: one with limits of its own, one to be read
                 meanwhile, or that of an iteration that was left. None for a new one.
         """
-        return utterances_of(self.receive_event, transcript, self._clock, self._machine.stats)
+        return utterances_of(self.receive_event, self._clock, self._utterances_in(transcript))
 
     def handle_events(self, handler: Callable[[RealtimeEvent], None]) -> None:
         """Call `handler` with each message until the stream ends."""

@@ -199,8 +199,6 @@ def transcribe(
         raise typer.BadParameter("--url is empty")
     if context is not None and context_file is not None:
         raise typer.BadParameter("give --context or --context-file, not both")
-    if reconnect and trace is not None:
-        raise typer.BadParameter("--trace records one connection; leave out --reconnect")
     if translate_to is not None and translate_between is not None:
         raise typer.BadParameter("give --translate-to or --translate-between, not both")
     if output in {kind.value for kind in OutputFormat}:

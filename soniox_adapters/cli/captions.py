@@ -26,7 +26,7 @@ __all__ = ["Captions", "announce_stop", "output_console"]
 
 _MAX_LINES: Final = 8
 _BAR_WIDTH: Final = 40
-_SPAN_WIDTH: Final = 7
+_TIMES_HEADING: Final = "seconds  "
 _STOPPING: Final = "finishing; Ctrl-C again stops at once"
 
 
@@ -74,6 +74,11 @@ class Captions:
         self._transcript = transcript
         self._recording = recording
         self._times = times
+        # Where the text begins, behind any span of times, so that it stays in one column.
+        self._text_column = len(_TIMES_HEADING)
+        if recording.duration is not None:
+            length_ms = int(recording.duration * 1000)
+            self._make_room_for(format_span(max(0, length_ms - 100), length_ms))
         self._lines = lines
         self._stopping = False
         self._under_way = transcript.open_utterances
@@ -89,15 +94,18 @@ class Captions:
             return
         for utterance in written_now(update):
             text = utterance_text(utterance)
-            span = format_span(utterance.start_ms, utterance.end_ms) if self._times else ""
+            span = self._span(utterance.start_ms, utterance.end_ms)
             if self._live is not None and self._live.is_shown:
                 self._live.print_above(self._row(span, Text(text)))
             elif self._console.is_terminal:
                 self._console.print(self._row(span, Text(text)))
             else:
-                self._console.print(
-                    f"{span:<{_SPAN_WIDTH}}  {text}" if span else text, soft_wrap=True
-                )
+                self._console.print(f"{span}{text}" if span.strip() else text, soft_wrap=True)
+
+    @property
+    def heading(self) -> str:
+        """What stands above utterances and their times."""
+        return f"{_TIMES_HEADING:<{self._text_column}}transcript"
 
     def announce_stop(self) -> None:
         """Show that the audio was stopped, and the program is waiting for the rest of the text."""
@@ -135,16 +143,27 @@ class Captions:
         utterances = self._under_way
         if not utterances:
             return None
-        start_ms, end_ms = utterances[0].start_ms, utterances[-1].end_ms
-        span = format_span(start_ms, end_ms) if self._times else ""
+        span = self._span(utterances[0].start_ms, utterances[-1].end_ms)
         lines = [line for utterance in utterances for line in _firm_and_dim(utterance)]
         return self._row(span, Text("\n").join(lines))
+
+    def _span(self, start_ms: int | None, end_ms: int | None) -> str:
+        """Return a time span, and the space up to the text; ``""`` if times are not shown."""
+        if not self._times:
+            return ""
+        span = format_span(start_ms, end_ms)
+        self._make_room_for(span)
+        return span.ljust(self._text_column)
+
+    def _make_room_for(self, span: str) -> None:
+        # How long live audio gets is not known. Once the text has moved, it does not move back.
+        self._text_column = max(self._text_column, len(span) + 1)
 
     def _row(self, span: str, text: Text) -> Table | Text:
         if not self._times:
             return text
-        row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
-        row.add_column(style="dim", no_wrap=True, min_width=_SPAN_WIDTH)
+        row = Table.grid()
+        row.add_column(style="dim", no_wrap=True, min_width=self._text_column)
         row.add_column()
         row.add_row(span, text)
         return row

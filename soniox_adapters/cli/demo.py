@@ -184,7 +184,7 @@ class _Demo:
         self._fact("Recognizer", self._recognizer)
         self._fact("Recording", f"{self._recording.name}, {length}{pace}")
         self._console.print()
-        self._console.print(Text("seconds  transcript", style="dim"))
+        self._console.print(Text(self._captions.heading, style="dim"))
 
     def _fact(self, name: str, value: str) -> None:
         self._console.print(Text.assemble((f"{name:<12}", "dim"), value), soft_wrap=True)

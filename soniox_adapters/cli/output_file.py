@@ -18,8 +18,8 @@ __all__ = ["OutputFile"]
 class OutputFile:
     """A file that is written as the text comes.
 
-    What it held before is given up only with the first text, so a stream that fails at once costs
-    nobody the transcript of the day before.
+    What it held before is given up only with the first text, or by `begin`, so a stream that fails
+    at once costs nobody the transcript of the day before.
 
     Raises `SonioxValidationError` if it cannot be opened for writing.
     """
@@ -32,6 +32,10 @@ class OutputFile:
             self._file = path.open("a", encoding="utf-8", errors="replace", newline="")
         except OSError as error:
             raise SonioxValidationError(f"cannot write {path}: {error.strerror}") from error
+
+    def begin(self) -> None:
+        """Give up what it held before; raises `SonioxError` if that fails."""
+        self.write("")
 
     def write(self, text: str) -> None:
         """Append text, and have it written at once; raises `SonioxError` if that fails."""

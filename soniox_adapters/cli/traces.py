@@ -92,23 +92,29 @@ def _timeline(trace: Trace) -> Iterator[str]:
     header = trace.header
     yield f"{header['url']}  {_words(header['config'])}"
     began: float = trace.entries[0]["t"] if trace.entries else 0.0
-    for mark, what, entries in _grouped(trace.entries):
+    several = any(entry.get("link", 1) > 1 for entry in trace.entries)
+    for mark, what, entries in _grouped(trace.entries, several=several):
         first, last = (entry["t"] - began for entry in (entries[0], entries[-1]))
         times = f" ({len(entries)} times, until {last:.3f} s)" if len(entries) > 1 else ""
         yield f"{first:10.3f}  {mark} {what}{times}"
 
 
 def _grouped(
-    entries: Iterable[dict[str, Any]],
+    entries: Iterable[dict[str, Any]], *, several: bool
 ) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-    """Yield what happened, with repetitions of the same together."""
+    """Yield what happened, with repetitions of the same together.
+
+    With `several` connections, marks have the number of theirs.
+    """
     group: list[dict[str, Any]] = []
     latest = ("", "")
     for entry in entries:
         # Bytes are shown as the messages in them, which are events or have been sent.
         if "received" in entry or entry.get("call") in {"send_audio", "handle_timeout"}:
             continue
-        for line in _lines_of(entry):
+        link = str(entry.get("link", " ")) if several else ""
+        for mark, what in _lines_of(entry):
+            line = (f"{mark}{link}", what)
             if line != latest and group:
                 yield latest[0], latest[1], group
                 group = []

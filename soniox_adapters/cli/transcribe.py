@@ -173,8 +173,12 @@ class _Transcription:
     def conclude(self, end: StreamEnd) -> None:
         """Write the rest."""
         self._take(self._transcript.finish())
-        # A file stays what it was if the stream failed before anything was said.
-        if end.problem is None or self._file is None or self._transcript.utterances:
+        complete = end.outcome is Outcome.FINISHED and end.problem is None
+        # A file stays what it was if the stream was cut off before anything was said.
+        if complete or self._file is None or self._transcript.utterances:
+            if complete and self._file is not None:
+                # Not all formats have anything to write for a recording without a word.
+                self._file.begin()
             if isinstance(self._writer, JSONWriter):
                 self._write(self._writer.finish(**_document(self._transcript, end)))
             elif self._writer is not None:

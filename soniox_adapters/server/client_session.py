@@ -331,7 +331,10 @@ class ClientSession(asyncio.BufferedProtocol):
             self._answer(refusal)
         else:
             self._recognition = Recognition(
-                self._context.recognizer, start.config, self._context.executor
+                self._context.recognizer,
+                start.config,
+                self._context.executor,
+                answer_delay=self._context.answer_delay,
             )
             self._task = self._loop.create_task(self._serve(self._recognition))
             self._task.add_done_callback(lambda _: self._check_ended())

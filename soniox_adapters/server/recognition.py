@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from soniox_adapters.server.recognizer import Recognizer, RecognizerFactory
@@ -44,16 +45,30 @@ class Recognition:
     It belongs to the running event loop. The recognizer is called in threads of `executor`, one
     call at a time and in the order of the work. Times in its results are moved to the padded clock
     of the service.
+
+    Args:
+        factory: Makes the recognizer.
+        config: The configuration of the stream.
+        executor: Where the recognizer is called.
+        answer_delay: Seconds from a finalize or the end of the audio to its results, at least.
     """
 
     def __init__(
-        self, factory: RecognizerFactory, config: RealtimeSTTConfig, executor: Executor
+        self,
+        factory: RecognizerFactory,
+        config: RealtimeSTTConfig,
+        executor: Executor,
+        *,
+        answer_delay: float = 0.0,
     ) -> None:
         self._factory = factory
         self._config = config
         self._executor = executor
         self._clock = ServerClock()
+        self._answer_delay = answer_delay
         self._waiting: deque[Work] = deque()
+        # When each finalize, and the end of the audio, may be answered.
+        self._answer_at: deque[float] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
         self._recognizer: Recognizer | None = None
@@ -104,6 +119,8 @@ class Recognition:
                 self.put(work[start : start + _PIECE_BYTES])
             return
         self._waiting.append(work)
+        if not isinstance(work, bytes):
+            self._answer_at.append(asyncio.get_running_loop().time() + self._answer_delay)
         self._backlog_bytes += _size_of(work)
         self._arrived.set()
 
@@ -142,6 +159,8 @@ class Recognition:
         else:
             self._finished = True
             results = await self._call(self._opened.finish)
+        if not isinstance(work, bytes):
+            await self._wait_until(self._answer_at.popleft())
         if self._stopped:
             return None
         clock, audio_ms = self._clock, self.audio_ms
@@ -165,6 +184,14 @@ class Recognition:
     def _opened(self) -> Recognizer:
         assert self._recognizer is not None, "open comes first, close last"
         return self._recognizer
+
+    async def _wait_until(self, when: float) -> None:
+        """Wait until a time of the event loop, or until `stop`."""
+        loop = asyncio.get_running_loop()
+        while not self._stopped and (left := when - loop.time()) > 0:
+            self._arrived.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), left)
 
     def _take(self) -> Work:
         work = self._waiting.popleft()

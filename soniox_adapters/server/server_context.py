@@ -59,6 +59,8 @@ class ServerContext:
     """Maximum audio of one stream in seconds."""
     max_queued_audio: int
     """Bytes that may wait for one recognizer before the server stops reading from its client."""
+    answer_delay: float = 0.0
+    """Seconds after which a finalize or the end of the audio is answered, at the earliest."""
     faults: FaultPlan = field(default_factory=lambda: FaultPlan(()))
     """What goes wrong with which connection."""
     stopping: bool = False

@@ -26,6 +26,7 @@ from soniox_adapters.session.options import (
     check_keywords,
     takes_options,
 )
+from soniox_adapters.session.utterances import PendingUtterances
 from soniox_proto import (
     Event,
     Outcome,
@@ -44,7 +45,7 @@ from soniox_proto.errors import fresh
 
 if TYPE_CHECKING:
     from soniox_adapters.session.preconnect import IdleConnectionsBase
-    from soniox_proto import Link, Stream
+    from soniox_proto import Link, Stream, Transcript
 
 __all__ = [
     "AudioChunk",
@@ -90,6 +91,8 @@ class SessionBase(ABC):
     """Whether `transport` may be an async function, or a stream of anyio or trio."""
     _idle_connections: IdleConnectionsBase | None = None
     """Where connections may be waiting for this session."""
+    _pending_utterances: PendingUtterances | None = None
+    """What the latest iteration over utterances has not handed out yet."""
 
     @takes_options
     def __init__(
@@ -123,6 +126,7 @@ class SessionBase(ABC):
             on_reconnect=None if policy is None else policy.on_event,
             on_measurement=self._options.on_measurement,
             recorder=machine.flight_recorder,
+            session_id=id(self),
         )
         self._inbox.measure(machine.stats)
         # Whether a sender may have to wait until audio that is held has gone.
@@ -244,6 +248,15 @@ class SessionBase(ABC):
         if finalizes is None:
             finalizes = self._inbox.finalizes = Finalizes(self._machine)
         return finalizes
+
+    def _utterances_in(self, transcript: Transcript | None) -> PendingUtterances:
+        """Return what an iteration has to hand out: first what the one before it left, if it goes
+        on with its transcript."""
+        pending = self._pending_utterances
+        if pending is None or pending.transcript is not transcript or not pending.complete:
+            pending = PendingUtterances(transcript, self._machine.stats)
+            self._pending_utterances = pending
+        return pending
 
     def _require_started(self) -> None:
         if self._machine.state is SessionState.IDLE:

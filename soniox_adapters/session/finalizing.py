@@ -8,7 +8,8 @@ answer belongs to. Everything else that such a call needs is decided here, for a
 - If no audio was sent since the last answer, nothing is left to become final, and the call returns
   at once. The service is not asked: it has nothing to say.
 - A call whose time is up gives its finalize up. The next call does not share that one, but asks
-  anew; a late answer still counts as the answer to the finalize that was given up.
+  anew; a late answer still counts as the answer to the finalize that was given up. One that never
+  comes is noticed by the core at the position of the next, if the audio format says positions.
 
 The messages are only looked at. They stay in the inbox for those who receive.
 """
@@ -144,8 +145,6 @@ class Finalizes:
             return
         # What became final before each `<fin>` of a message; the events for them follow it.
         settled: deque[list[Token]] = deque()
-        tokens: list[Token] = []
-        before: Finalized | None = None
         for event in events:
             if type(event) is Result:
                 for token in event.message.tokens:
@@ -157,19 +156,12 @@ class Finalizes:
                     else:
                         self._tokens.append(token)
             elif type(event) is Finalized:
-                # Finalizes that were held for a connection may share an answer.
-                if (
-                    before is None
-                    or event.message is not before.message
-                    or event.token_index != before.token_index
-                ):
-                    tokens = settled.popleft()
-                before = event
-                wait = None
-                if event.finalize_index is not None:
-                    wait = self._waits.pop(event.finalize_index, None)
-                if wait is not None:
-                    wait.result = FinalizeResult(tuple(tokens), event.round_trip or 0.0)
+                answer = FinalizeResult(tuple(settled.popleft()), event.round_trip or 0.0)
+                if event.finalize_index is None:
+                    continue
+                # With a finalize, those before it that got no answer have what they asked for too.
+                for index in [index for index in self._waits if index <= event.finalize_index]:
+                    self._waits.pop(index).result = answer
 
     def leave(self, wait: FinalizeWait) -> None:
         """End a call. Without an answer, and without others that wait for it, give it up."""

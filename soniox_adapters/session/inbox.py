@@ -59,6 +59,7 @@ class Inbox:
         "_recorder",
         "_results",
         "_server_error",
+        "_session_id",
         "finalizes",
         "last_message",
         "opened",
@@ -73,8 +74,11 @@ class Inbox:
         on_reconnect: Callable[[Reconnecting | Reconnected | RolledOver], object] | None = None,
         on_measurement: Callable[[Measurement], object] | None = None,
         recorder: FlightRecorder | None = None,
+        session_id: int | None = None,
     ) -> None:
         self._flow = flow
+        # Names the session in the log, as its repr does.
+        self._session_id = id(self) if session_id is None else session_id
         self._recorder = FlightRecorder() if recorder is None else recorder
         # How many notes of the recorder have been logged.
         self._logged = 0
@@ -141,13 +145,13 @@ class Inbox:
         self._logged = recorder.count
         if _logger.isEnabledFor(logging.DEBUG):
             for note in recorder.record(recorder.count - logged):
-                _logger.debug("session %#x: %s", id(self), note)
+                _logger.debug("session %#x: %s", self._session_id, note)
 
     def _report(self, event: Reconnecting | Reconnected | RolledOver) -> None:
         if isinstance(event, Reconnecting):
             _logger.info(
                 "session %#x: attempt %d to reconnect in %.2f s, after %s",
-                id(self),
+                self._session_id,
                 event.attempt,
                 event.delay,
                 type(event.cause).__name__,
@@ -155,13 +159,13 @@ class Inbox:
         elif isinstance(event, RolledOver):
             _logger.info(
                 "session %#x: rolled over to another connection; %d ms of audio sent again",
-                id(self),
+                self._session_id,
                 event.replayed_ms,
             )
         else:
             _logger.info(
                 "session %#x: reconnected after %.2f s; %d ms of audio sent again, %d ms lost",
-                id(self),
+                self._session_id,
                 event.gap,
                 event.replayed_ms,
                 event.lost_ms,

@@ -15,24 +15,24 @@ from soniox_proto import RealtimeEvent, SessionStats, SonioxRealtimeError
 if TYPE_CHECKING:
     from soniox_proto import Transcript, Utterance
 
-__all__ = ["AsyncUtterances", "utterances_of"]
+__all__ = ["AsyncUtterances", "PendingUtterances", "utterances_of"]
 
 
 def utterances_of(
     receive: Callable[[], RealtimeEvent | None],
-    transcript: Transcript | None,
     clock: Callable[[], float],
-    stats: SessionStats,
+    pending: PendingUtterances,
 ) -> Iterator[Utterance]:
     """Yield utterances as they become complete, and what was said last before an error."""
-    pending = _Pending(transcript, clock, stats)
     while not pending.ended:
+        while pending.complete:
+            yield pending.hand_over(clock())
         try:
-            pending.take(receive())
+            pending.take(receive(), clock())
         except SonioxRealtimeError as error:
             pending.end(error)
-        while pending.complete:
-            yield pending.hand_over()
+    while pending.complete:
+        yield pending.hand_over(clock())
     pending.raise_error()
 
 
@@ -45,12 +45,12 @@ class AsyncUtterances(AsyncIterator["Utterance"]):
     def __init__(
         self,
         receive: Callable[[], Awaitable[RealtimeEvent | None]],
-        transcript: Transcript | None,
         clock: Callable[[], float],
-        stats: SessionStats,
+        pending: PendingUtterances,
     ) -> None:
         self._receive = receive
-        self._pending = _Pending(transcript, clock, stats)
+        self._clock = clock
+        self._pending = pending
 
     def __aiter__(self) -> Self:
         return self
@@ -62,45 +62,47 @@ class AsyncUtterances(AsyncIterator["Utterance"]):
                 pending.raise_error()
                 raise StopAsyncIteration
             try:
-                pending.take(await self._receive())
+                event = await self._receive()
+                pending.take(event, self._clock())
             except SonioxRealtimeError as error:
                 pending.end(error)
-        return pending.hand_over()
+        return pending.hand_over(self._clock())
 
 
-class _Pending:
-    """Utterances that are complete and not yet handed out."""
+class PendingUtterances:
+    """Utterances that are complete and not yet handed out.
 
-    def __init__(
-        self, transcript: Transcript | None, clock: Callable[[], float], stats: SessionStats
-    ) -> None:
-        self._clock = clock
+    A message may complete several. An iteration that is left after the first leaves the others
+    here, for one that goes on with the same transcript.
+    """
+
+    def __init__(self, transcript: Transcript | None, stats: SessionStats) -> None:
         self._stats = stats
-        self._transcript = soniox_proto.Transcript() if transcript is None else transcript
+        self.transcript = soniox_proto.Transcript() if transcript is None else transcript
         self._error: SonioxRealtimeError | None = None
         self.complete: deque[Utterance] = deque()
         self.ended = False
 
-    def take(self, event: RealtimeEvent | None) -> None:
+    def take(self, event: RealtimeEvent | None, now: float) -> None:
         """Take the next message, or None at the end."""
         if event is None:
             self.end(None)
         else:
-            self.complete += self._transcript.feed(event, self._clock()).completed
+            self.complete += self.transcript.feed(event, now).completed
 
-    def hand_over(self) -> Utterance:
+    def hand_over(self, now: float) -> Utterance:
         """Return the next utterance, with the time at which its speech ended."""
         utterance = self.complete.popleft()
         end_ms = utterance.end_ms
         ended_at = None if end_ms is None else self._stats.sent_at(end_ms)
         if ended_at is None:
             return utterance
-        return replace(utterance, ended_at=ended_at, ended_ago=self._clock() - ended_at)
+        return replace(utterance, ended_at=ended_at, ended_ago=now - ended_at)
 
     def end(self, error: SonioxRealtimeError | None) -> None:
         """Take the end of the stream."""
         self.ended, self._error = True, error
-        self.complete += self._transcript.finish().completed
+        self.complete += self.transcript.finish().completed
 
     def raise_error(self) -> None:
         """Raise the error that ended the stream, if one did, once."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Self
 
 from soniox_adapters.testing.fault_relay import FaultRelay, tcp_pair
-from soniox_proto import Endpoint
+from soniox_proto import Endpoint, SonioxValidationError
 from soniox_proto.testing import FAULT_KINDS, FaultKind, FaultPlan, FaultyChannel
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class FaultInjector:
         seed: int | str | None = None,
         kinds: Sequence[FaultKind] = FAULT_KINDS,
     ) -> None:
+        for plan in plans:
+            if not isinstance(plan, FaultPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise SonioxValidationError(
+                    f"a fault injector takes a FaultPlan for each connection, not {plan!r}"
+                )
         self._plans = plans
         self._seed = seed
         self._kinds = tuple(kinds)

@@ -2,7 +2,8 @@
 
 A golden trace is a trace with its times in milliseconds from the first line on, and without the
 headers of the accepted upgrade, which depend on the version of wsproto. So it is the same whatever
-the clock showed, and can be compared with another as text; it cannot be run again.
+the clock showed, and can be compared with another as text; it cannot be run again. (A session that
+reconnects needs a policy without jitter for that: jitter comes from the time of the failure.)
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def _golden_lines(trace: Trace) -> Iterator[str]:
     began: float = trace.entries[0]["t"] if trace.entries else 0.0
     for entry in trace.entries:
         line: dict[str, Any] = {**entry, "t": _ms(entry["t"] - began)}
-        if line.get("round_trip") is not None:
-            line["round_trip"] = _ms(line["round_trip"])
+        for name in ("round_trip", "delay", "gap"):
+            if line.get(name) is not None:
+                line[name] = _ms(line[name])
         if "received" in line:
             line["received"] = _ACCEPTED.sub("HTTP/1.1 101\r\n\r\n", line["received"])
         yield json.dumps(line, ensure_ascii=False)

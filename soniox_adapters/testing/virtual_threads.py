@@ -18,8 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
-from unittest.mock import patch
+from typing import Any, Final
 
 from soniox_adapters.blocking.ticker import Ticking, ticker
 from soniox_proto.testing import ScriptedConnection, ScriptedServer, VirtualClock
@@ -41,6 +40,50 @@ class _Wait:
         self.ready = ready
 
 
+class _VirtualTime:
+    """Stands in for `time.sleep` and `time.monotonic` while any block with virtual time runs.
+
+    Blocks of several threads may end in any order, so each cannot put back what it found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[VirtualThreads] = []
+        self._real = time.sleep, time.monotonic
+
+    def enter(self, block: VirtualThreads) -> None:
+        with self._lock:
+            if not self._running:
+                self._real = time.sleep, time.monotonic
+                time.sleep, time.monotonic = self._sleep, self._monotonic
+            self._running.append(block)
+
+    def leave(self, block: VirtualThreads) -> None:
+        with self._lock:
+            self._running.remove(block)
+            if not self._running:
+                time.sleep, time.monotonic = self._real
+
+    def _block(self) -> VirtualThreads | None:
+        """Return the innermost block of this thread."""
+        running = reversed(self._running.copy())
+        return next((block for block in running if block.concerns_this_thread()), None)
+
+    def _sleep(self, seconds: Any) -> None:
+        block = self._block()
+        if block is None:
+            self._real[0](seconds)
+        else:
+            block.sleep(seconds)
+
+    def _monotonic(self) -> float:
+        block = self._block()
+        return self._real[1]() if block is None else block.clock.now
+
+
+_virtual_time: Final = _VirtualTime()
+
+
 class VirtualThreads:
     """A virtual clock, and everything that waits for it: threads, visits, the server's end."""
 
@@ -60,22 +103,11 @@ class VirtualThreads:
     def running(self) -> Generator[VirtualThreads, None, None]:
         """Make time virtual for this thread and those that it starts, until the block is left."""
         self._bystanders = set(threading.enumerate()) - {threading.current_thread()}
-        sleep, monotonic = time.sleep, time.monotonic
-
-        def virtual_sleep(seconds: float) -> None:
-            if self._takes_part():
-                self.sleep(seconds)
-            else:
-                sleep(seconds)
-
-        def virtual_monotonic() -> float:
-            return self.clock.now if self._takes_part() else monotonic()
-
-        with (
-            patch.object(time, "sleep", virtual_sleep),
-            patch.object(time, "monotonic", virtual_monotonic),
-        ):
+        _virtual_time.enter(self)
+        try:
             yield self
+        finally:
+            _virtual_time.leave(self)
 
     def sleep(self, seconds: float) -> None:
         """Wait for so much virtual time."""
@@ -119,11 +151,12 @@ class VirtualThreads:
                 self._waits.remove(wait)
                 self.note_movement()
 
-    # Inside; called with the lock
-
-    def _takes_part(self) -> bool:
+    def concerns_this_thread(self) -> bool:
+        """Return whether time is virtual for the calling thread."""
         thread = threading.current_thread()
         return thread not in self._bystanders and thread is not ticker.thread
+
+    # Inside; called with the lock
 
     def _all_wait(self) -> bool:
         """Return whether every thread is in a wait that is known and is not over."""

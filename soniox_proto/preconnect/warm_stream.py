@@ -19,27 +19,25 @@ that ask for a new connection, and those that refuse the key, which may have exp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from soniox_proto.config import RealtimeSTTConfig
+from typing_extensions import override
+
 from soniox_proto.errors import (
     SonioxConnectionError,
-    SonioxRealtimeError,
 )
-from soniox_proto.events import Event, Outcome, SessionStats
-from soniox_proto.flight_recorder import FlightRecorder
-from soniox_proto.messages import RealtimeEvent
+from soniox_proto.events import Event
 from soniox_proto.options import DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_PENDING_AUDIO
 from soniox_proto.preconnect.idle_link import IdleLink
 from soniox_proto.preconnect.warm_links import SubstituteLink, TrialLink
 from soniox_proto.state import SessionState
 from soniox_proto.stream import Link, Stream
+from soniox_proto.wrapped_stream import WrappedStream
 
 __all__ = ["WarmStream"]
 
 
-class WarmStream:
+class WarmStream(WrappedStream):
     """A `Stream` that drives another one, whose links may be connections that were waiting.
 
     A driver that has such a connection for one of `links_to_open` passes both to `warm`, and uses
@@ -59,7 +57,7 @@ class WarmStream:
         connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
         max_pending: int = DEFAULT_MAX_PENDING_AUDIO,
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._connect_timeout = connect_timeout
         self._max_pending = max_pending
         self._trials: list[TrialLink] = []
@@ -68,11 +66,6 @@ class WarmStream:
         self._events: list[Event] = []
         self._now = float("-inf")
         self._reading_paused = False
-
-    @property
-    def stream(self) -> Stream:
-        """The session itself."""
-        return self._stream
 
     def can_be_warm(self, link: Link) -> bool:
         """Return whether one of `links_to_open` may be passed to `warm`.
@@ -114,33 +107,37 @@ class WarmStream:
         """Whether the session is closing, so that no connection is worth replacing."""
         return self._stream.state in {SessionState.CLOSING, SessionState.CLOSED}
 
-    # As a Stream: what concerns trials
+    # As a Stream
 
     @property
+    @override
     def holds_too_much(self) -> bool:
         """Whether a sender that can wait should: too much is kept for another connection."""
         kept = sum(trial.kept for trial in self._trials)
         kept += sum(link.kept for link in self._substitutes)
-        return self._stream.holds_too_much or (kept >= self._max_pending and not self.ending)
+        return super().holds_too_much or (kept >= self._max_pending and not self.ending)
 
+    @override
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once."""
-        wanted = self._stream.links_to_open()
+        wanted = super().links_to_open()
         if self._wanted:
             mine, self._wanted = self._wanted, []
             return [*wanted, *(link for link in mine if not link.closed)]
         return wanted
 
+    @override
     def next_timeout(self) -> float | None:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
         if self._events:
             return self._now
-        times = [self._stream.next_timeout()]
+        times = [super().next_timeout()]
         if not self._reading_paused:
             times += [trial.deadline for trial in self._trials if not trial.closed]
         times += [link.next_timeout() for link in self._substitutes if not link.closed]
         return min((time for time in times if time is not None), default=None)
 
+    @override
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         self._now = max(self._now, now)
@@ -156,125 +153,26 @@ class WarmStream:
                 self._substitutes.remove(link)
             else:
                 events += link.handle_timeout(now)
-        return events + self._stream.handle_timeout(now)
+        return events + super().handle_timeout(now)
 
+    @override
     def close(self, now: float) -> None:
         """End the session with the close handshake, if there is a connection for it."""
-        self._stream.close(now)
+        super().close(now)
         self._now = max(self._now, now)
         for link in tuple(self._substitutes):
             self._events += link.failed(SonioxConnectionError("the session was closed"), now)
 
+    @override
     def pause_reading(self, now: float) -> None:
         """Note that the driver stops reading, on every link; deadlines of the peer rest."""
         self._reading_paused = True
-        self._stream.pause_reading(now)
+        super().pause_reading(now)
 
+    @override
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
         self._reading_paused = False
         for trial in self._trials:
             trial.begin(now)
-        self._stream.resume_reading(now)
-
-    # As a Stream: what does not
-
-    @property
-    def config(self) -> RealtimeSTTConfig:
-        """Configuration of the stream."""
-        return self._stream.config
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session is in its life."""
-        return self._stream.state
-
-    @property
-    def paused(self) -> bool:
-        """Whether audio is being dropped."""
-        return self._stream.paused
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is over; all of its links are closed too."""
-        return self._stream.closed
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the session ended; None until that is certain."""
-        return self._stream.outcome
-
-    @property
-    def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session, if an error did."""
-        return self._stream.error
-
-    @property
-    def last_message(self) -> RealtimeEvent | None:
-        """The latest message of the service."""
-        return self._stream.last_message
-
-    @property
-    def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._stream.stats
-
-    @property
-    def flight_recorder(self) -> FlightRecorder:
-        """What happened last."""
-        return self._stream.flight_recorder
-
-    def sent_position_ms(self, server_ms: float) -> int:
-        """Return where a position that was given out lies in the audio that was sent, in ms."""
-        return self._stream.sent_position_ms(server_ms)
-
-    def captured_at(self, position_ms: float) -> float | None:
-        """Return when the audio at a position that was given out was captured, in seconds."""
-        return self._stream.captured_at(position_ms)
-
-    def connect(self, now: float) -> None:
-        """Begin: ask for the first link."""
-        self._stream.connect(now)
-
-    def send_audio(
-        self,
-        chunk: bytes | bytearray | memoryview,
-        now: float,
-        captured_at: float | None = None,
-    ) -> None:
-        """Queue a chunk of audio, or hold it while no link is open."""
-        self._stream.send_audio(chunk, now, captured_at)
-
-    def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
-        """Ask for all outstanding tokens to become final."""
-        self._stream.finalize(now, trailing_silence_ms)
-
-    def keep_alive(self, now: float) -> None:
-        """Queue a keepalive."""
-        self._stream.keep_alive(now)
-
-    def finish(self, now: float) -> None:
-        """Queue end-of-audio, at most once."""
-        self._stream.finish(now)
-
-    def pause(self, now: float, finalize: bool = True) -> None:
-        """Drop audio from now on; with `finalize`, ask for outstanding tokens first."""
-        self._stream.pause(now, finalize)
-
-    def resume(self, now: float) -> None:
-        """Send audio again."""
-        self._stream.resume(now)
-
-    def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
-        """Go on with another configuration, from the next endpoint on."""
-        self._stream.reconfigure(config, now)
-
-    def abort(self, now: float) -> None:
-        """End the session at once."""
-        self._stream.abort(now)
-
-    def fail(
-        self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
-    ) -> list[Event]:
-        """End the session because of `error`, a failure that concerns no single link."""
-        return self._stream.fail(error, now, close_code=close_code)
+        super().resume_reading(now)

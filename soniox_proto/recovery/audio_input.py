@@ -13,9 +13,10 @@ from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.errors import SonioxStateError, SonioxValidationError
 from soniox_proto.wav import WavReader
 
-__all__ = ["AudioInput"]
+__all__ = ["MAY_BE_WAV", "AudioInput"]
 
-_MAY_BE_WAV: Final = frozenset({"auto", "wav"})
+MAY_BE_WAV: Final = frozenset({"auto", "wav"})
+"""Formats of audio that is looked into."""
 
 _FIXED: Final = ("audio_format", "sample_rate", "num_channels")
 """What the audio is. A configuration that changes it would be wrong for what is sent already."""
@@ -41,7 +42,7 @@ class AudioInput:
         """Bytes of one frame."""
         self.head = b""
         """What links that declare the user's configuration have to get ahead of the audio."""
-        self._reader = WavReader() if config.audio_format in _MAY_BE_WAV else None
+        self._reader = WavReader() if config.audio_format in MAY_BE_WAV else None
         self.is_known = self._reader is None
         """Whether it is certain what the audio is. Until then it is held."""
 

@@ -13,12 +13,16 @@ from copy import copy
 from typing import Final, NamedTuple
 
 from soniox_proto.clock_map import ClockMap
-from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
+from soniox_proto.messages import (
+    MARKERS,
+    TOKEN_TEXT_FIN,
+    RealtimeEvent,
+    Token,
+)
+from soniox_proto.received_model import LINK
 from soniox_proto.recovery.seam import GivenText, Seam, TranslationSeam, begins_word
 
-__all__ = ["Heard", "LinkTranscript", "Marker"]
-
-_MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
+__all__ = ["Heard", "LinkTranscript", "Marker", "numbered"]
 
 _TRANSLATION: Final = "translation"
 _ORIGINAL: Final = "original"
@@ -115,6 +119,7 @@ class LinkTranscript:
         "_endpoint_before_ms",
         "_heard",
         "_number",
+        "_numbered",
         "_seam",
         "_speakers_before",
         "_speech_ends_ms",
@@ -135,6 +140,7 @@ class LinkTranscript:
         self._heard = heard
         self._clock = clock
         self._number = number
+        self._numbered: dict[str, object] = {LINK: number} if number > 1 else {}
         self._seam: Seam | None = None
         self._translations: TranslationSeam | None = None
         # Where the last word ended at which earlier connections reported an endpoint.
@@ -171,10 +177,10 @@ class LinkTranscript:
                     tokens.append(new)
             elif token.text == TOKEN_TEXT_FIN and self._answered_finalizes:
                 self._answered_finalizes -= 1
-            elif token.text in _MARKERS:
+            elif token.text in MARKERS:
                 if token.text == TOKEN_TEXT_FIN or self._ends_utterance():
                     markers.append(Marker(token.text, len(tokens), heard.speech_ends_ms))
-                    tokens.append(token)
+                    tokens.append(_changed(token, self._numbered))
             else:
                 new = self._moved(token, self._seam, self._translations)
                 seam, translations = copy(self._seam), copy(self._translations)
@@ -184,7 +190,7 @@ class LinkTranscript:
                 if new is not None:
                     self._note_final(new, limit_ms)
                     tokens.append(new)
-        changes: dict[str, object] = {"tokens": tokens}
+        changes: dict[str, object] = {"tokens": tokens, **self._numbered}
         if message.final_audio_proc_ms is not None:
             final_ms = min(limit_ms, round(self._clock.audio_ms(message.final_audio_proc_ms)))
             heard.position_ms = max(heard.position_ms, final_ms)
@@ -200,7 +206,8 @@ class LinkTranscript:
             waiting.pop(0)
         same = [new is old for new, old in zip(tokens, message.tokens, strict=False)]
         if (
-            all(same)
+            not self._numbered
+            and all(same)
             and len(same) == len(message.tokens)
             and message.final_audio_proc_ms == changes.get("final_audio_proc_ms")
             and message.total_audio_proc_ms == changes.get("total_audio_proc_ms")
@@ -212,13 +219,13 @@ class LinkTranscript:
         self, token: Token, seam: Seam | None, translations: TranslationSeam | None
     ) -> Token | None:
         """Return a token on the user's clock, as far as it is new; None if it is not."""
-        changes: dict[str, object] = {}
+        changes = dict(self._numbered)
         if self._distinct_speakers and token.speaker is not None:
             changes["speaker"] = self._distinct(token.speaker)
         if token.translation_status == _TRANSLATION:
             if translations is not None and not translations.is_new():
                 return None
-            return token.model_copy(update=changes) if changes else token
+            return _changed(token, changes)
         begins_ms = self._time(token.start_ms)
         ends_ms = self._time(token.end_ms)
         text = token.text if seam is None else seam.rest_of(token.text, begins_ms, ends_ms)
@@ -238,7 +245,7 @@ class LinkTranscript:
             changes["start_ms"] = begins_ms
         if ends_ms != token.end_ms:
             changes["end_ms"] = ends_ms
-        return token.model_copy(update=changes) if changes else token
+        return _changed(token, changes)
 
     def _time(self, server_ms: int | None) -> int | None:
         return None if server_ms is None else round(self._clock.audio_ms(server_ms))
@@ -280,6 +287,15 @@ class LinkTranscript:
         if _is_number(label):
             return str(int(label) + self._speakers_before)
         return f"{label}-{self._number}"
+
+
+def numbered(message: RealtimeEvent, number: int) -> RealtimeEvent:
+    """Return a message that says which connection it came on."""
+    return message.model_copy(update={LINK: number}) if number > 1 else message
+
+
+def _changed(token: Token, changes: dict[str, object]) -> Token:
+    return token.model_copy(update=changes) if changes else token
 
 
 def _is_number(label: str) -> bool:

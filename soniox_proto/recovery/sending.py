@@ -15,6 +15,7 @@ Positions are in bytes of the user's audio, unless a name says ms.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil, floor
 from typing import Final, NamedTuple
 
@@ -53,8 +54,8 @@ class AskedFinalize:
     trailing_silence_ms: int | None
     sent_on: RecoverableLink | None = None
     """The link that it was sent on and that may still answer; None if there is none."""
-    message: int = 0
-    """Which finalize message asks for it. Finalizes without audio between them may share one."""
+    passed_over: int = 0
+    """How many calls before it have to do with its answer."""
     is_answered: bool = False
 
 
@@ -85,7 +86,6 @@ class Sending:
         "_finalizes",
         "_kept",
         "_lost_to",
-        "_messages",
         "_pace",
         "_policy",
         "_rate",
@@ -105,8 +105,6 @@ class Sending:
         self._rate: float | None = None
         self._pace = _CONTAINER_RATE / 1000
         self._finalizes: list[AskedFinalize] = []
-        # Finalize messages so far.
-        self._messages = 0
         # Up to where audio has been sent on any link, and up to where it was counted as lost.
         self._sent_to = self._lost_to = 0
         self.can_replay = True
@@ -215,15 +213,19 @@ class Sending:
         """Take a finalize of the user, to be sent at this place of the audio."""
         self._finalizes.append(AskedFinalize(index, self._kept.ends, now, trailing_silence_ms))
 
-    def answered(self, link: RecoverableLink) -> list[AskedFinalize]:
-        """Return the finalizes that were answered on a link just now; none if it was not asked."""
+    def answered(self, link: RecoverableLink, passed_over: int = 0) -> AskedFinalize | None:
+        """Return the finalize that was answered on a link just now; None if it was not asked.
+
+        It is the oldest one, but for those that are passed over.
+        """
         waiting = self._unanswered(link)
-        answered = [asked for asked in waiting if asked.message == waiting[0].message]
-        for asked in answered:
-            asked.is_answered = True
-            if self._rate is not None or not self.can_replay:
-                self._finalizes.remove(asked)
-        return answered
+        if not waiting:
+            return None
+        asked = reduce(self._pass_over, waiting[: passed_over + 1])
+        asked.is_answered = True
+        if self._rate is not None or not self.can_replay:
+            self._finalizes.remove(asked)
+        return asked
 
     def _unanswered(self, link: RecoverableLink) -> list[AskedFinalize]:
         return [
@@ -306,15 +308,15 @@ class Sending:
                 link.paced_bytes += size
                 self._sent_to = max(self._sent_to, link.cursor)
             elif finalizes:
-                self._messages += 1
-                asked = self._ask(finalizes, link)
+                asked = finalizes.pop(0)
                 if rate is not None:
                     link.clock.finalize(link.cursor / rate)
                     # The service disconnects clients that finalize too often. What a container
                     # got the first time it gets again, for the sake of its clock.
                     while finalizes and finalizes[0].position <= link.cursor:
-                        asked = self._ask(finalizes, link)
+                        asked = self._pass_over(asked, finalizes.pop(0))
                 connection.finalize(now, asked.trailing_silence_ms)
+                asked.sent_on = link
             else:
                 break
         link.caught_up = True
@@ -324,11 +326,11 @@ class Sending:
             connection.finish(now)
             link.end_sent = True
 
-    def _ask(self, finalizes: list[AskedFinalize], link: RecoverableLink) -> AskedFinalize:
-        """Take the first of these finalizes, and note that the next message asks for it."""
-        asked = finalizes.pop(0)
-        asked.sent_on, asked.message = link, self._messages
-        return asked
+    def _pass_over(self, asked: AskedFinalize, later: AskedFinalize) -> AskedFinalize:
+        """Let the answer to a later finalize do for this one, and return that."""
+        later.passed_over += asked.passed_over + 1
+        self._finalizes.remove(asked)
+        return later
 
     def release(self) -> None:
         """Give back the memory; the session is over."""

@@ -58,7 +58,7 @@ from soniox_proto.events import (
 )
 from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
-    TOKEN_TEXT_END,
+    MARKERS,
     TOKEN_TEXT_FIN,
     RealtimeEvent,
     audio_bytes,
@@ -68,7 +68,7 @@ from soniox_proto.messages import (
 from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
 from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.carried_context import with_said
-from soniox_proto.recovery.heard import Heard, LinkTranscript
+from soniox_proto.recovery.heard import Heard, LinkTranscript, numbered
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
 from soniox_proto.recovery.rollover import RollOver, Step
@@ -77,8 +77,6 @@ from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
-
-_MARKERS: Final = frozenset({TOKEN_TEXT_END, TOKEN_TEXT_FIN})
 
 _LONGEST_TOKEN_MS: Final = 60_000
 """How far before the end of the final text a token may begin, in ms."""
@@ -585,7 +583,7 @@ class RecoveringSTTStream:
                 case Result(message):
                     if _is_error(message):
                         # Given out only if it ends the session.
-                        refused = event
+                        refused = Result(numbered(message, link.number), event.raw)
                     else:
                         given += self._read(link, event, now)
                 case EndpointDetected() | Finalized():
@@ -671,15 +669,16 @@ class RecoveringSTTStream:
         received = event.message
         if link is self._link:
             if received.tokens:
-                self._rolling.at_endpoint = received.tokens[-1].text in _MARKERS
+                self._rolling.at_endpoint = received.tokens[-1].text in MARKERS
             if received.total_audio_proc_ms is not None:
                 self._rolling.note_processed(received.total_audio_proc_ms, now)
         elif received.finished:
             # The transcript goes on.
             received = received.model_copy(update={"finished": False})
+        passed_over = 0
         for token in received.tokens:
             if token.is_final and token.text == TOKEN_TEXT_FIN:
-                link.clock.answered_in(received)
+                passed_over = link.clock.answered_in(received)
         message, markers = link.transcript.read(received, self._sending.limit_ms(link))
         self._last_message = message
         raw = event.raw
@@ -690,11 +689,11 @@ class RecoveringSTTStream:
         if message.total_audio_proc_ms is not None:
             stats.processed_audio_ms = message.total_audio_proc_ms
         if stats.time_to_first_token is None and message.tokens:
-            stats.note_first_token(now)
+            stats.note_tokens(message.tokens, now)
         given: list[Event] = [Result(message, raw)]
         for marker in markers:
             if marker.text == TOKEN_TEXT_FIN:
-                given += self._finalized(link, message, marker.token_index, now)
+                given.append(self._finalized(link, message, marker.token_index, now, passed_over))
             else:
                 stats.note_endpoint(marker.speech_ends_ms, now)
                 given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
@@ -706,14 +705,19 @@ class RecoveringSTTStream:
         return given
 
     def _finalized(
-        self, link: RecoverableLink, message: RealtimeEvent, index: int, now: float
-    ) -> list[Finalized]:
-        given: list[Finalized] = []
-        for asked in self._sending.answered(link):
-            round_trip = now - max(asked.asked_at, self._opened_at)
-            self._stats.note_finalized(round_trip)
-            given.append(Finalized(message, index, asked.index, round_trip))
-        return given or [Finalized(message, index, None, None)]
+        self,
+        link: RecoverableLink,
+        message: RealtimeEvent,
+        index: int,
+        now: float,
+        passed_over: int,
+    ) -> Finalized:
+        asked = self._sending.answered(link, passed_over)
+        if asked is None:
+            return Finalized(message, index, None, None)
+        round_trip = now - max(asked.asked_at, self._opened_at)
+        self._stats.note_finalized(round_trip, asked.passed_over)
+        return Finalized(message, index, asked.index, round_trip)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, as far as it may be sent now."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Final
 
 __all__ = ["FORMATS", "Cue", "CueFormat"]
+
+_ARROW: Final = re.compile("-{2,}>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class CueFormat:
 def _srt(number: int, cue: Cue) -> str:
     start, end = _time(cue.start_ms, ","), _time(cue.end_ms, ",")
     # SRT knows no escapes, and an arrow would look like a line of times.
-    text = "\n".join(line.replace("-->", "->") for line in cue.lines)
+    text = "\n".join(_ARROW.sub("->", line) for line in cue.lines)
     return f"{number}\n{start} --> {end}\n{text}\n\n"
 
 

@@ -15,6 +15,9 @@ __all__ = ["Layout", "Phrases", "printable", "spread", "width"]
 _SENTENCE_ENDS: Final = tuple(".?!…。？！؟۔।")  # noqa: RUF001
 _CLAUSE_ENDS: Final = tuple(",;:、，；：،؛—–")  # noqa: RUF001
 _CLOSING: Final = "\"'”’»)]」』）"  # noqa: RUF001
+_JOINER: Final = "\u200d"
+_SKIN_TONES: Final = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+_EXTENDING: Final = frozenset({"Mn", "Mc", "Me", "Cf"})
 _LONG_PAUSE_MS: Final = 1_000
 """A pause after which words belong into another cue."""
 _SHORT_PAUSE_MS: Final = 200
@@ -80,10 +83,12 @@ class Layout:
         if width(text) <= self.columns:
             return [replace(word, text=text)]
         texts = [""]
-        for character in text:
-            if width(texts[-1]) + _columns(character) > self.columns:
-                texts.append("")
-            texts[-1] += character
+        for cluster in _clusters(text):
+            # One that is wider than a line has to be cut after all.
+            for part in [cluster] if width(cluster) <= self.columns else cluster:
+                if width(texts[-1]) + width(part) > self.columns:
+                    texts.append("")
+                texts[-1] += part
         pieces = [replace(word, text=text, space_before=False) for text in texts]
         pieces[0] = replace(pieces[0], space_before=word.space_before)
         if word.start_ms is None or word.end_ms is None:
@@ -178,6 +183,22 @@ def _pause(word: Word, following: Word) -> int:
     if word.end_ms is None or following.start_ms is None:
         return 0
     return following.start_ms - word.end_ms
+
+
+def _clusters(text: str) -> Iterator[str]:
+    """Yield characters with the marks, joined characters and skin tones that belong to them."""
+    cluster = ""
+    for character in text:
+        if cluster and not (
+            cluster.endswith(_JOINER)
+            or character in _SKIN_TONES
+            or unicodedata.category(character) in _EXTENDING
+        ):
+            yield cluster
+            cluster = ""
+        cluster += character
+    # The text is not empty.
+    yield cluster
 
 
 def _columns(character: str) -> int:

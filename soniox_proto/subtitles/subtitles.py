@@ -39,7 +39,7 @@ class Subtitles:
     Args:
         format: `srt` or `vtt` (WebVTT).
         track: What was said (`original`), its `translation`, or `both`, one below the other. What
-            was not translated is shown as it was said.
+            was not translated is shown as it was said, and a translation that comes late by itself.
         speakers: Whether to name the speakers, or their names by the labels of the service.
         max_line_characters: Characters of a line. Characters of double width count twice.
         max_lines: Lines of a cue, of both languages together.
@@ -187,6 +187,12 @@ class Subtitles:
     # Translations
 
     def _translated(self, update: TranscriptUpdate) -> Iterator[Cue]:
+        amended = {utterance.index: utterance for utterance in update.amended}
+        for addition in update.additions:
+            utterance = amended.get(addition.utterance_index)
+            if utterance is not None:
+                late = words_of(filter(is_translation, addition.tokens))
+                yield from self._divided(self._timed(utterance, late))
         for utterance in update.completed:
             for clause in utterance.clauses:
                 translation = words_of(filter(is_translation, clause.tokens))

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias, TypeVar, get_args
 from typing_extensions import Self
 
 from soniox_proto.errors import SonioxValidationError
+from soniox_proto.testing.checks import checked_count, checked_number
 
 __all__ = ["DIRECTIONS", "FAULT_KINDS", "Direction", "Fault", "FaultKind", "FaultPlan"]
 
@@ -74,11 +75,10 @@ class Fault:
             raise SonioxValidationError(
                 f"direction must be 'sent' or 'received', not {self.direction!r}"
             )
-        for name in ("after", "at", "seconds", "length"):
-            if getattr(self, name) < 0:
-                raise SonioxValidationError(
-                    f"{name} must be zero or more, not {getattr(self, name)!r}"
-                )
+        for name in ("after", "length"):
+            checked_count(name, getattr(self, name))
+        for name in ("at", "seconds"):
+            checked_number(name, getattr(self, name))
         if self.kind == "drip" and not self.length:
             raise SonioxValidationError("a drip needs the length of what is to drip, in bytes")
         if self.kind in {"delay", "stall"} and not self.seconds:
@@ -109,6 +109,9 @@ class FaultPlan:
     faults: tuple[Fault, ...]
 
     def __init__(self, *faults: Fault) -> None:
+        for fault in faults:
+            if not isinstance(fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise SonioxValidationError(f"a plan is made of Faults, not {fault!r}")
         object.__setattr__(self, "faults", faults)
 
     @classmethod

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from typing_extensions import override
 
 from soniox_proto.config import RealtimeSTTConfig
 from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
-from soniox_proto.events import Event, Outcome, SessionStats
-from soniox_proto.flight_recorder import FlightRecorder
-from soniox_proto.messages import RealtimeEvent, start_message
-from soniox_proto.state import SessionState
+from soniox_proto.events import Event
+from soniox_proto.messages import start_message
+from soniox_proto.recovery.policy import ReconnectPolicy
 from soniox_proto.stream import Link, Stream
+from soniox_proto.testing.hiding import (
+    PROTOCOLS,
+    hidden_frame,
+    hiding,
+    key_in,
+    mapped,
+    masked,
+    start_without_words,
+    without_text,
+)
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import TRACE_VERSION, Trace, class_name, described
 from soniox_proto.upgrade import UpgradeRequest
+from soniox_proto.wrapped_stream import WrappedStream
 
-__all__ = ["RecordedStream", "start_without_words"]
+__all__ = ["RecordedStream"]
 
-_T = TypeVar("_T")
-
-_TEXT_FIELD: Final = re.compile(rb'("text"\s*:\s*")((?:[^"\\]|\\.)*)"')
-_PROTOCOLS: Final = "sec-websocket-protocol"
-_MARKERS: Final = frozenset({b"<end>", b"<fin>"})
+_NEVER_HIDDEN: Final = frozenset({"audio", "call", "event"})
+"""Fields of a line that hold no text of the user's: a short key may be found in them by chance."""
 
 
-class RecordedStream:
+class RecordedStream(WrappedStream):
     """A machine that records the one it drives. Give it to a session in place of that one.
 
     Args:
@@ -38,6 +47,7 @@ class RecordedStream:
         url: Its URL.
         options: Its keyword options, except for the additional headers.
         headers: The names of its additional headers.
+        reconnect: The policy of a `RecoveringSTTStream`; None for other machines.
         audio: Whether to record the audio, and not only its sizes.
         text: Whether to record the words, both those of the transcript and those of the context.
             Without it, every character of theirs becomes an `x`.
@@ -50,39 +60,43 @@ class RecordedStream:
         url: str,
         options: Mapping[str, Any] | None = None,
         headers: Sequence[str] = (),
+        reconnect: ReconnectPolicy | None = None,
         audio: bool = True,
         text: bool = True,
     ) -> None:
-        self._stream = stream
-        self._first_config = stream.config
+        super().__init__(stream)
         self._url = url
         self._options = dict(options or {})
         self._headers = list(headers)
+        self._reconnect = reconnect
         self._audio = audio
         self._text = text
+        self._config = self._described(stream.config)
         self._entries: list[dict[str, Any]] = []
-        self._key: str | None = None
+        # In the order in which they were used.
+        self._keys: dict[str, None] = {}
         self._nonces: dict[int, str] = {}
         self._links = 0
 
     def trace(self) -> Trace:
         """Return what has been recorded so far."""
-        hide = _hiding(self._key)
-        config = self._described(self._first_config)
+        hide = hiding(self._keys)
         header = {
             "trace": TRACE_VERSION,
             "url": hide(self._url),
-            "config": config,
+            "config": mapped(self._config, hide),
             "options": self._options,
             "headers": self._headers,
-            "key": None if self._key is None else _masked(self._key),
+            "key": next(map(masked, self._keys), None),
             "audio": self._audio,
             "text": self._text,
         }
+        if self._reconnect is not None:
+            header["reconnect"] = _policy_fields(self._reconnect)
         entries = [dict(entry) for entry in self._entries]
         for number in range(1, self._links + 1):
             self._clean_received([entry for entry in entries if entry.get("link") == number])
-        return Trace(header, [_mapped(self._without_words(entry), hide) for entry in entries])
+        return Trace(header, [self._cleaned(entry) for entry in entries])
 
     # What is recorded
 
@@ -106,8 +120,17 @@ class RecordedStream:
         self._entries.append({"t": now, "link": number, "sent": frames})
 
     def note_key(self, frame: Mapping[str, Any]) -> None:
-        """Look for the API key in what a client sent."""
-        self._key = self._key or _key_in(frame)
+        """Look for an API key in what a client sent."""
+        key = key_in(frame)
+        if key is not None:
+            self._keys[key] = None
+
+    def note_given_key(self, number: int, key: str) -> None:
+        """Add a line that a link was given its API key."""
+        self._keys[key] = None
+        now = self._entries[-1]["t"]
+        entry = {"t": now, "link": number, "call": "authenticate", "key": masked(key)}
+        self._entries.append(entry)
 
     def _described(self, config: RealtimeSTTConfig) -> dict[str, Any]:
         described: dict[str, Any] = json.loads(start_message(config))
@@ -124,107 +147,58 @@ class RecordedStream:
             found = accept_token(self._nonces[number]).encode()
             data = data.replace(found, accept_token(NONCE).encode(), 1)
         if not self._text:
-            data = _without_text(data)
-        text = _hiding(self._key)(data.decode("latin-1"))
+            data = without_text(data)
+        text = hiding(self._keys)(data.decode("latin-1"))
         for entry in entries:
             size = len(entry["received"])
             entry["received"], text = text[:size], text[size:]
 
-    def _without_words(self, entry: dict[str, Any]) -> dict[str, Any]:
-        if self._text:
-            return entry
-        if "raw" in entry:
-            entry["raw"] = _without_text(entry["raw"].encode()).decode()
-        for frame in entry.get("sent", ()):
-            start_without_words(frame)
-        return entry
+    def _cleaned(self, entry: dict[str, Any]) -> dict[str, Any]:
+        hide = hiding(self._keys)
+        cleaned: dict[str, Any] = {}
+        for name, value in entry.items():
+            if name == "sent":
+                frames = [hidden_frame(frame, hide) for frame in value]
+                if not self._text:
+                    for frame in frames:
+                        start_without_words(frame)
+                cleaned[name] = frames
+            elif name in _NEVER_HIDDEN:
+                cleaned[name] = value
+            else:
+                cleaned[name] = mapped(value, hide)
+        if not self._text and "raw" in cleaned:
+            cleaned["raw"] = without_text(cleaned["raw"].encode()).decode()
+        return cleaned
 
-    # The machine
+    # As a Stream
 
-    @property
-    def config(self) -> RealtimeSTTConfig:
-        """Configuration of the stream."""
-        return self._stream.config
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session is in its life."""
-        return self._stream.state
-
-    @property
-    def paused(self) -> bool:
-        """Whether audio is being dropped."""
-        return self._stream.paused
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is over."""
-        return self._stream.closed
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the session ended."""
-        return self._stream.outcome
-
-    @property
-    def error(self) -> SonioxRealtimeError | None:
-        """The error that ended the session."""
-        return self._stream.error
-
-    @property
-    def last_message(self) -> RealtimeEvent | None:
-        """The latest message of the service."""
-        return self._stream.last_message
-
-    @property
-    def stats(self) -> SessionStats:
-        """Counters of the session so far."""
-        return self._stream.stats
-
-    def sent_position_ms(self, server_ms: float) -> int:
-        """Return where a position of the service lies in the audio that was sent, in ms."""
-        return self._stream.sent_position_ms(server_ms)
-
-    def captured_at(self, position_ms: float) -> float | None:
-        """Return when the audio at a position was captured, in seconds."""
-        return self._stream.captured_at(position_ms)
-
-    @property
-    def flight_recorder(self) -> FlightRecorder:
-        """What happened last."""
-        return self._stream.flight_recorder
-
-    @property
-    def holds_too_much(self) -> bool:
-        """Whether a sender that can wait should."""
-        return self._stream.holds_too_much
-
+    @override
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now, recorded."""
         links: list[Link] = []
-        for link in self._stream.links_to_open():
+        for link in super().links_to_open():
             self._links += 1
             links.append(_RecordedLink(self, link, self._links))
         return links
 
-    def next_timeout(self) -> float | None:
-        """Return when to call `handle_timeout`."""
-        return self._stream.next_timeout()
-
+    @override
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`."""
-        deadline = self._stream.next_timeout()
-        events = self._stream.handle_timeout(now)
+        deadline = super().next_timeout()
+        events = super().handle_timeout(now)
         # Calling too early has no effect, and drivers do it often.
         if deadline is not None and deadline <= now:
             self.note(now, {"call": "handle_timeout"}, events)
         return events
 
+    @override
     def connect(self, now: float) -> None:
         """Ask for the first link."""
-        self._stream.connect(now)
+        super().connect(now)
         self.note(now, {"call": "connect"})
 
+    @override
     def send_audio(
         self,
         chunk: bytes | bytearray | memoryview,
@@ -232,61 +206,72 @@ class RecordedStream:
         captured_at: float | None = None,
     ) -> None:
         """Queue a chunk of audio."""
-        self._stream.send_audio(chunk, now, captured_at)
+        super().send_audio(chunk, now, captured_at)
         data = bytes(chunk)
         audio: dict[str, Any] = {"size": len(data)}
         if self._audio:
             audio = {"audio": base64.b64encode(data).decode()}
         self.note(now, {"call": "send_audio", **audio})
 
+    @override
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final."""
-        self._stream.finalize(now, trailing_silence_ms)
+        super().finalize(now, trailing_silence_ms)
         self.note(now, {"call": "finalize", "arguments": [trailing_silence_ms]})
 
+    @override
     def keep_alive(self, now: float) -> None:
         """Queue a keepalive."""
         self._call(now, "keep_alive")
 
+    @override
     def finish(self, now: float) -> None:
         """Queue end-of-audio."""
         self._call(now, "finish")
 
+    @override
     def pause(self, now: float, finalize: bool = True) -> None:
         """Drop audio from now on."""
-        self._stream.pause(now, finalize)
+        super().pause(now, finalize)
         self.note(now, {"call": "pause", "arguments": [finalize]})
 
+    @override
     def resume(self, now: float) -> None:
         """Send audio again."""
         self._call(now, "resume")
 
+    @override
     def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
         """Go on with another configuration, from the next endpoint on."""
-        self._stream.reconfigure(config, now)
+        super().reconfigure(config, now)
         self.note(now, {"call": "reconfigure", "config": self._described(self.config)})
 
+    @override
     def close(self, now: float) -> None:
         """End the session with the close handshake."""
         self._call(now, "close")
 
+    @override
     def abort(self, now: float) -> None:
         """End the session at once."""
         self._call(now, "abort")
 
+    @override
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
         """End the session because of `error`."""
-        events = self._stream.fail(error, now, close_code=close_code)
+        events = super().fail(error, now, close_code=close_code)
         entry = {"call": "fail", "error": _error_fields(error), "close_code": close_code}
         self.note(now, entry, events)
         return events
 
+    @override
     def pause_reading(self, now: float) -> None:
         """Note that the driver stops reading."""
         self._call(now, "pause_reading")
 
+    @override
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
         self._call(now, "resume_reading")
@@ -329,19 +314,19 @@ class _RecordedLink:
         return self._link.asks_for_key
 
     def authenticate(self, api_key: str | APIKey) -> None:
-        # Not recorded: the key is found in what is sent.
         self._link.authenticate(api_key)
+        key = api_key.reveal() if isinstance(api_key, APIKey) else api_key
+        self._stream.note_given_key(self._number, key)
 
     def upgraded(self, now: float, headers: Mapping[str, str] | None = None) -> list[Event]:
-        # The request that had the key was made by somebody else.
-        request = self._link.upgrade_request
-        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
-        self._stream.note_key({"http": lines})
-        self._stream.note_key({"http": [f"{_PROTOCOLS}: {', '.join(request.subprotocols())}"]})
+        self._note_request()
         entry = {"call": "upgraded", "headers": None if headers is None else dict(headers)}
         return self._note(now, entry, self._link.upgraded(now, headers))
 
     def failed(self, error: SonioxRealtimeError, now: float) -> list[Event]:
+        if not self._link.asks_for_key:
+            # What refused the upgrade may have quoted the key.
+            self._note_request()
         entry = {"call": "failed", "error": _error_fields(error)}
         return self._note(now, entry, self._link.failed(error, now))
 
@@ -360,7 +345,19 @@ class _RecordedLink:
         return self._note(now, {"received": received}, self._link.receive_data(data, now))
 
     def receive_eof(self, now: float) -> list[Event]:
-        return self._note(now, {"call": "eof"}, self._link.receive_eof(now))
+        over = self._link.closed
+        events = self._link.receive_eof(now)
+        if over and not events:
+            # Whether it comes before the driver stops reading is chance, and it changes nothing.
+            return events
+        return self._note(now, {"call": "eof"}, events)
+
+    def _note_request(self) -> None:
+        """Look for the API key in a request that somebody else made."""
+        request = self._link.upgrade_request
+        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
+        self._stream.note_key({"http": lines})
+        self._stream.note_key({"http": [f"{PROTOCOLS}: {', '.join(request.subprotocols())}"]})
 
     def _note(self, now: float, entry: dict[str, Any], events: list[Event]) -> list[Event]:
         self._stream.note(now, {"link": self._number, **entry}, events)
@@ -377,61 +374,10 @@ def _error_fields(error: SonioxRealtimeError) -> dict[str, Any]:
     return {"class": class_name(error), "text": str(error), "fields": simple}
 
 
-def _key_in(frame: Mapping[str, Any]) -> str | None:
-    """Return the API key that a client sent, wherever it may be."""
-    for line in frame.get("http", ()):
-        name, _, value = cast("str", line).partition(": ")
-        if name == "authorization":
-            return value.partition(" ")[2]
-        if name == _PROTOCOLS and ", " in value:
-            return value.rpartition(", ")[2]
-    if "api_key" in frame.get("text", ""):
-        key: object = json.loads(frame["text"]).get("api_key")
-        return key if isinstance(key, str) else None
-    return None
-
-
-def _masked(key: str) -> str:
-    """Return a key of the same form with none of its characters, so that it works like the key."""
-    return re.sub("[0-9]", "0", re.sub("[A-Za-z]", "x", key))
-
-
-def _hiding(key: str | None) -> Callable[[str], str]:
-    """Return a function that masks a key in what it is given; the length does not change."""
-    if key is None:
-        return lambda text: text
-    pattern = re.compile(re.escape(key), re.IGNORECASE)
-    return lambda text: pattern.sub(lambda match: _masked(match.group()), text)
-
-
-def _mapped(value: _T, function: Callable[[str], str]) -> _T:
-    """Return a JSON value with a function applied to all of its strings."""
-    if isinstance(value, str):
-        return cast("_T", function(value))
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return cast("_T", {name: _mapped(item, function) for name, item in items})
-    if isinstance(value, list):
-        return cast("_T", [_mapped(item, function) for item in cast("list[Any]", value)])
-    return value
-
-
-def _without_text(data: bytes) -> bytes:
-    """Return messages with the text of tokens replaced, byte by byte."""
-
-    def replaced(match: re.Match[bytes]) -> bytes:
-        text = match.group(2)
-        if text in _MARKERS:
-            return match.group()
-        bare = text.lstrip(b" ")
-        return match.group(1) + text[: len(text) - len(bare)] + b"x" * len(bare) + b'"'
-
-    return _TEXT_FIELD.sub(replaced, data)
-
-
-def start_without_words(frame: dict[str, Any]) -> None:
-    """Take the context out of a frame, if that is the start message."""
-    if frame.get("text", "").startswith('{"model"'):
-        fields = json.loads(frame["text"])
-        fields.pop("context", None)
-        frame["text"] = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+def _policy_fields(policy: ReconnectPolicy) -> dict[str, Any]:
+    """Return a policy as JSON; of the user's function only that there is one."""
+    policy_fields = {
+        field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)
+    }
+    del policy_fields["on_event"]
+    return {**policy_fields, "should_retry": policy.should_retry is not None}

@@ -12,9 +12,12 @@ from typing import Any
 from soniox_proto import errors
 from soniox_proto.errors import SonioxError, SonioxRealtimeError, SonioxValidationError
 from soniox_proto.events import Event
+from soniox_proto.recovery.audio_input import MAY_BE_WAV
+from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.recovery.stream import RecoveringSTTStream
 from soniox_proto.start_request import read_start_request
-from soniox_proto.stream import Link, RealtimeSTTStream
-from soniox_proto.testing.recording import start_without_words
+from soniox_proto.stream import Link, RealtimeSTTStream, Stream
+from soniox_proto.testing.hiding import start_without_words
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import Trace, described
 
@@ -38,21 +41,12 @@ def replay(trace: Trace) -> list[tuple[float, Event]]:
 class _Replay:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        header = trace.header
+        self._done = 0
         try:
-            config, unknown = read_start_request(dict(header["config"]))
-            if unknown:
-                config = config.model_copy(update={"extra_fields": unknown})
             with warnings.catch_warnings():
                 # The key in the start message is deprecated, but that is what was recorded.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                self._stream = RealtimeSTTStream(
-                    header["url"],
-                    config,
-                    api_key=header["key"],
-                    additional_headers=[(name, "-") for name in header["headers"]],
-                    **header["options"],
-                )
+                self._stream = self._make_stream(trace.header)
         except (KeyError, TypeError) as error:
             raise SonioxValidationError(f"the trace cannot be replayed: {error!r}") from error
         self._links: list[Link] = []
@@ -60,9 +54,54 @@ class _Replay:
         self._pending: deque[Event] = deque()
         self._events: list[tuple[float, Event]] = []
 
+    def _make_stream(self, header: Mapping[str, Any]) -> Stream:
+        config, unknown = read_start_request(dict(header["config"]))
+        if unknown:
+            config = config.model_copy(update={"extra_fields": unknown})
+        options: dict[str, Any] = dict(header["options"])
+        options["additional_headers"] = [(name, "-") for name in header["headers"]]
+        # Links that ask for a key get it by a call of their own.
+        options["api_key"] = None if options.get("asks_for_key") else header["key"]
+        policy: dict[str, Any] | None = header.get("reconnect")
+        if policy is None:
+            return RealtimeSTTStream(header["url"], config, **options)
+        self._check_what_was_left_out(config.audio_format)
+        policy_fields: dict[str, Any] = {**policy, "should_retry": self._tried_again}
+        if not policy["should_retry"]:
+            del policy_fields["should_retry"]
+        reconnect = ReconnectPolicy(**policy_fields)
+        return RecoveringSTTStream(header["url"], config, reconnect=reconnect, **options)
+
+    def _check_what_was_left_out(self, audio_format: str) -> None:
+        """Raise if a session that reconnects decided something by what is not in the trace."""
+        header = self._trace.header
+        reason = ""
+        if not header["audio"] and audio_format in MAY_BE_WAV:
+            reason = f"audio of format {audio_format!r} is looked into, and it was left out"
+        elif not header["text"] and any(entry.get("link", 1) > 1 for entry in self._trace.entries):
+            reason = "the words of several connections are compared, and they were left out"
+        if reason:
+            raise SonioxValidationError(
+                f"the trace can be inspected, but not replayed: the session reconnects, so {reason}"
+            )
+
+    def _tried_again(self, error: SonioxRealtimeError, attempt: int) -> bool:
+        """Return what the user's `should_retry` answered, as what followed shows."""
+        for entry in self._trace.entries[self._done :]:
+            if entry.get("event") in {"Reconnecting", "Closed"}:
+                return entry.get("attempt") == attempt
+        return False
+
     def run(self) -> list[tuple[float, Event]]:
         for number, entry in enumerate(self._trace.entries, start=2):
-            self._do(entry, number)
+            try:
+                self._do(entry, number)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                raise SonioxValidationError(
+                    f"line {number} of the trace cannot be replayed: {error!r}"
+                ) from error
+            self._done += 1
+            self._links += self._stream.links_to_open()
         if self._pending:
             last = len(self._trace.entries) + 1
             raise self._mismatch(last, {"t": 0.0}, "the end", described(self._pending[0]))
@@ -109,6 +148,8 @@ class _Replay:
                 self._pending += self._link(entry).failed(_error(entry["error"]), now)
             case "opened":
                 self._pending += self._link(entry).opened(now)
+            case "authenticate":
+                self._link(entry).authenticate(entry["key"])
             case "upgraded":
                 link = self._link(entry)
                 self._prepare_received(entry["link"], NONCE)
@@ -119,7 +160,6 @@ class _Replay:
                 self._pending += getattr(stream, name)(now, *entry.get("arguments", ())) or []
 
     def _link(self, entry: Mapping[str, Any]) -> Link:
-        self._links += self._stream.links_to_open()
         number: int = entry["link"]
         return self._links[number - 1]
 

@@ -34,6 +34,14 @@ from soniox_proto.testing.actions import (
     Stall,
     Wait,
 )
+from soniox_proto.testing.checks import (
+    checked_close_code,
+    checked_count,
+    checked_message,
+    checked_number,
+    checked_speech,
+    checked_status,
+)
 from soniox_proto.testing.factories import Speech, is_translation, tokens_of
 
 __all__ = ["Cue", "Expectation", "Script", "Trigger"]
@@ -105,6 +113,7 @@ class Cue:
         """
         tokens: list[Token] = []
         for item in speech:
+            item = checked_speech(item)
             tokens += item.tokens if isinstance(item, RealtimeEvent) else tokens_of([item])
         originals = tuple(token for token in tokens if not is_translation(token))
         translations = tuple(token for token in tokens if is_translation(token))
@@ -114,11 +123,11 @@ class Cue:
 
     def send(self, message: RealtimeEvent | Mapping[str, Any]) -> Self:
         """Send a message exactly as it is, whether or not the service would."""
-        return self._do(Send(message))
+        return self._do(Send(checked_message(message)))
 
     def send_bytes(self, data: bytes) -> Self:
         """Put bytes on the wire that need not be a WebSocket frame."""
-        return self._do(SendBytes(data))
+        return self._do(SendBytes(bytes(memoryview(data))))
 
     def error(
         self,
@@ -135,6 +144,7 @@ class Cue:
             error_message: Its description; by default that of the service.
             fields: Further fields: `request_id`, `more_info`.
         """
+        checked_count("error_code", error_code)
         message = factories.error(error_code, error_type, error_message, **fields)
         return self._do(Error(message))
 
@@ -144,7 +154,7 @@ class Cue:
 
     def wait(self, seconds: float) -> Self:
         """Let time pass before what comes next."""
-        return self._do(Wait(_checked("seconds", seconds)))
+        return self._do(Wait(checked_number("seconds", seconds)))
 
     def ignore(self) -> Self:
         """Do not give the answer that the service would give."""
@@ -152,7 +162,7 @@ class Cue:
 
     def close(self, code: int = 1000, reason: str = "") -> Self:
         """Send a close frame without an error message or a finished response before it."""
-        return self._do(Close(code, reason))
+        return self._do(Close(checked_close_code(code), reason))
 
     def refuse(
         self,
@@ -163,19 +173,21 @@ class Cue:
     ) -> Self:
         """Refuse the upgrade with an HTTP status. Only possible in `on_upgrade`."""
         content = body.encode() if isinstance(body, str) else body
-        return self._do(Refuse(status_code, tuple((headers or {}).items()), content))
+        return self._do(
+            Refuse(checked_status(status_code), tuple((headers or {}).items()), content)
+        )
 
     def drop(self, *, after_bytes: int = 0) -> Self:
         """End the byte stream without a close frame, at once or after some more bytes."""
-        return self._do(Drop(after_bytes))
+        return self._do(Drop(checked_count("after_bytes", after_bytes)))
 
     def cut(self, *, at: int) -> Self:
         """Deliver the next bytes in two reads, the first of them `at` bytes long."""
-        return self._do(Cut(at))
+        return self._do(Cut(checked_count("at", at, at_least=1)))
 
     def stall(self, seconds: float | None = None) -> Self:
         """Neither read nor write for some seconds, or for ever; then go on where it stopped."""
-        return self._do(Stall(None if seconds is None else _checked("seconds", seconds)))
+        return self._do(Stall(None if seconds is None else checked_number("seconds", seconds)))
 
     def half_open(self) -> Self:
         """Lose everything in both directions from now on, as if a cable had been pulled."""
@@ -253,7 +265,7 @@ class Script:
 
     def expect_keepalive(self, times: int = 1) -> None:
         """Expect so many keepalives, at least."""
-        for _ in range(times):
+        for _ in range(checked_count("times", times, at_least=1)):
             self._expect(Trigger.KEEPALIVE, {})
 
     def expect_end_of_audio(self) -> None:
@@ -300,7 +312,7 @@ class Script:
 
     def at(self, seconds: float) -> Cue:
         """Do something so many seconds after the client has connected."""
-        return self._cue(Cue(Trigger.TIME, seconds=_checked("seconds", seconds)))
+        return self._cue(Cue(Trigger.TIME, seconds=checked_number("seconds", seconds)))
 
     # Inside
 
@@ -315,17 +327,11 @@ class Script:
 def _amount(ms: float | None, seconds: float | None, size: int | None) -> AudioAmount:
     if [ms, seconds, size].count(None) != 2:
         raise SonioxValidationError("give one of ms, seconds and size")
+    if size is not None:
+        return AudioAmount(None, checked_count("size", size))
     if seconds is not None:
-        ms = seconds * 1000
-    return AudioAmount(
-        None if ms is None else _checked("ms", ms), None if size is None else _checked("size", size)
-    )
-
-
-def _checked(name: str, value: Any) -> Any:
-    if value < 0:
-        raise SonioxValidationError(f"{name} must be zero or more, not {value!r}")
-    return value
+        ms = checked_number("seconds", seconds) * 1000
+    return AudioAmount(checked_number("ms", ms or 0), None)
 
 
 def _with(fields: Mapping[str, object]) -> str:

@@ -255,13 +255,11 @@ class ScriptedConnection:
                     self._fire(Trigger.END_OF_AUDIO, now, FinishStream())
                 case RequestRefused():
                     self._note_client(now, f"mistake: {event.error_message}")
-                    self._do(
-                        Error(
-                            factories.error(event.error_code, event.error_type, event.error_message)
-                        ),
-                        None,
-                        now,
+                    error = Error(
+                        factories.error(event.error_code, event.error_type, event.error_message)
                     )
+                    # The script may have ended the session already, for a message before this one.
+                    self._run(_Program(deque([(error, False)]), None, None), now)
                 case ClientClosed():  # pragma: no branch
                     self._note_client(now, f"close {event.code} {event.reason}".rstrip())
                     end = {"code": event.code, "reason": event.reason}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from soniox_proto.options import check_seconds
+from soniox_proto.testing.checks import checked_count
 from soniox_proto.testing.log import Log, LogEntry
 from soniox_proto.testing.script import Script, Trigger
 from soniox_proto.testing.scripted_connection import ScriptedConnection
@@ -30,7 +32,8 @@ class ScriptedServer(Script):
     Args:
         bytes_per_second: What to take for the rate of audio whose format does not tell: containers
             and `auto`.
-        max_duration: Seconds after which a stream ends with error 413; None for never.
+        max_duration: Seconds after which a stream ends with error 413; None for never. Then
+            nothing ends a test that waits in vain.
     """
 
     def __init__(
@@ -40,8 +43,8 @@ class ScriptedServer(Script):
         max_duration: float | None = MAX_DURATION,
     ) -> None:
         super().__init__()
-        self._bytes_per_second = bytes_per_second
-        self._max_duration = max_duration
+        self._bytes_per_second = checked_count("bytes_per_second", bytes_per_second, at_least=1)
+        self._max_duration = check_seconds("max_duration", max_duration)
         self._scripts: list[Script] = [self]
         self._connections: list[ScriptedConnection] = []
         self._log = Log()

@@ -9,8 +9,9 @@ The first line describes the session::
     {"trace": 1, "url": "wss://...", "config": {...}, "options": {...}, "headers": [...],
      "key": "xxxx", "audio": true, "text": true}
 
-`key` has the form of the API key, but not its characters; so have all places where the key was. Of
-additional headers only the names are kept. Each further line is one of these, in the order in which
+`key` has the form of the API key, but not its characters; so have all places where a key was. Of
+additional headers only the names are kept. A session that reconnects has its policy in `reconnect`.
+Each further line is one of these, in the order in which
 they happened; `t` is the time in seconds on the clock of the session, `link` the number of a
 connection:
 
@@ -19,7 +20,8 @@ line                                          what happened
 ============================================  ======================================================
 ``{"t": 0.0, "call": "finish"}``              a call by the user, or a timer (`handle_timeout`);
                                               with `arguments`, or `audio` (base64) or `size`
-``{"t": 0.0, "link": 1, "call": "opened"}``   a byte stream was opened, `failed` or ended (`eof`)
+``{"t": 0.0, "link": 1, "call": "opened"}``   a byte stream was opened, `failed`, ended (`eof`) or
+                                              was given an API key of its own (`authenticate`)
 ``{"t": 0.0, "link": 1, "received": "..."}``  bytes of the server, each as the character with its
                                               number (Latin-1)
 ``{"t": 0.0, "link": 1, "sent": [...]}``      what was sent: frames, and the upgrade request

@@ -21,6 +21,8 @@ class Draft:
     ended_by: UtteranceEnd | None = None
     awaits_translation: bool = False
     """Whether its latest original is going to be translated, and has not been."""
+    waits_from_ms: int | None = None
+    """How much audio had been transcribed when it had ended, and began to wait for that."""
     is_spoken: bool = False
     """Whether it has any original."""
     last_original: str = ""

@@ -44,12 +44,17 @@ _LOOK_BACK: Final = 8
 """How many complete utterances may still get a late translation, if the labels say that it is
 theirs."""
 
+_LONGEST_WAIT_MS: Final = 10_000
+"""How much audio may be transcribed after an utterance until it is complete without its
+translation. Usually that comes within 0.1 s, but a recording may be sent faster than it plays."""
+
 
 class Transcript:
     """Everything said so far: feed it each message of the service.
 
     An utterance ends at an `<end>` token, where the speaker changes, and at the limits given here.
-    It is complete then, unless it still waits for its translation. Words are never cut by a limit.
+    It is complete then, unless it still waits for its translation: at most until the next one ends,
+    or 10 s of audio have been transcribed. Words are never cut by a limit.
 
     Args:
         pause_ms: End utterances at pauses of this many ms too. Meant for streams without endpoint
@@ -184,8 +189,7 @@ class Transcript:
                 self._add_translation(token, now)
             else:
                 self._add_original(token, now)
-        if self._owed is not None and not self._owed.awaits_translation:
-            self._complete_owed()
+        self._watch_owed(event.total_audio_proc_ms)
         # An error message has no tokens, but that does not mean that the tail has gone.
         if event.error_code is None:
             self._replace_tail(tail)
@@ -262,6 +266,18 @@ class Transcript:
         ended.ended_by = end
         self._owed = ended
         if not ended.awaits_translation:
+            self._complete_owed()
+
+    def _watch_owed(self, audio_ms: int | None) -> None:
+        """Complete the utterance that has got its translation, or has waited too long for it."""
+        owed = self._owed
+        if owed is None:
+            return
+        if not owed.awaits_translation:
+            self._complete_owed()
+        elif owed.waits_from_ms is None:
+            owed.waits_from_ms = audio_ms
+        elif audio_ms is not None and audio_ms - owed.waits_from_ms > _LONGEST_WAIT_MS:
             self._complete_owed()
 
     def _complete_owed(self) -> None:

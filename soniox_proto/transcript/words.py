@@ -44,6 +44,9 @@ _FIRST: Final = tuple(first for first, _ in _UNSPACED)
 
 _OPENING: Final = frozenset({"Ps", "Pi"})
 
+_JOINERS: Final = frozenset("'\u2019\u00ad\u200c\u200d")
+"""Apostrophes, the soft hyphen, and what controls how letters join."""
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -148,12 +151,16 @@ def begins_word(previous: str, text: str) -> bool:
 
 
 def is_divisible(previous: str, text: str) -> bool:
-    """Return whether another speaker or language may begin with `text`: not inside a word."""
-    return (
-        not (previous and text)
-        or begins_word(previous, text)
-        or not (previous[-1].isalnum() and text[0].isalnum())
-    )
+    """Return whether another speaker or language may begin with `text`: not inside a word.
+
+    Punctuation that touches a word is part of it.
+    """
+    if not (previous and text) or begins_word(previous, text):
+        return True
+    first = text[0]
+    if not any(map(str.isalnum, text)) and not _is_opening(first):
+        return False
+    return not (_is_inside_words(previous[-1]) and _is_inside_words(first))
 
 
 @dataclass(slots=True)
@@ -206,6 +213,15 @@ def _pieces(token: Token) -> Iterator[tuple[str, int | None, int | None]]:
     for match in matches:
         begin, end = ((at - first) * (end_ms - start_ms) // length for at in match.span())
         yield match.group(), start_ms + begin, start_ms + end
+
+
+def _is_opening(character: str) -> bool:
+    return character in "\u00bf\u00a1" or unicodedata.category(character) in _OPENING
+
+
+def _is_inside_words(character: str) -> bool:
+    # Vowel signs of Indic scripts, for example, are marks, and no letters.
+    return character.isalnum() or character in _JOINERS or unicodedata.category(character)[0] == "M"
 
 
 def _is_unspaced(character: str) -> bool:

@@ -120,6 +120,36 @@ def test_after_a_timeout_the_session_goes_on(kind: Kind) -> None:
         assert [label(event) for event in driver.collect()] == ["finished"]
 
 
+def test_an_answer_that_never_comes_costs_one_call_only(kind: Kind) -> None:
+    def script(peer: Peer) -> None:
+        peer.start()
+        heard_ms = asked = 0
+        while (frame := peer.read()).opcode is not Opcode.CLOSE:
+            if frame.payload == FINALIZE.encode():
+                asked += 1
+                heard_ms = (heard_ms // 120 + 1) * 120
+                positions = {"final_audio_proc_ms": heard_ms, "total_audio_proc_ms": heard_ms}
+                if asked > 1:
+                    peer.say(result(f" {asked}", "<fin>", **positions))
+            elif frame.opcode is Opcode.BINARY:
+                heard_ms += len(frame.payload) // 4
+        peer.close()
+        peer.read_to_the_end()
+
+    with (
+        FakeServer(script) as server,
+        open_session(kind, server.url, config=AUDIO_CONFIG) as driver,
+    ):
+        driver.enter()
+        driver.send(audio(0, 2000))
+        with pytest.raises(SonioxTimeoutError):
+            driver.call("finalize_and_wait", 0.01)
+        for number in (2, 3):
+            driver.send(audio(0, 2000))
+            assert driver.call("finalize_and_wait", None).text == f"{number}"
+        driver.close()
+
+
 @pytest.mark.parametrize(
     ("says", "raised"),
     [

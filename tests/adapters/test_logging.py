@@ -44,6 +44,8 @@ def test_states_and_controls_are_logged_but_no_words_and_no_key(
         driver.close()
     ours = [record for record in caplog.records if record.name == LOGGER]
     assert {record.levelno for record in ours} == {logging.DEBUG}
+    name = f"session {id(driver.session):#x}: "
+    assert all(record.getMessage().startswith(name) for record in ours), "as in its repr"
     text = "\n".join(record.getMessage() for record in ours)
     for words in ("state 'open'", "endpoint '70'", "error message 'permission_denied'", "end 's"):
         assert words in text
@@ -83,6 +85,8 @@ def test_reconnects_are_worth_an_info(kind: Kind, caplog: pytest.LogCaptureFixtu
         driver.call("finish")
         driver.collect()
     messages = [record.getMessage() for record in caplog.records if record.name == LOGGER]
+    name = f"session {id(driver.session):#x}"
+    assert {message.split(": ", 1)[0] for message in messages} == {name}
     assert [message.split(": ", 1)[1].split()[0] for message in messages] == [
         "attempt",
         "reconnected",

@@ -511,6 +511,7 @@ def test_closing_while_connections_are_being_opened(world: str) -> None:
         talk(client)
         server.peer(1)
         client.close()
+        assert "soniox-idle-link" not in {thread.name for thread in threading.enumerate()}
         server.peer(1).wait_until_done()
 
 
@@ -594,10 +595,16 @@ def test_a_blocking_client_that_is_dropped() -> None:
         assert server.connections == 1
         idle = weakref.ref(client.idle_connections)
         del client
-        gc.collect()
+
+        def collected() -> bool:
+            # More than once: the ticker may be visiting them at this moment.
+            gc.collect()
+            return idle() is None
+
+        come_true(collected)
         server.peer(0).wait_until_done()
-        assert server.peer(0).close_codes == [1000]
-        come_true(lambda: idle() is None)
+        # The collector may take the socket first; then there is no close frame.
+        assert server.peer(0).close_codes in ([], [1000])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -606,9 +613,9 @@ def test_an_async_client_that_is_dropped(anyio_backend: str) -> None:
         client = AsyncSonioxClient(api_key=API_KEY, websocket_base_url=url, **POOL)  # type: ignore[arg-type]
         await client.realtime.stt.warmup_connection_pool(proxy=None)
         del client
-        gc.collect()
         deadline = time.monotonic() + PATIENCE
         while not server.peer(0).done.is_set():
+            gc.collect()
             assert time.monotonic() < deadline
             await sleep(0.01)
 
@@ -617,7 +624,8 @@ def test_an_async_client_that_is_dropped(anyio_backend: str) -> None:
             trio.run(use, server.url, trio.sleep)
         else:
             asyncio.run(use(server.url, asyncio.sleep))
-        assert server.peer(0).close_codes == [1000]
+        # The collector may take the socket first; then there is no close frame.
+        assert server.peer(0).close_codes in ([], [1000])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -703,9 +711,8 @@ def test_two_event_loops_at_a_time() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("world", ["blocking", "asyncio"])
 def test_a_process_that_is_forked_opens_its_own(world: str) -> None:
-    if world == "trio":
-        pytest.skip("as on asyncio")
     with FakeServer(serve) as server, open_client(world, server.url, **POOL) as client:
         client.warm_up()
         child = os.fork()

@@ -119,3 +119,29 @@ def test_without_a_raw_format_nobody_knows_when_speech_ended(kind: Kind) -> None
     with listening(kind, *GREETING, FINISHED) as driver:
         driver.gather_utterances(found, None)
     assert [(each.ended_at, each.ended_ago) for each in found] == [(None, None)]
+
+
+@pytest.mark.parametrize("ends", [(), (error(503, "service_unavailable", "again"),)])
+def test_an_iteration_that_is_left_leaves_what_it_has_not_handed_out(
+    kind: Kind, ends: tuple[str, ...]
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    class OneByOne(list[Utterance]):
+        def append(self, utterance: Utterance) -> None:
+            super().append(utterance)
+            raise EnoughError
+
+    transcript, found = Transcript(), OneByOne()
+    messages = [result("One.", "<end>", "Two.", "<end>", "Three."), *(ends or (FINISHED,))]
+    with listening(kind, *messages) as driver:
+        for _ in range(3):
+            with pytest.raises(EnoughError):
+                driver.gather_utterances(found, transcript)
+        if ends:
+            with pytest.raises(SonioxServerError):
+                driver.gather_utterances(found, transcript)
+        else:
+            driver.gather_utterances(found, transcript)
+    assert [utterance.text for utterance in found] == ["One.", "Two.", "Three."]

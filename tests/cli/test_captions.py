@@ -152,9 +152,35 @@ def test_the_screen_is_clean_when_it_is_over() -> None:
 
 def test_the_longest_line_of_the_sample_fits_a_terminal() -> None:
     console = terminal(width=80)
-    with Captions(console, Transcript(), audio(), times=True) as captions:
+    with Captions(console, Transcript(), audio(10, bytes_per_second=1), times=True) as captions:
         captions.show(completing(spoken(MEETING_LINES[1])))
     assert f"4.5-8.6  {MEETING_LINES[1]}" in plain(written(console))
+
+
+LATER = [(200, 3_100), (9_500, 10_200), (10_400, 13_100), (59_000, 61_500)]
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_the_text_stays_in_one_column_when_the_times_get_longer(
+    on_terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = terminal() if on_terminal else output_console()
+    captions = Captions(console, Transcript(), audio(65, bytes_per_second=1), times=True)
+    captions.show(completing(*(spoken("text", start_ms=a, end_ms=b) for a, b in LATER)))
+    rows = plain(written(console) if on_terminal else capsys.readouterr().out).splitlines()
+    assert {row.index("text") for row in rows} == {len("1:04.9-1:05.0 ")}
+    assert captions.heading.index("transcript") == len("1:04.9-1:05.0 ")
+
+
+def test_without_a_known_length_the_column_moves_to_the_right_only() -> None:
+    console = terminal()
+    captions = Captions(console, Transcript(), audio(), times=True)
+    spans = [*LATER, (None, 62_000)]
+    captions.show(
+        completing(*(Utterance((Token(text="text", start_ms=a, end_ms=b),)) for a, b in spans))
+    )
+    columns = [row.index("text") for row in plain(written(console)).splitlines()]
+    assert columns == sorted(columns)
 
 
 def test_longer_lines_are_wrapped_beside_their_times() -> None:

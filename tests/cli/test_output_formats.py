@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from soniox_adapters.cli.output_file import OutputFile
-from soniox_adapters.cli.streaming import Pace
+from soniox_adapters.cli.streaming import Pace, StreamEnd
 from soniox_adapters.cli.transcribe import (
     OutputFormat,
     SubtitleTrack,
@@ -20,7 +20,7 @@ from soniox_adapters.cli.transcribe import (
     run_transcribe,
 )
 from soniox_adapters.server import LocalServer, run_in_thread, scripted
-from soniox_proto import RealtimeSTTConfig, SonioxValidationError
+from soniox_proto import Outcome, RealtimeSTTConfig, SonioxValidationError
 from soniox_proto.testing import endpoint, error, result, token
 
 from .servers import SECOND, scripted_server
@@ -132,6 +132,32 @@ def test_a_stream_that_fails_at_once_leaves_the_file_as_it_was(
     with run_in_thread(server):
         pass
     assert run(server, audio, format=kind, output=output) == 1
+    assert output.read_text() == "yesterday's"
+
+
+@pytest.mark.parametrize("kind", OutputFormat)
+def test_a_recording_without_a_word_replaces_what_was_in_the_file(
+    kind: OutputFormat, audio: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.write_text("yesterday's")
+    with run_in_thread(LocalServer(recognizer=scripted([]))) as server:
+        assert run(server, audio, format=kind, output=output) == 0
+    assert "yesterday's" not in output.read_text()
+
+
+@pytest.mark.parametrize("kind", OutputFormat)
+def test_a_stream_that_is_stopped_before_a_word_leaves_the_file_as_it_was(
+    kind: OutputFormat, audio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_at_once(*_: object) -> StreamEnd:
+        return StreamEnd(Outcome.ABORTED, None, interrupted=True)
+
+    monkeypatch.setattr("soniox_adapters.cli.transcribe.stream_blocking", stopped_at_once)
+    output = tmp_path / "out"
+    output.write_text("yesterday's")
+    with run_in_thread(scripted_server()) as server:
+        assert run(server, audio, format=kind, output=output, blocking=True) == 130
     assert output.read_text() == "yesterday's"
 
 

@@ -96,16 +96,19 @@ def test_a_connection_that_is_lost(blocking: bool, capsys: pytest.CaptureFixture
     )
 
 
-def test_the_program_reconnects() -> None:
+def test_the_program_reconnects(tmp_path: Path) -> None:
     recognizer = sample_recognizer(Path(MEETING).read_bytes())
+    trace = str(tmp_path / "talk.jsonl")
     with run_in_thread(LocalServer(recognizer=recognizer, faults=[Drop(after_ms=4000)])) as server:
         options = ("--url", server.url, "--no-throttle", "--endpoint-detection")
-        done = run_program("transcribe", MEETING, *options, "--reconnect")
-        lost = run_program("transcribe", MEETING, *options, "--reconnect", "--trace", "x")
+        done = run_program("transcribe", MEETING, *options, "--reconnect", "--trace", trace)
     assert (done.returncode, done.stdout.decode().splitlines()) == (0, MEETING_LINES)
     assert done.stderr.startswith(b"soniox-rt: 1 attempt to reconnect, once with success: ")
-    assert lost.returncode == 2
-    assert b"--trace records one connection" in lost.stderr
+    again = run_program("replay", trace)
+    assert (again.returncode, again.stdout.split()) == (0, done.stdout.split())
+    timeline = run_program("inspect", trace).stdout.decode()
+    assert re.search(r"^ +\d+\.\d{3}  !  Reconnecting attempt=1 ", timeline, re.MULTILINE)
+    assert re.search(r"^ +\d+\.\d{3}  >2 GET /transcribe-websocket ", timeline, re.MULTILINE)
 
 
 def test_text_without_endpoints_is_cut_at_pauses(

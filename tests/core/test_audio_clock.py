@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import soniox_proto.audio_clock
 from soniox_proto import (
+    Finalized,
     RealtimeSTTConfig,
     RealtimeSTTConnection,
     RealtimeSTTProtocol,
+    RealtimeSTTStream,
     ReconnectPolicy,
     RecoveringSTTStream,
     SonioxStateError,
@@ -21,6 +23,7 @@ from soniox_proto import (
 )
 from soniox_proto.audio_clock import CaptureTimes
 from soniox_proto.server_clock import ServerClock
+from soniox_proto.wrapped_stream import WrappedStream
 from tests.support.core.messages import CONFIG, result, token
 
 RAW = RealtimeSTTConfig(
@@ -120,6 +123,31 @@ class TestProtocol:
         protocol.send_audio(audio(2000), 1.0)
         assert protocol.sent_position_ms(1500) == 1500
 
+    def test_an_answer_that_never_comes_is_noticed_at_the_next(self) -> None:
+        protocol = RealtimeSTTProtocol(RAW, finalize_timeout=60.0)
+        protocol.start(0.0)
+        for at in (2.0, 4.0):
+            protocol.send_audio(audio(2000), at)
+            protocol.finalize(at)
+        (_, answered) = protocol.receive_message(answer(4080), 4.5)
+        assert isinstance(answered, Finalized)
+        assert (answered.finalize_index, answered.round_trip) == (1, 0.5)
+        assert protocol.stats.answered_finalizes == protocol.stats.sent_finalizes == 2
+        assert protocol.stats.finalize_latency.count == 1
+        assert "finalizes without an answer '1'" in str(protocol.flight_recorder.record())
+        assert protocol.sent_position_ms(4100) == 4000
+        assert protocol.handle_timeout(70.0) == [], "no answer is awaited any more"
+
+    def test_two_answers_in_one_message_are_those_of_two(self) -> None:
+        protocol = started(RAW)
+        for at in (2.0, 4.0):
+            protocol.send_audio(audio(2000), at)
+            protocol.finalize(at)
+        both = result("<fin>", " two", "<fin>", final_audio_proc_ms=4200, total_audio_proc_ms=4200)
+        events = protocol.receive_message(both, 4.5)
+        answers = [event.finalize_index for event in events if isinstance(event, Finalized)]
+        assert answers == [0, 1]
+
     def test_what_is_dropped_has_no_position(self) -> None:
         protocol = started(RAW)
         protocol.send_audio(audio(100), 1.0, captured_at=50.0)
@@ -168,6 +196,14 @@ def test_a_connection_has_the_same() -> None:
     connection.send_audio(audio(100), 0.0, captured_at=9.1)
     assert connection.sent_position_ms(130) == 110
     assert connection.captured_at(130) == pytest.approx(9.11)
+
+
+def test_a_stream_around_another_one_passes_it_on() -> None:
+    stream = WrappedStream(RealtimeSTTStream(URL, RAW))
+    stream.connect(0.0)
+    stream.send_audio(audio(100), 0.0, captured_at=9.0)
+    assert stream.sent_position_ms(130) == 100
+    assert stream.captured_at(50) == 9.05
 
 
 def test_a_stream_that_recovers_gives_out_positions_in_the_audio() -> None:

@@ -77,3 +77,44 @@ def test_it_takes_back_what_the_service_does(pieces: list[tuple[int, bool]]) -> 
             clock.finalize(audio_ms)
             server.finalize(audio_ms)
     assert clock.audio_ms(server.position(audio_ms)) == audio_ms
+
+
+@given(
+    st.lists(st.tuples(st.integers(1_500, 9_000), st.booleans()), max_size=8),
+    st.booleans(),
+)
+def test_an_answer_that_never_comes_does_not_shift_those_after_it(
+    finalizes: list[tuple[int, bool]], pads_all: bool
+) -> None:
+    """The service answers some finalizes; those it does not answer may pad its clock or not."""
+    clock, server, audio_ms, unanswered = ClockMap(0.0), ServerClock(), 0, 0
+    for length, answers in finalizes:
+        audio_ms += length
+        clock.finalize(audio_ms)
+        if not answers:
+            unanswered += 1
+            if pads_all:
+                server.finalize(audio_ms)
+            continue
+        assert clock.answered(server.finalize(audio_ms)) == unanswered
+        unanswered = 0
+        for later in (audio_ms, audio_ms + 700):
+            assert clock.audio_ms(server.position(later)) == later
+
+
+def test_an_answer_whose_position_is_not_known_is_that_of_the_oldest() -> None:
+    clock = ClockMap(0.0)
+    clock.finalize(5_000.0)
+    clock.finalize(10_000.0)
+    assert clock.answered(None) == 0
+    assert clock.answered(50_000) == 0, "it cannot be true"
+    assert clock.answered(10_200) == 0, "there is no third finalize"
+
+
+def test_audio_that_was_dropped_between_two_finalizes() -> None:
+    clock = ClockMap(0.0)
+    clock.finalize(2_000.0)
+    clock.skip(3_000.0, 9_000.0)
+    clock.finalize(10_000.0)
+    assert clock.answered(4_080) == 1
+    assert clock.audio_ms(4_090) == 10_010.0

@@ -89,6 +89,10 @@ def test_the_first_token() -> None:
     protocol.receive_message(result(token("a", is_final=False)), 101.52)
     protocol.receive_message(result("a"), 103.0)
     assert protocol.stats.time_to_first_token == pytest.approx(1.5)
+    paused = speaking(1.0)
+    paused.pause(101.0)
+    paused.receive_message(result("<fin>"), 101.2)
+    assert paused.stats.time_to_first_token is None, "a marker is no token of the text"
     silent = speaking(0.0)
     silent.receive_message(result("a"), 101.0)
     assert silent.stats.time_to_first_token is None

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 import trustme
+from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -25,6 +26,8 @@ from soniox_adapters import (
     AsyncRealtimeSTTSession,
     Outcome,
     RealtimeSTTConfig,
+    RealtimeSTTSession,
+    SessionStats,
     SonioxAuthenticationError,
     SonioxConnectionError,
     SonioxHandshakeError,
@@ -160,6 +163,33 @@ def test_opentelemetry(server: LocalServer) -> None:
     assert points["soniox.finalize_latency"].count == 2
     assert points["soniox.time_to_first_token"].count == 2
     provider.shutdown()
+
+
+def test_opentelemetry_never_sees_a_counter_go_back() -> None:
+    telemetry = with_opentelemetry.Telemetry(MeterProvider().get_meter("test"))
+    seen: list[float] = []
+
+    def look() -> None:
+        (observed,) = telemetry.count("sent_audio_bytes", CallbackOptions())
+        seen.append(observed.value)
+
+    class Session:
+        ends = False
+
+        @property
+        def stats(self) -> SessionStats:
+            if self.ends:
+                self.ends = False
+                look()
+            return SessionStats(sent_audio_bytes=7)
+
+    for _ in range(2):
+        session = Session()
+        with telemetry.watch(cast("RealtimeSTTSession", session)):
+            look()
+            session.ends = True
+        look()
+    assert seen == [7, 7, 7, 14, 14, 14]
 
 
 def test_opentelemetry_as_a_program(server: LocalServer, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -41,8 +42,10 @@ class Telemetry:
     """All sessions of a program. Give each `on_measurement=telemetry.record`, then `watch` it."""
 
     def __init__(self, meter: Meter) -> None:
-        self.sessions: set[RealtimeSTTSession] = set()
-        self.ended: Counter[str] = Counter()
+        # The sessions that go on, and what ended ones have counted. Replaced together, because
+        # OpenTelemetry reads them in a thread of its own, and no counter may go back.
+        self.counted: tuple[frozenset[RealtimeSTTSession], Counter[str]] = (frozenset(), Counter())
+        self.lock = Lock()
         self.histograms = {
             name: meter.create_histogram(f"soniox.{name}", unit="s") for name in LATENCIES
         }
@@ -58,20 +61,26 @@ class Telemetry:
     @contextmanager
     def watch(self, session: RealtimeSTTSession) -> Iterator[None]:
         """Count a session; what it has counted stays when it has ended."""
-        self.sessions.add(session)
+        with self.lock:
+            sessions, ended = self.counted
+            self.counted = (sessions | {session}, ended)
         try:
             yield
         finally:
-            self.sessions.remove(session)
             numbers = session.stats.as_dict()
-            self.ended.update({name: numbers[name] or 0 for name in COUNTERS})
+            with self.lock:
+                sessions, ended = self.counted
+                ended = ended.copy()
+                ended.update({name: numbers[name] or 0 for name in COUNTERS})
+                self.counted = (sessions - {session}, ended)
 
     def count(self, name: str, options: CallbackOptions) -> Iterable[Observation]:
-        running = sum(session.stats.as_dict()[name] or 0 for session in tuple(self.sessions))
-        return [Observation(self.ended[name] + running)]
+        sessions, ended = self.counted
+        running = sum(session.stats.as_dict()[name] or 0 for session in sessions)
+        return [Observation(ended[name] + running)]
 
     def lag(self, options: CallbackOptions) -> Iterable[Observation]:
-        lags = [session.stats.lag_ms for session in tuple(self.sessions)]
+        lags = [session.stats.lag_ms for session in self.counted[0]]
         return [Observation(lag) for lag in [max(filter(None, lags), default=0.0)]]
 
 

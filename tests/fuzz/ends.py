@@ -316,9 +316,15 @@ class ServerEnd(End):
 
 
 def describe(event: Event | ServerEvent) -> str:
-    """Return an event as text, and with it all that its error tells."""
+    """Return an event as text, and with it all that its error tells.
+
+    But not the record of what happened before, which differs with the layers that were passed.
+    """
     failure: Any = getattr(event, "error", None)
-    return f"{event!r} {vars(failure)}" if failure is not None else repr(event)
+    if failure is None:
+        return repr(event)
+    told = {name: value for name, value in vars(failure).items() if name != "flight_record"}
+    return f"{event!r} {told}"
 
 
 def _switching(headers: Headers) -> bytes:

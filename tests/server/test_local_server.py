@@ -333,6 +333,48 @@ async def test_finalize_is_answered_by_fin() -> None:
         assert recorders.only.calls == ["feed", "finalize None", "finalize 300", "finish", "close"]
 
 
+async def test_answers_take_as_long_as_those_of_the_service() -> None:
+    loop = asyncio.get_running_loop()
+    async with LocalServer(recognizer=Recorders()) as server, connected(server) as client:
+        await client.start()
+        await client.send(SECOND)
+        asked_at = loop.time()
+        await client.send(FINALIZE)
+        while not any(token["text"] == "<fin>" for token in (await client.receive())["tokens"]):
+            pass
+        assert loop.time() - asked_at >= 0.13
+        asked_at = loop.time()
+        await client.send("")
+        assert (await client.rest())[-1]["finished"]
+        assert loop.time() - asked_at >= 0.13
+
+
+async def test_finalizes_do_not_wait_for_each_other() -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        LocalServer(recognizer=Recorders(), answer_delay=0.5) as server,
+        connected(server) as client,
+    ):
+        await client.start()
+        asked_at = loop.time()
+        for _ in range(100):
+            await client.send(FINALIZE)
+        await client.send(SECOND)
+        for _ in range(100):
+            await client.receive()
+        assert 0.5 <= loop.time() - asked_at < 50
+
+
+async def test_a_client_that_leaves_gets_no_answer() -> None:
+    recorders = Recorders()
+    async with LocalServer(recognizer=recorders, answer_delay=1000.0) as server:
+        async with connected(server) as client:
+            await client.start()
+            await client.send(FINALIZE)
+            await eventually(lambda: recorders.made and recorders.only.calls)
+        await eventually(lambda: server.connections == 0)
+
+
 async def test_each_finalize_pads_the_clock() -> None:
     async with LocalServer(recognizer=Recorders()) as server, connected(server) as client:
         await client.start()
@@ -1295,6 +1337,8 @@ async def test_a_model_that_cannot_be_loaded_is_reported(
         {"max_message_size": 0},
         {"max_queued_audio": 0},
         {"recognizer_threads": 0},
+        {"answer_delay": -0.1},
+        {"answer_delay": float("nan")},
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:

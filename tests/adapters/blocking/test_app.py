@@ -340,8 +340,15 @@ def test_one_run_at_a_time(name: str, dispatched: bool) -> None:
 
 def test_of_two_threads_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2)
+    one_is_refused = threading.Event()
+
+    def on_open(app: RealtimeSTTApp) -> None:
+        # Otherwise a slow second thread would find the first run over, and begin another.
+        assert one_is_refused.wait(PATIENCE)
+        app.finish()
+
     with FakeServer(obliging) as server:
-        notes = Notes(server.url, on_open=RealtimeSTTApp.finish)
+        notes = Notes(server.url, on_open=on_open)
         make_session = notes.app._make_session
 
         def make_session_together(*arguments: Any) -> Any:
@@ -358,6 +365,7 @@ def test_of_two_threads_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
                 notes.app.run_forever()
             except SonioxStateError as error:
                 refused.append(error)
+                one_is_refused.set()
 
         threads = [threading.Thread(target=run) for _ in range(2)]
         for thread in threads:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from soniox_adapters import (
     FinalizeResult,
+    RealtimeSTTConfig,
     RealtimeSTTProtocol,
     ReconnectPolicy,
     SonioxConnectionError,
@@ -22,15 +23,15 @@ from soniox_adapters import (
 from soniox_adapters.session.finalizing import Finalizes, FinalizeWait
 from tests.core.recovery.test_no_word_is_lost import Conversation
 from tests.support.core.messages import CONFIG, FINALIZE, result, token
-from tests.support.core.model_service import Word
+from tests.support.core.model_service import AUDIO_CONFIG, Word, audio
 
 
 class Talk:
     """A session whose every audio is heard as a word of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: RealtimeSTTConfig = CONFIG) -> None:
         self.now = 0.0
-        self.machine = RealtimeSTTProtocol(CONFIG)
+        self.machine = RealtimeSTTProtocol(config)
         self.machine.connect(0.0)
         self.machine.start(0.0)
         self.finalizes = Finalizes(cast("Stream", self.machine))
@@ -77,7 +78,7 @@ def test_an_answer_says_what_became_final_when_and_how_soon() -> None:
             token(" <unsure>", is_final=False),
         )
     )
-    assert wait.result is None
+    assert text_of(wait) is None
     talk.receive(result(token(" you?"), token("<fin>", start_ms=0, end_ms=0), " Next."))
     answer = wait.result
     assert answer is not None
@@ -156,6 +157,26 @@ def test_after_a_timeout_answers_still_come_in_order() -> None:
     assert wait.result is None
     talk.receive(result(" two", "<fin>"))
     assert text_of(wait) == "two"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_answer_that_never_comes_does_not_spoil_the_calls_after_it(waits: bool) -> None:
+    talk = Talk(RealtimeSTTConfig.model_validate(AUDIO_CONFIG))
+    talk.machine.send_audio(audio(0, 2000), talk.now)
+    lost = talk.ask()
+    if waits:
+        # Somebody finalizes while a call is waiting, and only that is answered.
+        talk.machine.send_audio(audio(2000, 4000), talk.now)
+        talk.machine.finalize(talk.now)
+    else:
+        talk.finalizes.leave(lost)
+        talk.machine.send_audio(audio(2000, 4000), talk.now)
+    wait = talk.ask()
+    assert wait is not lost
+    talk.receive(result(" one", "<fin>", final_audio_proc_ms=4080, total_audio_proc_ms=4080))
+    assert text_of(wait) == "one"
+    assert text_of(lost) == ("one" if waits else None)
+    assert talk.ask().result == FinalizeResult((), 0.0), "nothing is left to ask for"
 
 
 def test_one_call_that_gives_up_does_not_end_the_others() -> None:

@@ -249,3 +249,16 @@ def test_visits_that_fail_end_the_session_and_not_time() -> None:
         virtual.schedule(Visited(), 5.0)
         time.sleep(10.0)
     assert visits == [5.0, 5.0]
+
+
+def test_blocks_of_several_threads_end_in_any_order() -> None:
+    real = time.sleep, time.monotonic
+    first, second = (scripted_session(ScriptedServer()) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    began = time.monotonic()
+    time.sleep(3_600.0)
+    assert time.monotonic() == began + 3_600.0
+    second.__exit__(None, None, None)
+    assert (time.sleep, time.monotonic) == real

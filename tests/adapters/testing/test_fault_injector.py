@@ -13,7 +13,13 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from soniox_adapters import Endpoint, Outcome, SonioxConnectionError, SonioxTimeoutError
+from soniox_adapters import (
+    Endpoint,
+    Outcome,
+    SonioxConnectionError,
+    SonioxTimeoutError,
+    SonioxValidationError,
+)
 from soniox_adapters.testing import Fault, FaultInjector, FaultKind, FaultPlan
 from soniox_adapters.testing.virtual_loop import virtual_time
 from tests.support.adapters.pipe import Pipe
@@ -280,6 +286,11 @@ def test_the_servers_end_can_be_wrapped_too() -> None:
             driver.enter()
             with pytest.raises(SonioxConnectionError):
                 driver.collect()
+
+
+def test_a_fault_alone_is_no_plan() -> None:
+    with pytest.raises(SonioxValidationError, match=r"takes a FaultPlan for .* not Fault\('cut'\)"):
+        FaultInjector(Fault("cut"))  # type: ignore[arg-type]
 
 
 def test_after_closing_nothing_is_wrapped() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from soniox_adapters import (
@@ -11,15 +14,16 @@ from soniox_adapters import (
     SonioxServerError,
     SonioxValidationError,
 )
-from soniox_adapters.server import LocalServer, run_in_thread, scripted
+from soniox_adapters.server import Drop, LocalServer, run_in_thread, scripted
 from soniox_adapters.testing import (
+    GoldenTraces,
     ScriptedServer,
     Trace,
     record,
     replay,
     scripted_client,
 )
-from soniox_proto import Closed, Finalized, Outcome, Result
+from soniox_proto import Closed, Finalized, Outcome, Reconnected, ReconnectPolicy, Result
 from tests.support.adapters.sessions import Kind, open_session
 from tests.support.core.messages import API_KEY, CONFIG
 
@@ -68,6 +72,27 @@ def test_a_session_that_fails_is_recorded(kind: Kind) -> None:
     assert isinstance(events[-1][1], Closed)
 
 
+def test_a_session_that_reconnects_is_recorded(kind: Kind) -> None:
+    recognizer = scripted("one two. three four.", ms_per_word=100)
+    with (
+        run_in_thread(LocalServer(recognizer=recognizer, faults=[Drop(after_ms=1_500)])) as server,
+        open_session(
+            kind, server.url, config=RAW, reconnect=ReconnectPolicy(initial_delay=0.01)
+        ) as driver,
+    ):
+        recorded = record(driver.session)
+        driver.enter()
+        for _ in range(3):
+            driver.send(SECOND)
+        driver.call("finish")
+        messages = driver.collect()
+        driver.close()
+        assert driver.outcome is Outcome.FINISHED
+    events = [event for _, event in replay(Trace.loads(recorded.trace().dumps()))]
+    assert [event.message for event in events if isinstance(event, Result)] == messages
+    assert len([event for event in events if isinstance(event, Reconnected)]) == 1
+
+
 def test_a_server_that_cannot_be_reached(kind: Kind) -> None:
     with open_session(kind, "ws://127.0.0.1:1", config=RAW) as driver:
         recorded = record(driver.session)
@@ -93,6 +118,29 @@ def test_a_scripted_session_is_recorded_like_a_real_one() -> None:
     assert len(replay(Trace.loads(text))) == 5
 
 
+def test_a_session_that_reconnects_with_keys_that_are_asked_for() -> None:
+    server = ScriptedServer()
+    server.expect_upgrade(api_key="temp:alice1")
+    server.after_audio(seconds=1).say("Good").drop()
+    again = server.next_connection()
+    again.expect_upgrade(api_key="temp:robert2")
+    again.after_audio(seconds=3).say(" morning")
+    keys = iter(["temp:alice1", "temp:robert2"])
+    with scripted_client(server, api_key=lambda: next(keys)) as client:
+        session = client.realtime.stt.connect(config=RAW, reconnect=ReconnectPolicy())
+        recorded = record(session, audio=False)
+        with session:
+            session.send_bytes([SECOND] * 3)
+            messages = list(session.receive_events())
+    server.check()
+    text = recorded.trace().dumps()
+    assert "alice" not in text
+    assert "robert" not in text
+    events = [event for _, event in replay(Trace.loads(text))]
+    assert [event.message for event in events if isinstance(event, Result)] == messages
+    assert len([event for event in events if isinstance(event, Reconnected)]) == 1
+
+
 def test_what_cannot_be_recorded() -> None:
     url = "wss://localhost"
     with pytest.raises(SonioxValidationError, match="compression"):
@@ -101,3 +149,24 @@ def test_what_cannot_be_recorded() -> None:
     record(session)
     with pytest.raises(SonioxValidationError, match="only before it is entered, and once"):
         record(session)
+
+
+def test_golden_traces_of_sessions_that_reconnect_do_not_depend_on_the_clock(
+    tmp_path: Path,
+) -> None:
+    async def run(*, update: bool) -> None:
+        golden = GoldenTraces(tmp_path, "talk", update=update)
+        server = ScriptedServer()
+        server.after_audio(seconds=1).say("Good").drop()
+        async with scripted_client(server) as client:
+            policy = ReconnectPolicy(jitter=False, initial_delay=0.3)
+            session = client.realtime.stt.connect(config=RAW, reconnect=policy)
+            golden(session)
+            async with session:
+                await session.send_bytes([SECOND] * 3)
+                assert [event async for event in session.receive_events()]
+        golden.check()
+
+    asyncio.run(run(update=True))
+    asyncio.run(run(update=False))
+    assert '"gap": 300}' in (tmp_path / "talk.jsonl").read_text()

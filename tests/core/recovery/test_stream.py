@@ -14,6 +14,7 @@ from soniox_proto import (
     Finished,
     Opened,
     Outcome,
+    RealtimeEvent,
     Reconnected,
     Reconnecting,
     ReconnectPolicy,
@@ -115,6 +116,35 @@ class TestAttempts:
         cut(talk)
         assert isinstance(talk.stream.error, SonioxConnectionError)
         assert isinstance(talk.stream.error.__context__, LookupError)
+
+
+class TestNumbersOfConnections:
+    def test_tokens_and_messages_say_which_connection_they_came_on(self) -> None:
+        talk = conversation()
+        for _ in range(3):
+            talk.send(450)
+            talk.recognize(400)
+            talk.stream.finalize(talk.now)
+            talk.exchange()
+            talk.answer()
+            cut(talk)
+            talk.wait(1000)
+        ((_, service),) = talk.links
+        service.error(401, "unauthenticated", "no")
+        talk.exchange()
+        results = [event.message for event in talk.events if isinstance(event, Result)]
+        assert {message.link for message in results} == {1, 2, 3, 4}
+        assert results[-1].link == 4
+        for message in results:
+            assert all(token.link == message.link for token in message.tokens)
+        said = {token.link for token in talk.tokens}
+        assert said == {1, 2, 3}
+        assert {token.is_final for message in results for token in message.tokens} == {True, False}
+
+    def test_without_a_policy_there_is_one_connection(self) -> None:
+        event = RealtimeEvent.validate_event('{"tokens": [{"text": "a"}], "new": 1}')
+        assert (event.link, event.tokens[0].link) == (1, 1)
+        assert "link" not in event.model_dump()
 
 
 class TestErrorsOfTheService:
@@ -450,12 +480,12 @@ class TestSendingAgain:
         talk.wait(1000)
         ((_, service),) = talk.links
         assert service.finalizes == [450, 900]
-        for answers in (30, 32):
+        for latest in (29, 31):
             talk.answer()
             finalized = [event for event in talk.events if isinstance(event, Finalized)]
-            assert [event.finalize_index for event in finalized] == list(range(answers))
-            assert talk.stream.stats.answered_finalizes == answers
-        assert finalized[0].message is finalized[29].message is not finalized[30].message
+            assert finalized[-1].finalize_index == latest
+            assert talk.stream.stats.answered_finalizes == latest + 1
+        assert len(finalized) == 2
 
     def test_finalizes_of_a_container_go_out_as_the_first_time(self) -> None:
         policy = ReconnectPolicy(jitter=False, initial_delay=1.0)
@@ -468,6 +498,19 @@ class TestSendingAgain:
             cut(talk)
             talk.wait(2000)
             assert talk.links[0][1].finalizes == [450, 450]
+
+    def test_an_answer_that_never_comes_does_not_shift_the_next(self) -> None:
+        talk = conversation()
+        ((_, service),) = talk.links
+        for _ in range(2):
+            talk.send(2000)
+            talk.stream.finalize(talk.now)
+        talk.exchange()
+        del service.finalizes[0]
+        talk.answer()
+        (finalized,) = [event for event in talk.events if isinstance(event, Finalized)]
+        assert finalized.finalize_index == 1
+        assert talk.stream.stats.answered_finalizes == 2
 
     def test_an_answer_that_nobody_asked_for(self) -> None:
         talk = conversation()

@@ -333,3 +333,49 @@ def test_both_languages_of_a_word_that_is_longer_than_a_cue_may_be() -> None:
     messages = [event(said("Yes", 0, 9000, translation_status="original"), translation("Sí"))]
     cues = cues_of(*messages, track="both")
     assert (texts(cues), spans(cues)) == (["Yes/Sí"], [(0, 7000)])
+
+
+@pytest.mark.parametrize("arrow", ["-->", "--->", "-->-->", "----->"])
+def test_no_text_of_srt_looks_like_a_line_of_times(arrow: str) -> None:
+    messages = [event(*spoken(f"a {arrow} b"), END)]
+    transcript, subtitles = Transcript(), Subtitles("srt")
+    text = "".join(subtitles.feed(transcript.feed(message)) for message in messages)
+    text += subtitles.finish()
+    assert text.count("-->") == 1, "the line of times itself"
+
+
+@pytest.mark.parametrize(
+    ("track", "lines"), [("translation", ["Ho", "la."]), ("both", ["Hello./Ho", "la."])]
+)
+def test_a_translation_that_comes_late_is_shown_late(track: str, lines: list[str]) -> None:
+    cues = cues_of(
+        event(said("Hello.", 0, 900, translation_status="original"), END),
+        event(translation("Ho")),
+        event(translation("la.")),
+        track=track,
+    )
+    assert texts(cues) == lines
+    assert cues[1].start_ms > cues[0].end_ms
+
+
+@pytest.mark.parametrize(
+    ("cluster", "columns"),
+    [
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", 10),  # a family
+        ("\U0001f44d\U0001f3fd", 10),  # a thumb with a skin tone
+        ("\u0915\u093f", 5),  # Hindi, a consonant with its vowel
+        ("e\u0301", 4),
+    ],
+)
+def test_long_words_are_not_cut_inside_what_is_seen_as_one_character(
+    cluster: str, columns: int
+) -> None:
+    (*cues,) = cues_of(event(said(cluster * 20, 0, 900), END), max_line_characters=columns)
+    lines = [line for cue in cues for line in cue.lines]
+    assert "".join(lines) == cluster * 20
+    assert {line.replace(cluster, "") for line in lines} == {""}
+
+
+def test_what_is_wider_than_a_line_is_cut() -> None:
+    (cue,) = cues_of(event(said("\U0001f468\u200d\U0001f469", 0, 900), END), max_line_characters=2)
+    assert cue.lines == ("\U0001f468\u200d", "\U0001f469")

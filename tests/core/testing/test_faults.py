@@ -223,6 +223,8 @@ def test_what_a_seed_may_choose_from() -> None:
         ({"kind": "cut", "at": -0.1}, "at must be zero or more, not -0.1"),
         ({"kind": "stall", "seconds": -2}, "seconds must be zero or more, not -2"),
         ({"kind": "drip", "length": -2}, "length must be zero or more, not -2"),
+        ({"kind": "cut", "at": float("nan")}, "at must be a number, not nan"),
+        ({"kind": "cut", "after": 1.5}, "after must be zero or more, not 1.5"),
         ({"kind": "drip", "seconds": 1.0}, "a drip needs the length of what is to drip"),
         ({"kind": "stall"}, "a stall needs its seconds"),
         ({"kind": "delay"}, "a delay needs its seconds"),
@@ -236,3 +238,8 @@ def test_faults_that_cannot_be(fields: dict[str, Any], words: str) -> None:
 def test_which_faults_a_session_cannot_survive() -> None:
     fatal = {kind for kind in FAULT_KINDS if Fault(kind, seconds=1.0, length=1).fatal}
     assert fatal == set(FATAL)
+
+
+def test_plans_are_made_of_faults() -> None:
+    with pytest.raises(SonioxValidationError, match="a plan is made of Faults, not 'cut'"):
+        FaultPlan("cut")  # type: ignore[arg-type]

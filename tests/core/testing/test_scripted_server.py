@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,28 @@ class TestWhatAScriptSays:
         (end,) = [event for _, event in simulation.events if isinstance(event, Closed)]
         assert isinstance(end.error, SonioxServerError)
         assert (end.error.error_type, end.error.request_id) == ("service_unavailable", "r")
+        server.check()
+
+    def test_a_message_as_it_is(self, client: Client, server: ScriptedServer) -> None:
+        server.on_start().send(result("one", novel=1)).send({"tokens": [], "novel": 2})
+        simulation = connected(server, client)
+        novel = [message.model_extra for message in simulation.messages]
+        assert novel == [{"novel": 1}, {"novel": 2}]
+
+    def test_an_error_before_a_mistake_in_the_same_bytes(self, server: ScriptedServer) -> None:
+        """End-of-audio without audio is a mistake; here it comes with the start message."""
+        server.on_start().error(503)
+        client = RealtimeSTTConnection(URL, CONFIG)
+        connection = server.connect(0.0)
+        client.connect(0.0)
+        client.opened(0.0)
+        client.finish(0.0)
+        connection.receive_data(client.data_to_send(), 0.0)
+        client.receive_data(connection.data_to_send(), 0.0)
+        connection.receive_data(client.data_to_send(), 0.0)
+        client.receive_data(connection.data_to_send(), 0.0)
+        assert client.last_message is not None
+        assert client.last_message.error_code == 503
         server.check()
 
     def test_scripts_of_later_connections(self, server: ScriptedServer) -> None:
@@ -537,6 +560,37 @@ class TestExpectations:
     def test_times_that_make_no_sense(self, server: ScriptedServer) -> None:
         with pytest.raises(SonioxValidationError, match="seconds must be zero or more, not -1"):
             server.at(-1)
+
+    @pytest.mark.parametrize(
+        ("write", "problem"),
+        [
+            (lambda s: s.at(float("nan")), "seconds must be a number, not nan"),
+            (lambda s: s.at("1"), "seconds must be a number, not '1'"),
+            (lambda s: s.on_start().wait(float("inf")), "seconds must be a number, not inf"),
+            (lambda s: s.on_start().wait(True), "seconds must be a number, not True"),
+            (lambda s: s.on_start().stall(-1), "seconds must be zero or more, not -1"),
+            (lambda s: s.after_audio(size=1.5), "size must be zero or more, not 1.5"),
+            (lambda s: s.on_start().say(["a"]), r"one argument for each, not \['a'\]"),
+            (lambda s: s.on_start().say(3), "says texts, tokens and results, .*, not 3"),
+            (lambda s: s.on_start().send("text"), "a message is .* not 'text'; send_bytes"),
+            (lambda s: s.on_start().send({"a": b""}), "a mapping that is a JSON object"),
+            (lambda s: s.on_start().error("503"), "error_code must be zero or more, not '503'"),
+            (lambda s: s.on_start().close(1006), "1006 is not a code .* drop\\(\\) ends"),
+            (lambda s: s.on_upgrade().refuse(200), "status_code must be 400 to 599, not 200"),
+            (lambda s: s.on_start().drop(after_bytes=-1), "after_bytes must be zero or more"),
+            (lambda s: s.on_start().cut(at=0), "at must be 1 or more, not 0"),
+            (lambda s: s.expect_keepalive(0), "times must be 1 or more, not 0"),
+            (lambda _: ScriptedServer(bytes_per_second=0), "bytes_per_second must be 1 or more"),
+            (lambda _: ScriptedServer(max_duration=-1), "max_duration must be a number of seconds"),
+        ],
+    )
+    def test_scripts_that_make_no_sense(
+        self, server: ScriptedServer, write: Callable[[Any], object], problem: str
+    ) -> None:
+        with pytest.raises(SonioxValidationError, match=problem):
+            write(server)
+        with pytest.raises(TypeError):
+            server.on_start().send_bytes("text")  # type: ignore[arg-type]
 
 
 def test_a_session_whose_stream_asks_for_no_link(server: ScriptedServer) -> None:

@@ -476,3 +476,14 @@ def test_another_configuration_is_recorded(text: bool) -> None:
     (entry,) = (entry for entry in trace.entries if entry.get("call") == "reconfigure")
     contexts = [config.get("context") for config in (trace.header["config"], entry["config"])]
     assert contexts == ([CONFIG.context, "second"] if text else [None, None])
+
+
+def test_an_end_of_the_stream_that_changes_nothing_is_not_recorded() -> None:
+    stream = recorded()
+    stream.connect(0.0)
+    (link,) = stream.links_to_open()
+    link.opened(0.0)
+    assert [type(event) for event in link.receive_eof(1.0)] == [Closed]
+    entries = stream.trace().entries
+    assert link.receive_eof(2.0) == []
+    assert stream.trace().entries == entries

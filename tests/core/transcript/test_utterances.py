@@ -303,6 +303,19 @@ def test_a_change_of_speaker_waits_for_the_translation_too() -> None:
     assert pairs(finish(transcript)) == [PARTING]
 
 
+def test_a_translation_that_never_comes_is_not_awaited_for_ever() -> None:
+    transcript = Transcript()
+    add(transcript, message(original("Hello."), END), 1)
+    completed: list[int] = []
+    for total_ms in (None, 3_000, 8_000, None, 13_000, 13_001, 20_000):
+        if add(transcript, RealtimeEvent(total_audio_proc_ms=total_ms), 2):
+            assert total_ms is not None
+            completed.append(total_ms)
+    assert completed == [13_001]
+    update = transcript.feed(message(translation("Hola.")), 3)
+    assert pairs(list(update.amended)) == [GREETING], "it may come yet"
+
+
 def test_the_rest_of_a_translation_joins_its_utterance() -> None:
     transcript = Transcript()
     transcript.feed(message(original("Hello.", speaker="1"), END), 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soniox_proto import Segment, Token, Utterance, Word
+from soniox_proto import RealtimeEvent, Segment, Token, Transcript, Utterance, Word
 
 
 def spoken(*texts: str, **fields: Any) -> Utterance:
@@ -78,6 +78,51 @@ def test_no_label_divides_a_word() -> None:
     tokens = (Token(text=" tal", speaker="1"), Token(text="k", speaker="2", language="de"))
     assert [word.text for word in Utterance(tokens).words] == ["talk"]
     assert Utterance(tokens).segments == (Segment(tokens, "1", "de"),)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (" \u0928\u092e\u0938", "\u094d\u0924\u0947"),  # Hindi, before and behind a sign
+        (" \u0928\u092e\u0938\u094d", "\u0924\u0947"),
+        (" cafe", "\u0301"),
+        (" e\u0301", "tude"),
+        (" \u0645\u06cc\u200c", "\u062e\u0648\u0627\u0647\u0645"),  # Persian, at a non-joiner
+        (" \u0e44\u0e21", "\u0e48"),  # Thai, before a tone
+        (" don", "'t"),
+        (" don\u2019", "t"),
+        (" Yes", "."),
+        (" Yes", "?!"),
+        (" \U0001f44d", "\U0001f3fd"),
+    ],
+)
+def test_a_label_that_flips_inside_a_word_or_at_its_punctuation_divides_nothing(
+    parts: tuple[str, str],
+) -> None:
+    first, second = (Token(text=text, is_final=True) for text in parts)
+    tokens = [
+        first.model_copy(update={"speaker": "1", "language": "en"}),
+        second.model_copy(update={"speaker": "2", "language": "hi"}),
+    ]
+    transcript = Transcript()
+    transcript.feed(RealtimeEvent(tokens=tokens, finished=True))
+    (utterance,) = transcript.utterances
+    assert utterance.text == "".join(parts).strip()
+    assert [word.text for word in utterance.words] == [utterance.text]
+    assert len(utterance.segments) == 1
+
+
+@pytest.mark.parametrize(
+    "parts", [("Yes.", "No"), ("Yes.", "\u00bf"), ("Yes", "("), ("Yes-", "No")]
+)
+def test_another_speaker_may_begin_without_a_space(parts: tuple[str, str]) -> None:
+    transcript = Transcript()
+    tokens = [
+        Token(text=text, speaker=speaker, is_final=True)
+        for text, speaker in zip(parts, "12", strict=True)
+    ]
+    transcript.feed(RealtimeEvent(tokens=tokens, finished=True))
+    assert [utterance.text for utterance in transcript.utterances] == list(parts)
 
 
 def cut(text: str, cuts: list[int]) -> list[str]:
