@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tracemalloc
 from types import FrameType
@@ -44,12 +45,15 @@ def calls_of(transcript: Transcript, event: RealtimeEvent) -> int:
         nonlocal calls
         calls += happening in {"call", "c_call"}
 
+    # What a collection frees may run code of other tests.
+    gc.disable()
     before = sys.getprofile()
     sys.setprofile(count)
     try:
         transcript.feed(event)
     finally:
         sys.setprofile(before)
+        gc.enable()
     return calls
 
 
