@@ -196,6 +196,17 @@ def test_alive(make: Callable[..., Stream]) -> None:
     assert session.link.closed
 
 
+@BOTH
+def test_the_time_that_a_connection_waited_is_not_that_of_the_session(
+    make: Callable[..., Stream],
+) -> None:
+    session = Session(make)
+    session.pong()
+    session.wait(7.0)
+    session.stream.stats.update(session.now)
+    assert session.stream.stats.open_time == 7.0
+
+
 @given(st.data())
 def test_a_result_ends_the_trial_wherever_it_is_cut(data: st.DataObject) -> None:
     session = Session()
