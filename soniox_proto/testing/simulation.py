@@ -108,20 +108,41 @@ class Simulation:
             if deadline is None or deadline > end:
                 break
             self.clock.advance_to(deadline)
-            for _, connection in self._links:
-                connection.handle_timeout(self.now)
+            self._serve_timeouts()
             # What a deadline waits for may have been sent just now.
             self._deliver()
             self._take(self.client.handle_timeout(self.now))
         if end != math.inf:
             self.clock.advance_to(end)
 
+    def suspend(self, seconds: float) -> None:
+        """Let time pass for the server alone, then wake the client: its machine slept meanwhile.
+
+        What the server sent in that time comes at the end, and so do the client's deadlines.
+        """
+        self._deliver()
+        end = self.now + seconds
+        while (deadline := self._server_timeout()) is not None and deadline <= end:
+            self.clock.advance_to(deadline)
+            self._serve_timeouts()
+        self.clock.advance_to(end)
+        self._deliver()
+        self._take(self.client.handle_timeout(end))
+        self._deliver()
+
     # Inside
 
     def _next_timeout(self) -> float | None:
-        times = [connection.next_timeout() for _, connection in self._links]
-        times.append(self.client.next_timeout())
+        times = (self._server_timeout(), self.client.next_timeout())
         return min((time for time in times if time is not None), default=None)
+
+    def _server_timeout(self) -> float | None:
+        times = (connection.next_timeout() for _, connection in self._links)
+        return min((time for time in times if time is not None), default=None)
+
+    def _serve_timeouts(self) -> None:
+        for _, connection in self._links:
+            connection.handle_timeout(self.now)
 
     def _deliver(self) -> None:
         """Move bytes until none are left."""

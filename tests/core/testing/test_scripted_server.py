@@ -17,6 +17,8 @@ from soniox_proto import (
     RealtimeSTTConnection,
     RealtimeSTTProtocol,
     RealtimeSTTStream,
+    ReconnectPolicy,
+    RecoveringSTTStream,
     Result,
     SonioxHandshakeError,
     SonioxProtocolError,
@@ -598,3 +600,36 @@ def test_a_session_whose_stream_asks_for_no_link(server: ScriptedServer) -> None
     simulation = Simulation(client, server)
     simulation.run()
     assert server.connections == ()
+
+
+class TestAClientWhoseMachineSlept:
+    def test_the_service_has_ended_the_session_when_it_wakes(
+        self, server: ScriptedServer, client: Client
+    ) -> None:
+        simulation = connected(server, client)
+        simulation.suspend(60.0)
+        assert simulation.now == 60.0
+        assert [message.error_code for message in simulation.messages] == [408]
+        assert simulation.outcome is Outcome.SERVER_ERROR
+        assert {time for time, event in simulation.events if not isinstance(event, Opened)} == {
+            60.0
+        }
+
+    def test_a_short_sleep_is_survived(self, server: ScriptedServer, client: Client) -> None:
+        server.at(2.0).say("meanwhile")
+        server.expect_keepalive(times=2)
+        simulation = connected(server, client)
+        simulation.suspend(15.0)
+        simulation.run(6.0)
+        assert texts(simulation) == [(15.0, "meanwhile")]
+        assert simulation.outcome is None
+        server.check()
+
+    def test_a_session_that_reconnects_goes_on(self, server: ScriptedServer) -> None:
+        client = RecoveringSTTStream(URL, CONFIG, reconnect=ReconnectPolicy(jitter=False))
+        simulation = connected(server, client)
+        server.next_connection()
+        simulation.suspend(60.0)
+        simulation.run(1.0)
+        assert client.stats.reconnects == 1
+        assert simulation.outcome is None
