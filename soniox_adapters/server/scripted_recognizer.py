@@ -48,6 +48,8 @@ ASSUMED_BYTES_PER_SECOND: Final = 16_000
 
 _DEFAULT_MS_PER_MESSAGE: Final = 200
 _DEFAULT_MS_PER_WORD: Final = 300
+_DEFAULT_DELAY_MS: Final = 650
+"""The service shows a word about this long after it was spoken (measured in production)."""
 
 _MARKERS: Final = {TOKEN_TEXT_END, TOKEN_TEXT_FIN}
 
@@ -62,6 +64,7 @@ def scripted(
     *,
     ms_per_message: int = _DEFAULT_MS_PER_MESSAGE,
     ms_per_word: int = _DEFAULT_MS_PER_WORD,
+    delay_ms: int = _DEFAULT_DELAY_MS,
     assumed_bytes_per_second: int = ASSUMED_BYTES_PER_SECOND,
 ) -> RecognizerFactory:
     """Return a factory of recognizers that all play `script` from its beginning.
@@ -76,7 +79,8 @@ def scripted(
     - Plain text. Each word takes `ms_per_word` of audio: first half of it appears, then all of it,
       at the end of the non-final tokens, and two words later it becomes final. At the end of a
       sentence or line the whole utterance becomes final, with `<end>` if the configuration enables
-      endpoint detection, and a pause of one word follows.
+      endpoint detection, and a pause of one word follows. All of that comes `delay_ms` of audio
+      late, as it does from the service; a finalize and the end of the audio do not wait for it.
 
     Time is measured in the audio received, so the pace of sending makes no difference to what is
     played. It is exact for raw formats and WAV; other containers count as
@@ -84,7 +88,7 @@ def scripted(
     and no translation, so its factory refuses configurations that ask for them; messages may have
     both.
 
-    Raises `SonioxValidationError` for an invalid message, and for a pace below 1.
+    Raises `SonioxValidationError` for an invalid message, a pace below 1, and a delay below 0.
     """
     paces = {
         "ms_per_message": ms_per_message,
@@ -94,6 +98,8 @@ def scripted(
     for name, value in paces.items():
         if value < 1:
             raise SonioxValidationError(f"{name} must be 1 or more, not {value}")
+    if delay_ms < 0:
+        raise SonioxValidationError(f"delay_ms must be 0 or more, not {delay_ms}")
     text = script if isinstance(script, str) else ""
     cues_of_messages = (
         []
@@ -104,8 +110,13 @@ def scripted(
     def make_recognizer(config: RealtimeSTTConfig) -> Recognizer:
         if isinstance(script, str):
             refuse_unsupported(config)
-        cues = cues_of_messages or _cues_of_text(text, config, ms_per_word)
-        return ScriptedRecognizer(config, cues, assumed_bytes_per_second=assumed_bytes_per_second)
+        if isinstance(script, str):
+            cues, delay = _cues_of_text(text, config, ms_per_word), delay_ms
+        else:
+            cues, delay = cues_of_messages, 0
+        return ScriptedRecognizer(
+            config, cues, delay_ms=delay, assumed_bytes_per_second=assumed_bytes_per_second
+        )
 
     return make_recognizer
 
@@ -156,14 +167,17 @@ class ScriptedRecognizer:
         config: RealtimeSTTConfig,
         cues: Sequence[tuple[int, RealtimeEvent]],
         *,
+        delay_ms: int = 0,
         assumed_bytes_per_second: int = ASSUMED_BYTES_PER_SECOND,
     ) -> None:
         """Play `cues`: messages in order, each with the ms of received audio after which it is due.
 
-        `scripted` makes them from a `Script`. Raises `SonioxValidationError` for an impossible
-        sample rate or number of channels.
+        With `delay_ms`, each is sent only after so much more audio. `scripted` makes them from a
+        `Script`. Raises `SonioxValidationError` for an impossible sample rate or number of
+        channels.
         """
         self._cues = cues
+        self._delay_ms = delay_ms
         self._next_cue = 0
         self._bytes_received = 0
         self._wav: WavReader | None = None
@@ -199,25 +213,20 @@ class ScriptedRecognizer:
         is `auto` but the audio is not in a container.
         """
         self._count(audio)
-        messages: list[RealtimeEvent] = []
-        while self._next_cue < len(self._cues):
-            due_ms, message = self._cues[self._next_cue]
-            if due_ms > self._received_ms:
-                break
-            self._next_cue += 1
-            messages.append(self._played(message, due_ms))
-        return messages
+        return self._played_until(self._received_ms - self._delay_ms)
 
     def finalize(self, trailing_silence_ms: int | None = None) -> list[RealtimeEvent]:
         """Make the non-final tokens final, and answer with `<fin>`; see `Recognizer.finalize`.
 
         `trailing_silence_ms` is ignored.
         """
+        heard = self._played_until(self._received_ms)
+        finals = [token for message in heard for token in message.tokens if token.is_final]
         settled = self._upcoming_finals(len(self._tail)) or _as_final(self._tail)
         self._settled_early += len(settled)
         self._tail = []
         fin = Token(text=TOKEN_TEXT_FIN, is_final=True)
-        return [self._everything_settled([*settled, fin])]
+        return [self._everything_settled([*finals, *settled, fin])]
 
     def finish(self) -> list[RealtimeEvent]:
         """Return the rest of the script, all of it final; see `Recognizer.finish`."""
@@ -254,6 +263,17 @@ class ScriptedRecognizer:
         self._bytes_received += len(self._wav.feed(audio))
         if self._wav.layout is not None:
             self._bytes_per_second = self._wav.layout.bytes_per_second
+
+    def _played_until(self, audio_ms: int) -> list[RealtimeEvent]:
+        """Return the messages that are due once this much audio has been recognized."""
+        messages: list[RealtimeEvent] = []
+        while self._next_cue < len(self._cues):
+            due_ms, message = self._cues[self._next_cue]
+            if due_ms > audio_ms:
+                break
+            self._next_cue += 1
+            messages.append(self._played(message, due_ms))
+        return messages
 
     def _played(self, message: RealtimeEvent, due_ms: int) -> RealtimeEvent:
         """Return a message of the script as it is sent, without tokens that became final early."""

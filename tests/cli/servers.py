@@ -38,7 +38,7 @@ def scripted_server(
     text: str = "one two\nthree four", *, api_key: str | None = None
 ) -> LocalServer:
     """Return a server that hears two words and a pause in 0.3 s, whatever the audio."""
-    return LocalServer(recognizer=scripted(text, ms_per_word=100), api_key=api_key)
+    return LocalServer(recognizer=scripted(text, ms_per_word=100, delay_ms=0), api_key=api_key)
 
 
 class RecordingFactory:

@@ -293,6 +293,29 @@ class TestText:
         ]
         assert_rules_kept(messages)
 
+    @pytest.mark.parametrize(("options", "delay_ms"), [({}, 650), ({"delay_ms": 0}, 0)])
+    def test_a_word_is_shown_some_time_after_it_was_spoken(
+        self, options: dict[str, int], delay_ms: int
+    ) -> None:
+        player = scripted("one two", ms_per_word=500, **options)(config())
+        if delay_ms:
+            assert player.feed(audio(249 + delay_ms)) == []
+            shown_first = player.feed(audio(1))
+        else:
+            shown_first = player.feed(audio(250))
+        assert list(map(shown, shown_first)) == [("", "on")]
+        assert shown_first[0].total_audio_proc_ms == 250
+
+    def test_a_finalize_does_not_wait_for_what_was_spoken(self) -> None:
+        player = scripted("one two three", ms_per_word=500)(config())
+        assert player.feed(audio(600)) == []
+        (answer,) = player.finalize()
+        assert shown(answer) == ("one<fin>", "")
+
+    def test_a_delay_is_no_less_than_none(self) -> None:
+        with pytest.raises(SonioxValidationError, match="delay_ms must be 0 or more, not -1"):
+            scripted("one", delay_ms=-1)
+
     def test_words_carry_times_and_confidence(self) -> None:
         factory = scripted("one two", ms_per_word=500)
         messages = played(factory(config()), 2_000)
@@ -453,7 +476,7 @@ def test_needs_none_of_the_packages_for_recognition() -> None:
         "for name in ('numpy', 'soxr', 'soundfile', 'pocketsphinx'): sys.modules[name] = None\n"
         "from soniox_adapters.server.scripted_recognizer import scripted\n"
         "from soniox_proto import RealtimeSTTConfig\n"
-        "player = scripted('hello')(RealtimeSTTConfig(model='m', audio_format='mp3'))\n"
+        "player = scripted('hello', delay_ms=0)(RealtimeSTTConfig(model='m', audio_format='mp3'))\n"
         "print(len(player.feed(bytes(16_000))))\n"
     )
     path = [str(Path(__file__).parents[2]), *sys.path]
