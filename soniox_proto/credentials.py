@@ -114,7 +114,7 @@ class APIKey:
                 "the colon of the older temporary keys (temp:...); send it in the Authorization "
                 "header instead (authentication='header')"
             )
-        return cls(text)
+        return value if isinstance(value, APIKey) else cls(text)
 
     def reveal(self) -> str:
         """Return the key itself."""

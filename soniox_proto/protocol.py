@@ -125,6 +125,7 @@ __all__ = ["RealtimeSTTProtocol"]
 _CONNECTING = SessionState.CONNECTING
 _OPEN = SessionState.OPEN
 _CLOSED = SessionState.CLOSED
+_KEEPALIVE = Timer.KEEPALIVE
 
 
 class _PendingFinalize(NamedTuple):
@@ -493,7 +494,7 @@ class RealtimeSTTProtocol:
             stats.note_audio(self._now)
         if state is not _OPEN:
             return None
-        self._timers.start(Timer.KEEPALIVE, self._now, self._keepalive_interval)
+        self._timers.start(_KEEPALIVE, self._now, self._keepalive_interval)
         return data
 
     def _hold_audio(self, data: bytes) -> None:

@@ -84,7 +84,8 @@ class Inbox:
         self._logged = 0
         self._on_reconnect = on_reconnect
         self._on_measurement = on_measurement
-        self._measurements: list[Measurement] = []
+        # What the core measures and nobody has been told yet; None if nobody wants to know.
+        self._measurements: list[Measurement] | None = None if on_measurement is None else []
         self._raise_on_error = raise_on_error
         self._results: deque[Result] = _NO_RESULTS
         # The message after which the stream ends: the finished response, or an error message.
@@ -132,11 +133,11 @@ class Inbox:
             if self.finalizes is not None:
                 self.finalizes.take(events)
         if self._measurements:
-            self._report_measurements()
+            self._report_measurements(self._measurements)
 
     def measure(self, stats: SessionStats) -> None:
         """Report what `stats` measures from now on, if anybody wants to know."""
-        if self._on_measurement is not None:
+        if self._measurements is not None:
             stats.measurements = self._measurements
 
     def log(self) -> None:
@@ -173,10 +174,10 @@ class Inbox:
         if self._on_reconnect is not None:
             _call(self._on_reconnect, event, "the on_event function of a ReconnectPolicy")
 
-    def _report_measurements(self) -> None:
-        measurements = self._measurements.copy()
+    def _report_measurements(self, kept: list[Measurement]) -> None:
+        measurements = kept.copy()
         # Emptied in place, because it belongs to the core too.
-        self._measurements.clear()
+        kept.clear()
         if self._on_measurement is not None:
             for measurement in measurements:
                 _call(self._on_measurement, measurement, "the function on_measurement")

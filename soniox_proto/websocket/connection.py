@@ -54,6 +54,7 @@ from soniox_proto.options import DEFAULT_MAX_MESSAGE_SIZE
 from soniox_proto.websocket.framing import (
     BINARY_FRAME,
     LARGE_MESSAGE,
+    PING_FRAME,
     PONG_FRAME,
     TEXT_FRAME,
     FrameReader,
@@ -200,7 +201,6 @@ class WebSocket:
     __slots__ = (
         "_answer",
         "_body",
-        "_client",
         "_early",
         "_empty_fragments",
         "_extensions",
@@ -210,11 +210,12 @@ class WebSocket:
         "_max_message_size",
         "_output",
         "_over",
+        "_parser",
         "_reader",
         "_rejection",
         "_requested",
+        "_role",
         "_writer",
-        "_wsproto",
         "open",
     )
 
@@ -225,9 +226,9 @@ class WebSocket:
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         compression: bool = False,
     ) -> None:
-        # Replaced by wsproto's inner connection after the handshake, which takes half the memory.
-        self._wsproto: WSConnection | Connection = WSConnection(role)
-        self._client = role is ConnectionType.CLIENT
+        self._role = role
+        # None from the handshake on, until there is a frame that cannot be handled directly.
+        self._parser: WSConnection | Connection | None = WSConnection(role)
         self._max_message_size = max_message_size
         self._extensions: list[Extension] = [PerMessageDeflate()] if compression else []
         self._output: list[bytes] = []
@@ -313,10 +314,9 @@ class WebSocket:
         try:
             extensions = client_extensions_handshake(accepted, self._extensions)
         except (RemoteProtocolError, ValueError, IndexError):
-            self._wsproto = Connection(ConnectionType.CLIENT)
+            self._parser = Connection(ConnectionType.CLIENT)
             return self._violated(1010, "not a WebSocket handshake: unexpected extensions")
         self._opened(Connection(ConnectionType.CLIENT, extensions))
-        self._note_state()
         subprotocol = kept.get("sec-websocket-protocol")
         return Accepted(
             subprotocol, {name: kept[name] for name in kept if name not in _HANDSHAKE_HEADERS}
@@ -357,11 +357,25 @@ class WebSocket:
 
     def _opened(self, connection: Connection) -> None:
         """Leave the handshake behind, and read and write frames directly if possible."""
-        self._wsproto = connection
+        self.open = True
         if self.direct_framing and not any(extension.enabled() for extension in self._extensions):
-            client = self._client
+            client = self._role is ConnectionType.CLIENT
+            self._parser = None
             self._writer = FrameWriter(masked=client)
             self._reader = FrameReader(masked=not client, max_message_size=self._max_message_size)
+        else:
+            self._parser = connection
+
+    @property
+    def _wsproto(self) -> WSConnection | Connection:
+        """The part of wsproto in use.
+
+        Once frames are handled directly, it is made when first needed. Most sessions need it only
+        to close, and it would take a sixth of the memory of an idle session.
+        """
+        if self._parser is None:
+            self._parser = Connection(self._role)
+        return self._parser
 
     def send_message(self, message: str | bytes) -> None:
         """Queue one message, text for `str`, binary for `bytes`. Dropped unless `open`.
@@ -381,17 +395,17 @@ class WebSocket:
             self._output += writer.frame_in_parts(BINARY_FRAME, message)
 
     def send_ping(self, payload: bytes) -> None:
-        """Queue a ping (RFC 6455 section 5.5.2)."""
-        self._send(Ping(payload))
+        """Queue a ping (RFC 6455 section 5.5.2). Dropped unless `open`."""
+        self._send_control(PING_FRAME, payload)
 
-    def _send_pong(self, payload: bytes) -> None:
+    def _send_control(self, first_byte: int, payload: bytes) -> None:
         # wsproto still reports pings after our close frame, but refuses to frame the pong.
         if not self.open:
             return
         if self._writer is None:
-            self._send(Pong(payload))
+            self._send(Ping(payload) if first_byte == PING_FRAME else Pong(payload))
         else:
-            self._output.append(self._writer.frame(PONG_FRAME, payload))
+            self._output.append(self._writer.frame(first_byte, payload))
 
     def send_close(self, code: int, reason: str = "") -> None:
         """Queue a close frame, or the answer to the peer's, unless one has been sent.
@@ -450,7 +464,7 @@ class WebSocket:
         if first_byte == PONG_FRAME:
             yield PongReceived(payload)
         else:
-            self._send_pong(payload)
+            self._send_control(PONG_FRAME, payload)
 
     def _receive_head(self, data: bytes) -> Generator[WebSocketEvent, None, bytes]:
         """Yield the events of the handshake and of frames that only wsproto can read.
@@ -471,7 +485,7 @@ class WebSocket:
                         f"the head is larger than {MAX_HEAD_SIZE} bytes", RejectConnection(431)
                     )
                     return b""
-                if self._client:
+                if self._role is ConnectionType.CLIENT:
                     position += len(piece)
                     yield from self._receive_answer(piece)
                     continue
@@ -510,7 +524,7 @@ class WebSocket:
 
     def _handshake_failed(self, reason: str, answer: WSProtoEvent | None) -> Violation:
         # A server can answer a bad request with an HTTP status; a client can only leave.
-        if answer is not None and not self._client:
+        if answer is not None and self._role is ConnectionType.SERVER:
             self._send(answer)
         return self._violated(1002, f"not a WebSocket handshake: {reason}")
 
@@ -553,7 +567,7 @@ class WebSocket:
             case TextMessage() | BytesMessage():
                 yield from self._join(event)
             case Ping():
-                self._send_pong(bytes(event.payload))
+                self._send_control(PONG_FRAME, bytes(event.payload))
             case Pong():
                 yield PongReceived(bytes(event.payload))
             case CloseConnection():

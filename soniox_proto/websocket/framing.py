@@ -43,6 +43,8 @@ PONG_FRAME: Final = 0x8A
 
 # Parts of the first two bytes of a frame.
 _PING_OR_PONG = (PING_FRAME, PONG_FRAME)
+_BINARY_ALONE = (BINARY_FRAME,)
+_TEXT_OR_BINARY = (TEXT_FRAME, BINARY_FRAME)
 _FINAL = 0x80
 _OPCODE = 0x0F
 _FIRST_CONTROL_OPCODE = 0x8
@@ -205,7 +207,7 @@ class FrameReader:
     def __init__(self, *, masked: bool, max_message_size: int) -> None:
         self._mask_bit = _MASKED if masked else 0
         # Clients send little text, so unmasking it piece by piece would not be worth the code.
-        self._direct = (BINARY_FRAME,) if masked else (TEXT_FRAME, BINARY_FRAME)
+        self._direct = _BINARY_ALONE if masked else _TEXT_OR_BINARY
         self._max_message_size = max_message_size
         # Unread bytes: they begin with a frame for wsproto, or with an incomplete header.
         self._data: bytes = b""

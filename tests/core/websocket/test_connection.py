@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import ConnectionType
+from wsproto.connection import Connection
 
 from soniox_proto.websocket.connection import (
     Accepted,
@@ -330,11 +332,36 @@ def test_messages_are_dropped_unless_the_websocket_is_open() -> None:
     websocket.send_message("first")
     websocket.send_close(1000)
     websocket.send_message("second")
+    websocket.send_ping(b"third")
     first, closing = frames.decode(websocket.data_to_send())
     assert (first.message, closing.close_code) == ("first", 1000)
     early, _ = requesting()
     early.send_message(b"audio")
+    early.send_ping(b"there?")
     assert early.data_to_send() == b""
+
+
+@pytest.mark.parametrize("make", [client, server])
+def test_wsproto_is_kept_out_of_memory_until_a_frame_needs_it(
+    make: Callable[[], WebSocket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    websocket = make()
+    mask = None if make is client else CLIENT_MASK
+    made: list[ConnectionType] = []
+
+    def make_connection(role: ConnectionType) -> Connection:
+        made.append(role)
+        return Connection(role)
+
+    monkeypatch.setattr("soniox_proto.websocket.connection.Connection", make_connection)
+    websocket.send_message("message")
+    websocket.send_ping(b"ping")
+    received = frames.ping(mask=mask) + frames.pong(mask=mask) + frames.binary(b"more", mask=mask)
+    assert receive(websocket, received) == [PongReceived(b""), b"more"]
+    assert not any(isinstance(kept, Connection) for kept in gc.get_referents(websocket))
+    assert made == []
+    websocket.send_close(1000)
+    assert made == [ConnectionType.CLIENT if make is client else ConnectionType.SERVER]
 
 
 class TestBuffers:
