@@ -20,6 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.link import RecoverableLink
 
 __all__ = ["RollOver", "Step"]
@@ -47,6 +48,7 @@ class RollOver:
             never.
         drain_timeout: Seconds that the finished response of the connection before may take; None
             for no limit.
+        attempts: Those to open a standby.
     """
 
     __slots__ = (
@@ -58,15 +60,19 @@ class RollOver:
         "_rests_since",
         "_retry_at",
         "at_endpoint",
-        "attempt",
+        "attempts",
         "draining",
         "is_required",
         "standby",
     )
 
-    def __init__(self, after: float | None, drain_timeout: float | None) -> None:
+    def __init__(
+        self, after: float | None, drain_timeout: float | None, attempts: Attempts
+    ) -> None:
         self._after = after
         self._drain_timeout = drain_timeout
+        self.attempts = attempts
+        """Those to open a standby."""
         self.at_endpoint = True
         """Whether no word has come since the last endpoint or answered finalize."""
         self.draining: RecoverableLink | None = None
@@ -81,8 +87,7 @@ class RollOver:
         """The connection that will be the next one."""
         self.is_required = False
         """Whether the configuration has changed, so that going on without is no choice."""
-        self.attempt = 0
-        """Attempts in a row to open a standby that have failed."""
+        self.attempts.restart()
         # When the roll-over was asked for; None if none is under way.
         self._asked_at: float | None = None
         self._retry_at = float("-inf")

@@ -66,11 +66,12 @@ from soniox_proto.messages import (
     start_message,
 )
 from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
+from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.carried_context import with_said
 from soniox_proto.recovery.heard import Heard, LinkTranscript, numbered
 from soniox_proto.recovery.link import RecoverableLink
-from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
+from soniox_proto.recovery.policy import ReconnectPolicy
 from soniox_proto.recovery.rollover import RollOver, Step
 from soniox_proto.recovery.sending import Replay, Sending
 from soniox_proto.state import SessionInput, SessionState, refusal
@@ -106,7 +107,7 @@ class RecoveringSTTStream:
 
     __slots__ = (
         "__weakref__",
-        "_attempt",
+        "_attempts",
         "_audio",
         "_audio_clock",
         "_config",
@@ -116,8 +117,6 @@ class RecoveringSTTStream:
         "_flight_recorder",
         "_heard",
         "_idle",
-        "_key_refused",
-        "_keys_are_fresh",
         "_last_message",
         "_link",
         "_links_opened",
@@ -157,8 +156,12 @@ class RecoveringSTTStream:
         self._link = self._make_link()
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._sending = Sending(reconnect, self._audio, self._stats)
+        keys_are_fresh = options.get("asks_for_key", False)
+        self._attempts = Attempts(reconnect, keys_are_fresh=keys_are_fresh)
         self._rolling = RollOver(
-            reconnect.rollover_after, options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT)
+            reconnect.rollover_after,
+            options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT),
+            Attempts(reconnect, keys_are_fresh=keys_are_fresh, endless=True),
         )
         self._events: list[Event] = []
         self._wanted: list[RecoverableLink] = []
@@ -170,10 +173,6 @@ class RecoveringSTTStream:
         # Whether the present link decides how the session ends.
         self._over = False
         self._ended: Closed | None = None
-        self._attempt = 0
-        # Whether each link has a key of its own, and whether one was refused since the last result.
-        self._keys_are_fresh = options.get("asks_for_key", False)
-        self._key_refused = False
         self._retry_at: float | None = None
         self._lost_at = 0.0
         self._reading_paused = False
@@ -624,7 +623,7 @@ class RecoveringSTTStream:
         replay = self._begin_on(link, now)
         self._stats.reconnects += 1
         gap = now - self._lost_at
-        return Reconnected(self._attempt, replay.replayed_ms, replay.lost_ms, gap)
+        return Reconnected(self._attempts.number, replay.replayed_ms, replay.lost_ms, gap)
 
     def _note_opened(self, link: RecoverableLink, now: float) -> None:
         self._links_opened += 1
@@ -664,8 +663,7 @@ class RecoveringSTTStream:
     def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
         """Return a result as the user gets it, and the events for the markers in it."""
         # Results come in answer to audio, so the connection has proven itself.
-        self._attempt = 0
-        self._key_refused = False
+        self._attempts.restart()
         received = event.message
         if link is self._link:
             if received.tokens:
@@ -812,14 +810,9 @@ class RecoveringSTTStream:
     ) -> bool:
         """Do without a standby that has ended; return False if the session ends with it."""
         rolling = self._rolling
-        rolling.attempt += 1
-        # The present link works, so this may go on for as long as that does.
-        attempt = min(rolling.attempt, max(1, self._policy.max_attempts))
-        stale_key = self._keys_are_fresh and blames_key(error)
-        new_key_helps = None if not stale_key else rolling.attempt == 1
-        if self._retries(error, attempt, new_key_helps):
+        delay = rolling.attempts.next_delay(error, now)
+        if delay is not None:
             self._abandon(link, now)
-            delay = 0.0 if new_key_helps else self._policy.delay(error, rolling.attempt, now)
             rolling.retry(now + delay)
             return True
         if not rolling.is_required:
@@ -849,23 +842,19 @@ class RecoveringSTTStream:
             return True
         if not self._sending.can_replay:
             return False
-        attempt = self._attempt + 1
-        # Another key may be accepted; if that is refused too, it is not the key's age.
-        stale_key = self._keys_are_fresh and blames_key(error)
-        new_key_helps = None if not stale_key else not self._key_refused
-        if not self._retries(error, attempt, new_key_helps):
+        delay = self._attempts.next_delay(error, now)
+        if delay is None:
             return False
-        if link.opened_at is not None or not self._attempt:
+        attempt = self._attempts.number
+        if link.opened_at is not None or attempt == 1:
             self._lost_at = now
         self._abandon(link, now)
-        self._attempt = attempt
         self._sending.pace_at = None
         standby = self._rolling.standby
-        delay = 0.0
         if standby is None:
-            delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
             self._retry_at = now + delay
-        self._key_refused |= stale_key
+        else:
+            delay = 0.0
         stats = self._stats
         self._flight_recorder.note(
             now, "reconnecting", attempt, stats.sent_audio_bytes, stats.received_messages
@@ -877,16 +866,6 @@ class RecoveringSTTStream:
             if standby.is_open:
                 self._events.append(self._reconnected(standby, now))
         return True
-
-    def _retries(
-        self, error: SonioxRealtimeError, attempt: int, new_key_helps: bool | None
-    ) -> bool:
-        try:
-            return self._policy.retries(error, attempt, new_key_helps)
-        except Exception as raised:
-            # A function of the user's must not break the session in the middle of a message.
-            error.__context__ = raised
-            return False
 
     def _abandon(self, link: RecoverableLink, now: float) -> None:
         if link.opened_at is not None:
