@@ -20,6 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from soniox_proto.messages import MARKERS, RealtimeEvent
 from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.link import RecoverableLink
 
@@ -54,12 +55,12 @@ class RollOver:
     __slots__ = (
         "_after",
         "_asked_at",
+        "_at_endpoint",
         "_drain_timeout",
         "_drained_by",
         "_given_up",
         "_rests_since",
         "_retry_at",
-        "at_endpoint",
         "attempts",
         "draining",
         "is_required",
@@ -73,8 +74,8 @@ class RollOver:
         self._drain_timeout = drain_timeout
         self.attempts = attempts
         """Those to open a standby."""
-        self.at_endpoint = True
-        """Whether no word has come since the last endpoint or answered finalize."""
+        # Whether no word has come since the last endpoint or answered finalize.
+        self._at_endpoint = True
         self.draining: RecoverableLink | None = None
         """The connection before, while it is read to its end."""
         self._drained_by: float | None = None
@@ -93,7 +94,7 @@ class RollOver:
         self._retry_at = float("-inf")
         self._given_up = False
 
-    def ask(self, now: float) -> None:
+    def _ask(self, now: float) -> None:
         """Note that the present connection is to be replaced."""
         if self._asked_at is None:
             self._asked_at = now
@@ -102,12 +103,15 @@ class RollOver:
         """Note that the present connection has to be replaced, however often that fails."""
         self.begin()
         self.is_required = True
-        self.ask(now)
+        self._ask(now)
 
-    def note_processed(self, processed_ms: int, now: float) -> None:
-        """Note how much audio the present connection has processed."""
-        if self._after is not None and processed_ms >= self._after * 1000:
-            self.ask(now)
+    def note_result(self, message: RealtimeEvent, now: float) -> None:
+        """Note what the present connection has said: where it stands, and how far it is."""
+        if message.tokens:
+            self._at_endpoint = message.tokens[-1].text in MARKERS
+        after, processed_ms = self._after, message.total_audio_proc_ms
+        if after is not None and processed_ms is not None and processed_ms >= after * 1000:
+            self._ask(now)
 
     def retry(self, at: float) -> None:
         """Open another standby, not before the time `at`."""
@@ -154,7 +158,7 @@ class RollOver:
             return self._retry_at
         if not self.standby.is_open:
             return None
-        return self._retry_at if self.at_endpoint else self._asked_at + SWITCH_WITHIN
+        return self._retry_at if self._at_endpoint else self._asked_at + SWITCH_WITHIN
 
     def due(self, link: RecoverableLink, now: float, *, possible: bool) -> Step | None:
         """Return the step that is due now, if one is; the arguments are as for `next_timeout`."""
@@ -163,7 +167,7 @@ class RollOver:
             return None
         if self.draining is not None:
             return Step.RELEASE
-        self.ask(now)
+        self._ask(now)
         if self.standby is not None:
             return Step.SWITCH
         return Step.OPEN

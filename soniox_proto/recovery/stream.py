@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from typing_extensions import Unpack
 
@@ -58,8 +58,6 @@ from soniox_proto.events import (
 )
 from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
-    MARKERS,
-    TOKEN_TEXT_FIN,
     RealtimeEvent,
     audio_bytes,
     finalize_message,
@@ -69,18 +67,16 @@ from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
 from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.carried_context import with_said
-from soniox_proto.recovery.heard import Heard, LinkTranscript, numbered
+from soniox_proto.recovery.heard import Heard
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.recovery.reading import Reading
 from soniox_proto.recovery.rollover import RollOver, Step
 from soniox_proto.recovery.sending import Replay, Sending
 from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
-
-_LONGEST_TOKEN_MS: Final = 60_000
-"""How far before the end of the final text a token may begin, in ms."""
 
 
 class RecoveringSTTStream:
@@ -117,16 +113,15 @@ class RecoveringSTTStream:
         "_flight_recorder",
         "_heard",
         "_idle",
-        "_last_message",
         "_link",
         "_links_opened",
         "_lost_at",
         "_make_connection",
         "_now",
-        "_opened_at",
         "_over",
         "_paused",
         "_policy",
+        "_reading",
         "_reading_paused",
         "_retry_at",
         "_rolling",
@@ -156,6 +151,7 @@ class RecoveringSTTStream:
         self._link = self._make_link()
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
         self._sending = Sending(reconnect, self._audio, self._stats)
+        self._reading = Reading(reconnect, self._sending, self._heard, self._stats)
         keys_are_fresh = options.get("asks_for_key", False)
         self._attempts = Attempts(reconnect, keys_are_fresh=keys_are_fresh)
         self._rolling = RollOver(
@@ -168,7 +164,6 @@ class RecoveringSTTStream:
         self._now = float("-inf")
         self._idle = True
         self._links_opened = 0
-        self._opened_at = 0.0
         self._paused = False
         # Whether the present link decides how the session ends.
         self._over = False
@@ -176,7 +171,6 @@ class RecoveringSTTStream:
         self._retry_at: float | None = None
         self._lost_at = 0.0
         self._reading_paused = False
-        self._last_message: RealtimeEvent | None = None
 
     # Views
 
@@ -230,7 +224,7 @@ class RecoveringSTTStream:
     @property
     def last_message(self) -> RealtimeEvent | None:
         """The latest message of the service."""
-        return self._last_message
+        return self._reading.last_message
 
     @property
     def stats(self) -> SessionStats:
@@ -279,7 +273,9 @@ class RecoveringSTTStream:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
         if self._events:
             return self._now
-        retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
+        retry_at = (
+            None if self._reading_paused and not self._reading.is_complete else self._retry_at
+        )
         times = [retry_at, self._sending.pace_at]
         times += [link.connection.next_timeout() for link in self._links if not link.abandoned]
         if not self._over:
@@ -297,7 +293,7 @@ class RecoveringSTTStream:
         if pace_at is not None and pace_at <= now:
             self._send_held(self._link, now)
         if self._retry_at is not None and self._retry_at <= now:
-            if self._is_complete():
+            if self._reading.is_complete:
                 self._complete()
                 events += self._take_events()
             elif not self._reading_paused:
@@ -403,7 +399,7 @@ class RecoveringSTTStream:
             return
         self._sending.end_audio(self._link)
         self._drop_standby(now)
-        if self._retry_at is not None and self._is_complete():
+        if self._retry_at is not None and self._reading.is_complete:
             # The end is given out by the next call that feeds.
             self._retry_at = now
         else:
@@ -582,23 +578,23 @@ class RecoveringSTTStream:
                 case Result(message):
                     if _is_error(message):
                         # Given out only if it ends the session.
-                        refused = Result(numbered(message, link.number), event.raw)
+                        refused = event
                     else:
                         given += self._read(link, event, now)
                 case EndpointDetected() | Finalized():
                     pass  # Made anew by `_read`, for the tokens that are given out.
                 case Finished():
-                    assert self._last_message is not None, "it came as a result first"
+                    finished = self._reading.last_message
+                    assert finished is not None, "it came as a result first"
                     self._over = True
                     self._drop_standby(now)
-                    given.append(Finished(self._last_message))
+                    given.append(Finished(finished))
                 case ServerError(error):
                     if not self._recovers(link, error, now):
                         self._over = True
                         self._drop_standby(now)
                         assert refused is not None, "it came as a result first"
-                        self._last_message = refused.message
-                        given += [refused, event]
+                        given += [self._reading.read_refusal(link, refused), event]
                 case Closed():
                     if not self._recovers(link, _cause(event), now):
                         if link.opened_at is not None:
@@ -613,7 +609,6 @@ class RecoveringSTTStream:
         """Begin to send on a link that has just opened."""
         self._note_opened(link, now)
         if self._links_opened == 1:
-            self._opened_at = now
             self._begin_on(link, now)
             return event
         return self._reconnected(link, now)
@@ -641,81 +636,21 @@ class RecoveringSTTStream:
         link.begins_ms = replay.begins_ms
         link.clock = ClockMap(replay.begins_ms)
         if draining is None:
-            self._read_from(link, answered_finalizes=replay.answered_finalizes)
+            self._read_from(link, now, answered_finalizes=replay.answered_finalizes)
         self._send_held(link, now)
         return replay
 
-    def _read_from(self, link: RecoverableLink, *, answered_finalizes: int = 0) -> None:
-        """Prepare to read the results of a link, all others being done with."""
-        heard = self._heard
-        if self._config.translation is None:
-            # None will come.
-            heard.awaiting_translation.clear()
-        link.transcript = LinkTranscript(
-            heard,
-            link.clock,
-            number=link.number,
-            replays=link.begins_ms < heard.position_ms,
-            distinct_speakers=self._policy.speaker_labels == "distinct",
-            answered_finalizes=answered_finalizes,
-        )
+    def _read_from(self, link: RecoverableLink, now: float, *, answered_finalizes: int = 0) -> None:
+        translates = self._config.translation is not None
+        self._reading.begin(link, now, translates=translates, answered_finalizes=answered_finalizes)
 
     def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
-        """Return a result as the user gets it, and the events for the markers in it."""
         # Results come in answer to audio, so the connection has proven itself.
         self._attempts.restart()
-        received = event.message
-        if link is self._link:
-            if received.tokens:
-                self._rolling.at_endpoint = received.tokens[-1].text in MARKERS
-            if received.total_audio_proc_ms is not None:
-                self._rolling.note_processed(received.total_audio_proc_ms, now)
-        elif received.finished:
-            # The transcript goes on.
-            received = received.model_copy(update={"finished": False})
-        passed_over = 0
-        for token in received.tokens:
-            if token.is_final and token.text == TOKEN_TEXT_FIN:
-                passed_over = link.clock.answered_in(received)
-        message, markers = link.transcript.read(received, self._sending.limit_ms(link))
-        self._last_message = message
-        raw = event.raw
-        if message is not event.message:
-            text = message.model_dump_json(exclude_unset=True)
-            raw = text if isinstance(raw, str) else text.encode()
-        stats = self._stats
-        if message.total_audio_proc_ms is not None:
-            stats.processed_audio_ms = message.total_audio_proc_ms
-        if stats.time_to_first_token is None and message.tokens:
-            stats.note_tokens(message.tokens, now)
-        given: list[Event] = [Result(message, raw)]
-        for marker in markers:
-            if marker.text == TOKEN_TEXT_FIN:
-                given.append(self._finalized(link, message, marker.token_index, now, passed_over))
-            else:
-                stats.note_endpoint(marker.speech_ends_ms, now)
-                given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
-        link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
-        self._sending.note_progress(link, self._heard.total_ms)
-        if self._rolling.draining is None:
-            # Otherwise the present link may not have been sent it yet.
-            self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
-        return given
-
-    def _finalized(
-        self,
-        link: RecoverableLink,
-        message: RealtimeEvent,
-        index: int,
-        now: float,
-        passed_over: int,
-    ) -> Finalized:
-        asked = self._sending.answered(link, passed_over)
-        if asked is None:
-            return Finalized(message, index, None, None)
-        round_trip = now - max(asked.asked_at, self._opened_at)
-        self._stats.note_finalized(round_trip, asked.passed_over)
-        return Finalized(message, index, asked.index, round_trip)
+        draining = link is self._rolling.draining
+        if not draining:
+            self._rolling.note_result(event.message, now)
+        return self._reading.read(link, event, now, draining=draining)
 
     def _send_held(self, link: RecoverableLink, now: float) -> None:
         """Send what is held for a link, as far as it may be sent now."""
@@ -772,7 +707,7 @@ class RecoveringSTTStream:
         self._abandon(before, now)
         self._sending.note_missing(link, self._heard)
         self._sending.end_draining(before, link)
-        self._read_from(link)
+        self._read_from(link, now)
         self._send_held(link, now)
         held, link.held = link.held, []
         return self._read_events(link, held, now)
@@ -836,7 +771,7 @@ class RecoveringSTTStream:
         """Do without a link that has ended; return False if the session ends with it."""
         if self._over:
             return False
-        if self._is_complete():
+        if self._reading.is_complete:
             self._abandon(link, now)
             self._complete()
             return True
@@ -872,33 +807,11 @@ class RecoveringSTTStream:
             self._stats.note_link_closed(now)
         link.abandon(now)
 
-    def _is_complete(self) -> bool:
-        """Return whether the audio is over and all of it has become final.
-
-        A session without audio is not complete: the service ends it with an error.
-        """
-        ends_ms = self._sending.ends_ms
-        return (
-            self._sending.end_asked
-            and ends_ms is not None
-            and ends_ms > 0
-            and self._heard.position_ms >= ends_ms
-            and not self._heard.awaiting_translation
-        )
-
     def _complete(self) -> None:
         """End a session whose transcript is complete, although no finished response came."""
-        position = self._heard.position_ms
-        message = RealtimeEvent(
-            tokens=[], final_audio_proc_ms=position, total_audio_proc_ms=position, finished=True
-        )
-        self._last_message = message
+        result = self._reading.complete()
         closed = Closed(Outcome.FINISHED, 1006, "", None)
-        self._events += [
-            Result(message, message.model_dump_json(exclude_unset=True)),
-            Finished(message),
-            closed,
-        ]
+        self._events += [result, Finished(result.message), closed]
         self._end(closed)
 
     def _end_with_link(self, outcome: Outcome, error: SonioxRealtimeError | None) -> None:
