@@ -69,6 +69,7 @@ from soniox_proto.recovery.audio_input import AudioInput
 from soniox_proto.recovery.carried_context import with_said
 from soniox_proto.recovery.heard import Heard
 from soniox_proto.recovery.link import RecoverableLink
+from soniox_proto.recovery.links import Links
 from soniox_proto.recovery.policy import ReconnectPolicy
 from soniox_proto.recovery.reading import Reading
 from soniox_proto.recovery.rollover import RollOver, Step
@@ -114,9 +115,8 @@ class RecoveringSTTStream:
         "_heard",
         "_idle",
         "_link",
-        "_links_opened",
+        "_links",
         "_lost_at",
-        "_make_connection",
         "_now",
         "_over",
         "_paused",
@@ -127,7 +127,6 @@ class RecoveringSTTStream:
         "_rolling",
         "_sending",
         "_stats",
-        "_wanted",
     )
 
     def __init__(
@@ -143,13 +142,18 @@ class RecoveringSTTStream:
         # What links declare. A configuration can be changed in place.
         self._declared = start_message(self._config)
         self._policy = reconnect
-        self._make_connection = partial(RealtimeSTTConnection, url, api_key=api_key, **options)
         self._flight_recorder = FlightRecorder()
         self._audio = AudioInput(self._config)
         self._audio_clock: AudioClock | None = None
         self._heard = Heard()
-        self._link = self._make_link()
         self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
+        self._links = Links(
+            partial(RealtimeSTTConnection, url, api_key=api_key, **options),
+            self._take,
+            self._stats,
+            self._flight_recorder,
+        )
+        self._link = self._make_link()
         self._sending = Sending(reconnect, self._audio, self._stats)
         self._reading = Reading(reconnect, self._sending, self._heard, self._stats)
         keys_are_fresh = options.get("asks_for_key", False)
@@ -158,12 +162,11 @@ class RecoveringSTTStream:
             reconnect.rollover_after,
             options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT),
             Attempts(reconnect, keys_are_fresh=keys_are_fresh, endless=True),
+            self._links,
         )
         self._events: list[Event] = []
-        self._wanted: list[RecoverableLink] = []
         self._now = float("-inf")
         self._idle = True
-        self._links_opened = 0
         self._paused = False
         # Whether the present link decides how the session ends.
         self._over = False
@@ -193,7 +196,7 @@ class RecoveringSTTStream:
             return SessionState.IDLE
         if self._over:
             return SessionState.CLOSING
-        if not self._links_opened:
+        if not self._links.opened:
             return SessionState.CONNECTING
         return SessionState.FINISHING if self._sending.end_asked else SessionState.OPEN
 
@@ -264,10 +267,7 @@ class RecoveringSTTStream:
 
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once."""
-        if not self._wanted:
-            return ()
-        wanted, self._wanted = self._wanted, []
-        return [link for link in wanted if not link.closed]
+        return self._links.take_wanted()
 
     def next_timeout(self) -> float | None:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
@@ -277,7 +277,9 @@ class RecoveringSTTStream:
             None if self._reading_paused and not self._reading.is_complete else self._retry_at
         )
         times = [retry_at, self._sending.pace_at]
-        times += [link.connection.next_timeout() for link in self._links if not link.abandoned]
+        times += [
+            link.connection.next_timeout() for link in self._present_links if not link.abandoned
+        ]
         if not self._over:
             rolls_at = self._rolling.next_timeout(self._link, possible=self._may_roll_over)
             times.append(None if rolls_at is None else max(rolls_at, self._now))
@@ -287,7 +289,7 @@ class RecoveringSTTStream:
         """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
         now = self._advance(now)
         events: list[Event] = []
-        for link in self._links:
+        for link in self._present_links:
             events += self._take(link, link.connection.handle_timeout(now), now)
         pace_at = self._sending.pace_at
         if pace_at is not None and pace_at <= now:
@@ -300,7 +302,7 @@ class RecoveringSTTStream:
                 self._retry_at = None
                 self._link = self._make_link()
                 self._rolling.begin()
-                self._want(self._link, now)
+                self._links.want(self._link, now)
         return events
 
     # Calls by the user
@@ -312,7 +314,7 @@ class RecoveringSTTStream:
         """
         self._require(SessionInput.CONNECT)
         self._idle = False
-        self._want(self._link, self._advance(now))
+        self._links.want(self._link, self._advance(now))
 
     def send_audio(
         self,
@@ -398,7 +400,7 @@ class RecoveringSTTStream:
         if again:
             return
         self._sending.end_audio(self._link)
-        self._drop_standby(now)
+        self._rolling.drop_standby(now)
         if self._retry_at is not None and self._reading.is_complete:
             # The end is given out by the next call that feeds.
             self._retry_at = now
@@ -450,7 +452,6 @@ class RecoveringSTTStream:
         if declared == self._declared:
             return
         self._declared = declared
-        self._drop_standby(now)
         # The next call of `handle_timeout` opens a link, and it is due at once.
         self._rolling.require(now)
 
@@ -483,16 +484,13 @@ class RecoveringSTTStream:
         No link can be opened meanwhile: the answer to its upgrade would not be read.
         """
         now = self._advance(now)
-        link, standby = self._link, self._rolling.standby
+        link = self._link
         self._reading_paused = True
-        if self._links_opened and link.opened_at is None and not link.abandoned and not self._over:
+        if self._links.opened and link.opened_at is None and not link.abandoned and not self._over:
             link.abandon(now)
             self._retry_at = now
-        if standby is not None and standby.opened_at is None:
-            standby.abandon(now)
-            self._rolling.retry(now)
         self._rolling.rest(now)
-        for link in self._links:
+        for link in self._present_links:
             link.connection.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
@@ -500,7 +498,7 @@ class RecoveringSTTStream:
         now = self._advance(now)
         self._reading_paused = False
         self._rolling.resume(now)
-        for link in self._links:
+        for link in self._present_links:
             link.connection.resume_reading(now)
 
     # Inside
@@ -532,22 +530,12 @@ class RecoveringSTTStream:
         config = self._audio.config
         if self._policy.carry_context:
             config = with_said(config, self._heard.given.text)
-        return RecoverableLink(
-            self._make_connection(config=config),
-            self._take,
-            declares_container=config.bytes_per_second is None,
-        )
-
-    def _want(self, link: RecoverableLink, now: float) -> None:
-        link.connection.flight_recorder = self._flight_recorder
-        link.connection.connect(now)
-        self._wanted.append(link)
+        return self._links.make(config)
 
     @property
-    def _links(self) -> list[RecoverableLink]:
+    def _present_links(self) -> list[RecoverableLink]:
         """The present link, and those beside it during a roll-over."""
-        beside = (self._rolling.standby, self._rolling.draining)
-        return [self._link, *(link for link in beside if link is not None)]
+        return [self._link, *self._rolling.links]
 
     def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
         """Turn events of a connection into those of the session."""
@@ -556,7 +544,7 @@ class RecoveringSTTStream:
         given += self._read_events(link, events, now)
         given += self._take_events()
         given += self._roll_over(now)
-        self._count(link)
+        self._links.count(link)
         return given + self._take_events()
 
     def _read_events(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
@@ -587,18 +575,17 @@ class RecoveringSTTStream:
                     finished = self._reading.last_message
                     assert finished is not None, "it came as a result first"
                     self._over = True
-                    self._drop_standby(now)
+                    self._rolling.drop_standby(now)
                     given.append(Finished(finished))
                 case ServerError(error):
                     if not self._recovers(link, error, now):
                         self._over = True
-                        self._drop_standby(now)
+                        self._rolling.drop_standby(now)
                         assert refused is not None, "it came as a result first"
                         given += [self._reading.read_refusal(link, refused), event]
                 case Closed():
                     if not self._recovers(link, _cause(event), now):
-                        if link.opened_at is not None:
-                            self._stats.note_link_closed(now)
+                        self._links.note_closed(link, now)
                         self._end(event)
                         given.append(event)
                 case _:  # pragma: no cover
@@ -607,8 +594,8 @@ class RecoveringSTTStream:
 
     def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
         """Begin to send on a link that has just opened."""
-        self._note_opened(link, now)
-        if self._links_opened == 1:
+        self._links.note_opened(link, now)
+        if self._links.opened == 1:
             self._begin_on(link, now)
             return event
         return self._reconnected(link, now)
@@ -619,13 +606,6 @@ class RecoveringSTTStream:
         self._stats.reconnects += 1
         gap = now - self._lost_at
         return Reconnected(self._attempts.number, replay.replayed_ms, replay.lost_ms, gap)
-
-    def _note_opened(self, link: RecoverableLink, now: float) -> None:
-        self._links_opened += 1
-        link.number, link.opened_at = self._links_opened, now
-        self._stats.note_link_opened(now)
-        # What it measures counts for the session.
-        link.connection.stats.measurements = []
 
     def _begin_on(
         self, link: RecoverableLink, now: float, draining: RecoverableLink | None = None
@@ -670,23 +650,19 @@ class RecoveringSTTStream:
         """Take the step of a roll-over that is due, if one is."""
         if self._over or self._reading_paused:
             return []
-        rolling = self._rolling
-        step = rolling.due(self._link, now, possible=self._may_roll_over)
+        step = self._rolling.due(self._link, now, possible=self._may_roll_over)
         if step is Step.SWITCH:
             return self._switch(now)
         if step is Step.RELEASE:
             return self._release(now)
         if step is Step.OPEN:
-            rolling.standby = self._make_link()
-            self._want(rolling.standby, now)
+            self._rolling.open_standby(self._make_link(), now)
         return []
 
     def _switch(self, now: float) -> list[Event]:
         """Send the audio to the standby from now on."""
-        before, link = self._link, self._rolling.standby
-        assert link is not None, "it is open"
-        self._rolling.switch(before, now)
-        self._link = link
+        before = self._link
+        self._link = link = self._rolling.switch(before, now)
         replay = self._begin_on(link, now, draining=before)
         stats = self._stats
         self._flight_recorder.note(
@@ -701,10 +677,7 @@ class RecoveringSTTStream:
 
     def _release(self, now: float) -> list[Event]:
         """Have done with the link before, and return what waited for that."""
-        rolling, link = self._rolling, self._link
-        before, rolling.draining = rolling.draining, None
-        assert before is not None, "something waited for it"
-        self._abandon(before, now)
+        link, before = self._link, self._rolling.release(now)
         self._sending.note_missing(link, self._heard)
         self._sending.end_draining(before, link)
         self._read_from(link, now)
@@ -727,43 +700,29 @@ class RecoveringSTTStream:
         """Note that the standby is open, or that another one is needed."""
         for index, event in enumerate(events):
             if isinstance(event, Opened):
-                self._note_opened(link, now)
+                self._links.note_opened(link, now)
             elif isinstance(event, ServerError):
-                if self._replaces_standby(link, event.error, now):
-                    break
-                # With the result that it came as.
-                return self._read_events(link, events[index - 1 :], now)
+                if self._ends_with_standby(link, event.error, now):
+                    # With the result that it came as.
+                    return self._read_events(link, events[index - 1 :], now)
+                break
             elif isinstance(event, Closed):
-                if self._replaces_standby(link, _cause(event), now):
-                    break
-                return self._read_events(link, events[index:], now)
+                if self._ends_with_standby(link, _cause(event), now):
+                    return self._read_events(link, events[index:], now)
+                break
             # Results say nothing: it has got no audio yet.
         return []
 
-    def _replaces_standby(
+    def _ends_with_standby(
         self, link: RecoverableLink, error: SonioxRealtimeError, now: float
     ) -> bool:
-        """Do without a standby that has ended; return False if the session ends with it."""
-        rolling = self._rolling
-        delay = rolling.attempts.next_delay(error, now)
-        if delay is not None:
-            self._abandon(link, now)
-            rolling.retry(now + delay)
-            return True
-        if not rolling.is_required:
-            self._abandon(link, now)
-            rolling.give_up()
-            return True
-        self._abandon(self._link, now)
+        """Do without a standby that has ended; return True if the session ends with it."""
+        if self._rolling.replaces_standby(error, now):
+            return False
+        self._links.abandon(self._link, now)
         self._link = link
-        rolling.begin()
-        return False
-
-    def _drop_standby(self, now: float) -> None:
-        standby = self._rolling.standby
         self._rolling.begin()
-        if standby is not None:
-            self._abandon(standby, now)
+        return True
 
     # The end of a link, and of the session
 
@@ -772,7 +731,7 @@ class RecoveringSTTStream:
         if self._over:
             return False
         if self._reading.is_complete:
-            self._abandon(link, now)
+            self._links.abandon(link, now)
             self._complete()
             return True
         if not self._sending.can_replay:
@@ -783,7 +742,7 @@ class RecoveringSTTStream:
         attempt = self._attempts.number
         if link.opened_at is not None or attempt == 1:
             self._lost_at = now
-        self._abandon(link, now)
+        self._links.abandon(link, now)
         self._sending.pace_at = None
         standby = self._rolling.standby
         if standby is None:
@@ -802,11 +761,6 @@ class RecoveringSTTStream:
                 self._events.append(self._reconnected(standby, now))
         return True
 
-    def _abandon(self, link: RecoverableLink, now: float) -> None:
-        if link.opened_at is not None:
-            self._stats.note_link_closed(now)
-        link.abandon(now)
-
     def _complete(self) -> None:
         """End a session whose transcript is complete, although no finished response came."""
         result = self._reading.complete()
@@ -820,7 +774,7 @@ class RecoveringSTTStream:
             before = self._take_events()
             released = self._release(self._now)
             self._events = [*before, *released, *self._events]
-        self._drop_standby(self._now)
+        self._rolling.drop_standby(self._now)
         if self._retry_at is not None and self._ended is None:
             closed = Closed(outcome, None, "", error)
             self._events.append(closed)
@@ -828,28 +782,13 @@ class RecoveringSTTStream:
         self._over = True
 
     def _end(self, closed: Closed) -> None:
-        self._drop_standby(self._now)
+        self._rolling.drop_standby(self._now)
         self._over = True
         self._ended = closed
         if closed.error is not None:
             closed.error.flight_record = self._flight_recorder.record()
         self._retry_at = None
         self._sending.release()
-
-    def _count(self, link: RecoverableLink) -> None:
-        """Add what a connection has counted since the last time."""
-        counted, stats = link.connection.stats, self._stats
-        stats.received_messages += counted.received_messages - link.received_messages
-        stats.sent_keepalives += counted.sent_keepalives - link.sent_keepalives
-        link.received_messages = counted.received_messages
-        link.sent_keepalives = counted.sent_keepalives
-        stats.sent_pings += counted.sent_pings - link.sent_pings
-        link.sent_pings = counted.sent_pings
-        for measured in counted.measurements or ():
-            if measured.name == "ping_latency":
-                stats.note_pong(measured.seconds)
-        if counted.measurements:
-            counted.measurements.clear()
 
 
 def _is_error(message: RealtimeEvent) -> bool:
