@@ -12,7 +12,7 @@ cut. There are two connections in turn beside the present one:
    The connection before is draining: it has got end-of-audio, and is read up to its finished
    response. What the new one says is held until then, because it has to be compared with that.
 
-`RollOver` keeps these two, and knows when what is due; `RecoveringSTTStream` moves the audio.
+`RollOver` keeps these two, and knows when what is due; `Succession` moves the audio.
 """
 
 from __future__ import annotations
