@@ -362,7 +362,6 @@ class RecoveringSTTStream:
         if declared == self._declared:
             return
         self._declared = declared
-        # The next call of `handle_timeout` opens a link, and it is due at once.
         self._succession.require_another(now)
 
     def close(self, now: float) -> None:
