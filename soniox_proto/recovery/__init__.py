@@ -1,1 +1,1 @@
-"""Recovery: how a session survives the loss of a connection (`stream.py` joins the parts)."""
+"""Recovery: how a session survives the loss of a connection (`succession.py` joins the parts)."""

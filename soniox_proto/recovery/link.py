@@ -22,8 +22,7 @@ _Took: TypeAlias = "Callable[[RecoverableLink, list[Event], float], list[Event]]
 class RecoverableLink:
     """A connection whose events go through the session before they are given out.
 
-    It is a `Link`. Its fields belong to `RecoveringSTTStream`; positions are in bytes of the user's
-    audio.
+    It is a `Link`. Its fields belong to the session; positions are in bytes of the user's audio.
     """
 
     __slots__ = (

@@ -12,7 +12,7 @@ cut. There are two connections in turn beside the present one:
    The connection before is draining: it has got end-of-audio, and is read up to its finished
    response. What the new one says is held until then, because it has to be compared with that.
 
-`RollOver` knows when what is due, and `RecoveringSTTStream` does it.
+`RollOver` keeps these two, and knows when what is due; `Succession` moves the audio.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from soniox_proto.errors import SonioxRealtimeError
+from soniox_proto.messages import MARKERS, RealtimeEvent
+from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.link import RecoverableLink
+from soniox_proto.recovery.links import Links
 
 __all__ = ["RollOver", "Step"]
 
@@ -47,28 +51,35 @@ class RollOver:
             never.
         drain_timeout: Seconds that the finished response of the connection before may take; None
             for no limit.
+        attempts: Those to open a standby.
+        links: Where a link is opened, and given up.
     """
 
     __slots__ = (
         "_after",
         "_asked_at",
+        "_at_endpoint",
+        "_attempts",
         "_drain_timeout",
         "_drained_by",
         "_given_up",
+        "_is_required",
+        "_links",
         "_rests_since",
         "_retry_at",
-        "at_endpoint",
-        "attempt",
         "draining",
-        "is_required",
         "standby",
     )
 
-    def __init__(self, after: float | None, drain_timeout: float | None) -> None:
+    def __init__(
+        self, after: float | None, drain_timeout: float | None, attempts: Attempts, links: Links
+    ) -> None:
         self._after = after
         self._drain_timeout = drain_timeout
-        self.at_endpoint = True
-        """Whether no word has come since the last endpoint or answered finalize."""
+        self._attempts = attempts
+        self._links = links
+        # Whether no word has come since the last endpoint or answered finalize.
+        self._at_endpoint = True
         self.draining: RecoverableLink | None = None
         """The connection before, while it is read to its end."""
         self._drained_by: float | None = None
@@ -79,47 +90,89 @@ class RollOver:
         """Begin anew, with a present connection that needs no replacement yet."""
         self.standby: RecoverableLink | None = None
         """The connection that will be the next one."""
-        self.is_required = False
-        """Whether the configuration has changed, so that going on without is no choice."""
-        self.attempt = 0
-        """Attempts in a row to open a standby that have failed."""
+        # Whether the configuration has changed, so that going on without is no choice.
+        self._is_required = False
+        self._attempts.restart()
         # When the roll-over was asked for; None if none is under way.
         self._asked_at: float | None = None
         self._retry_at = float("-inf")
         self._given_up = False
 
-    def ask(self, now: float) -> None:
+    def _ask(self, now: float) -> None:
         """Note that the present connection is to be replaced."""
         if self._asked_at is None:
             self._asked_at = now
 
     def require(self, now: float) -> None:
         """Note that the present connection has to be replaced, however often that fails."""
+        self.drop_standby(now)
+        self._is_required = True
+        self._ask(now)
+
+    @property
+    def links(self) -> list[RecoverableLink]:
+        """The connections beside the present one."""
+        return [link for link in (self.standby, self.draining) if link is not None]
+
+    def note_result(self, message: RealtimeEvent, now: float) -> None:
+        """Note what the present connection has said: where it stands, and how far it is."""
+        if message.tokens:
+            self._at_endpoint = message.tokens[-1].text in MARKERS
+        after, processed_ms = self._after, message.total_audio_proc_ms
+        if after is not None and processed_ms is not None and processed_ms >= after * 1000:
+            self._ask(now)
+
+    def open_standby(self, link: RecoverableLink, now: float) -> None:
+        """Have a link opened that will be the next one."""
+        self.standby = link
+        self._links.want(link, now)
+
+    def drop_standby(self, now: float) -> None:
+        """Begin anew, with the present connection alone."""
+        standby = self.standby
         self.begin()
-        self.is_required = True
-        self.ask(now)
+        if standby is not None:
+            self._links.abandon(standby, now)
 
-    def note_processed(self, processed_ms: int, now: float) -> None:
-        """Note how much audio the present connection has processed."""
-        if self._after is not None and processed_ms >= self._after * 1000:
-            self.ask(now)
+    def replaces_standby(self, error: SonioxRealtimeError, now: float) -> bool:
+        """Do without a standby that has ended; return False if the session ends with it."""
+        standby, delay = self.standby, self._attempts.next_delay(error, now)
+        assert standby is not None, "it has ended"
+        if delay is not None:
+            self._retry(now + delay)
+        elif not self._is_required:
+            # The session stays on the present connection until that ends.
+            self.standby, self._given_up = None, True
+        else:
+            return False
+        self._links.abandon(standby, now)
+        return True
 
-    def retry(self, at: float) -> None:
+    def _retry(self, at: float) -> None:
         """Open another standby, not before the time `at`."""
         self.standby, self._retry_at = None, at
 
-    def give_up(self) -> None:
-        """Stay on the present connection until it ends."""
-        self.standby, self._given_up = None, True
-
-    def switch(self, link: RecoverableLink, now: float) -> None:
-        """Note that the standby is the present connection now, and `link` is draining."""
+    def switch(self, link: RecoverableLink, now: float) -> RecoverableLink:
+        """Return the standby, which is the present connection now; `link` is draining."""
+        standby, timeout = self.standby, self._drain_timeout
+        assert standby is not None, "it is open"
         self.begin()
-        timeout = self._drain_timeout
         self.draining, self._drained_by = link, None if timeout is None else now + timeout
+        return standby
+
+    def release(self, now: float) -> RecoverableLink:
+        """Return the connection that was draining, having given it up."""
+        before, self.draining = self.draining, None
+        assert before is not None, "something waited for it"
+        self._links.abandon(before, now)
+        return before
 
     def rest(self, now: float) -> None:
         """Note that nothing is read any more, so that nothing can be waited for."""
+        standby = self.standby
+        if standby is not None and standby.opened_at is None:
+            self._links.abandon(standby, now)
+            self._retry(now)
         if self._rests_since is None:
             self._rests_since = now
 
@@ -149,7 +202,7 @@ class RollOver:
             return self._retry_at
         if not self.standby.is_open:
             return None
-        return self._retry_at if self.at_endpoint else self._asked_at + SWITCH_WITHIN
+        return self._retry_at if self._at_endpoint else self._asked_at + SWITCH_WITHIN
 
     def due(self, link: RecoverableLink, now: float, *, possible: bool) -> Step | None:
         """Return the step that is due now, if one is; the arguments are as for `next_timeout`."""
@@ -158,7 +211,7 @@ class RollOver:
             return None
         if self.draining is not None:
             return Step.RELEASE
-        self.ask(now)
+        self._ask(now)
         if self.standby is not None:
             return Step.SWITCH
         return Step.OPEN

@@ -19,6 +19,7 @@ from functools import reduce
 from math import ceil, floor
 from typing import Final, NamedTuple
 
+from soniox_proto.clock_map import ClockMap
 from soniox_proto.errors import SonioxStateError
 from soniox_proto.events import SessionStats
 from soniox_proto.recovery.audio_input import AudioInput
@@ -62,8 +63,6 @@ class AskedFinalize:
 class Replay(NamedTuple):
     """What a new link gets that was held for it."""
 
-    begins_ms: float
-    """Where its audio begins."""
     replayed_ms: int
     """Audio that an earlier link got too."""
     lost_ms: int
@@ -78,7 +77,7 @@ class Sending:
     Args:
         policy: How much audio to keep, and how fast to send it again.
         audio: What the audio is.
-        stats: Where to count lost audio.
+        stats: Where to count audio that is sent again, or lost.
     """
 
     __slots__ = (
@@ -261,10 +260,15 @@ class Sending:
                 asked.position, asked.sent_on = max(asked.position, begins), None
         if rate is None:
             answered = sum(asked.is_answered for asked in self._finalizes)
-            return Replay(0.0, heard.total_ms, 0, answered)
-        replayed_ms = round(max(0, self._sent_to - begins) / rate)
-        lost_ms = self.note_missing(link, heard) if draining is None else 0
-        return Replay(begins / rate, replayed_ms, lost_ms, 0)
+            replay = Replay(heard.total_ms, 0, answered)
+        else:
+            replayed_ms = round(max(0, self._sent_to - begins) / rate)
+            lost_ms = self.note_missing(link, heard) if draining is None else 0
+            replay = Replay(replayed_ms, lost_ms, 0)
+        self._stats.replayed_audio_ms += replay.replayed_ms
+        link.begins_ms = 0.0 if rate is None else begins / rate
+        link.clock = ClockMap(link.begins_ms)
+        return replay
 
     def note_missing(self, link: RecoverableLink, heard: Heard) -> int:
         """Count as lost what is not final where a link's audio begins; return how much, in ms."""

@@ -10,56 +10,34 @@ tokens are those of a session without a loss, unless more audio was held than ma
 
 A session may also replace its link before that is lost (`rollover.py`), and has two for a while.
 
-How the end of a link becomes the end of the session, or does not:
-
-1. After `close`, `abort` and `fail`, after the finished response, and after an error that is not
-   worth another try, the end of the link is the end of the session.
-2. If the audio is over and all of it is final, the transcript is complete: the session is finished
-   without another connection, although the finished response was lost.
-3. Otherwise a new link is made, until `max_attempts` in a row have failed.
-
-That is about the present link. Of the two beside it during a roll-over, the end of the one is
-expected, and the other is tried again, unless the service refuses what `reconfigure` asked for.
+Here is what the user calls and sees: whether a call is allowed now, what it takes, what it counts.
+What becomes of the links meanwhile, and so of the session, is in `succession.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from typing_extensions import Unpack
 
 from soniox_proto.audio_clock import AudioClock
-from soniox_proto.clock_map import ClockMap
 from soniox_proto.config import RealtimeSTTConfig, checked_config
 from soniox_proto.connection import ConnectionKeywords, RealtimeSTTConnection
 from soniox_proto.credentials import APIKey
 from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import (
-    SonioxConnectionError,
     SonioxRealtimeError,
     SonioxStateError,
 )
 from soniox_proto.events import (
-    Closed,
-    EndpointDetected,
     Event,
-    Finalized,
-    Finished,
-    Opened,
     Outcome,
-    Reconnected,
-    Reconnecting,
-    Result,
-    RolledOver,
-    ServerError,
     SessionStats,
 )
 from soniox_proto.flight_recorder import FlightRecorder
 from soniox_proto.messages import (
-    MARKERS,
-    TOKEN_TEXT_FIN,
     RealtimeEvent,
     audio_bytes,
     finalize_message,
@@ -67,19 +45,13 @@ from soniox_proto.messages import (
 )
 from soniox_proto.options import DEFAULT_CLOSE_TIMEOUT, check_capture_time
 from soniox_proto.recovery.audio_input import AudioInput
-from soniox_proto.recovery.carried_context import with_said
-from soniox_proto.recovery.heard import Heard, LinkTranscript, numbered
-from soniox_proto.recovery.link import RecoverableLink
-from soniox_proto.recovery.policy import ReconnectPolicy, blames_key
-from soniox_proto.recovery.rollover import RollOver, Step
-from soniox_proto.recovery.sending import Replay, Sending
+from soniox_proto.recovery.policy import ReconnectPolicy
+from soniox_proto.recovery.sending import Sending
+from soniox_proto.recovery.succession import Succession
 from soniox_proto.state import SessionInput, SessionState, refusal
 from soniox_proto.stream import Link
 
 __all__ = ["RecoveringSTTStream"]
-
-_LONGEST_TOKEN_MS: Final = 60_000
-"""How far before the end of the final text a token may begin, in ms."""
 
 
 class RecoveringSTTStream:
@@ -106,34 +78,15 @@ class RecoveringSTTStream:
 
     __slots__ = (
         "__weakref__",
-        "_attempt",
         "_audio",
         "_audio_clock",
-        "_config",
         "_declared",
-        "_ended",
-        "_events",
         "_flight_recorder",
-        "_heard",
         "_idle",
-        "_key_refused",
-        "_keys_are_fresh",
-        "_last_message",
-        "_link",
-        "_links_opened",
-        "_lost_at",
-        "_make_connection",
-        "_now",
-        "_opened_at",
-        "_over",
         "_paused",
-        "_policy",
-        "_reading_paused",
-        "_retry_at",
-        "_rolling",
         "_sending",
         "_stats",
-        "_wanted",
+        "_succession",
     )
 
     def __init__(
@@ -145,51 +98,39 @@ class RecoveringSTTStream:
         api_key: str | APIKey | None = None,
         **options: Unpack[ConnectionKeywords],
     ) -> None:
-        self._config = checked_config(config)
+        checked = checked_config(config)
         # What links declare. A configuration can be changed in place.
-        self._declared = start_message(self._config)
-        self._policy = reconnect
-        self._make_connection = partial(RealtimeSTTConnection, url, api_key=api_key, **options)
-        self._flight_recorder = FlightRecorder()
-        self._audio = AudioInput(self._config)
+        self._declared = start_message(checked)
+        self._audio = AudioInput(checked)
         self._audio_clock: AudioClock | None = None
-        self._heard = Heard()
-        self._link = self._make_link()
-        self._stats = SessionStats(bytes_per_second=self._config.bytes_per_second)
+        self._flight_recorder = FlightRecorder()
+        self._stats = SessionStats(bytes_per_second=checked.bytes_per_second)
         self._sending = Sending(reconnect, self._audio, self._stats)
-        self._rolling = RollOver(
-            reconnect.rollover_after, options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT)
+        self._succession = Succession(
+            reconnect,
+            self._audio,
+            self._sending,
+            self._stats,
+            self._flight_recorder,
+            partial(RealtimeSTTConnection, url, api_key=api_key, **options),
+            config=checked,
+            keys_are_fresh=options.get("asks_for_key", False),
+            drain_timeout=options.get("close_timeout", DEFAULT_CLOSE_TIMEOUT),
         )
-        self._events: list[Event] = []
-        self._wanted: list[RecoverableLink] = []
-        self._now = float("-inf")
         self._idle = True
-        self._links_opened = 0
-        self._opened_at = 0.0
         self._paused = False
-        # Whether the present link decides how the session ends.
-        self._over = False
-        self._ended: Closed | None = None
-        self._attempt = 0
-        # Whether each link has a key of its own, and whether one was refused since the last result.
-        self._keys_are_fresh = options.get("asks_for_key", False)
-        self._key_refused = False
-        self._retry_at: float | None = None
-        self._lost_at = 0.0
-        self._reading_paused = False
-        self._last_message: RealtimeEvent | None = None
 
     # Views
 
     @property
     def endpoint(self) -> Endpoint:
         """Where to connect to."""
-        return self._link.endpoint
+        return self._succession.link.endpoint
 
     @property
     def config(self) -> RealtimeSTTConfig:
         """Configuration of the stream, as it was given last."""
-        return self._config
+        return self._succession.config
 
     @property
     def state(self) -> SessionState:
@@ -198,9 +139,9 @@ class RecoveringSTTStream:
             return SessionState.CLOSED
         if self._idle:
             return SessionState.IDLE
-        if self._over:
+        if self._succession.over:
             return SessionState.CLOSING
-        if not self._links_opened:
+        if not self._succession.was_open:
             return SessionState.CONNECTING
         return SessionState.FINISHING if self._sending.end_asked else SessionState.OPEN
 
@@ -212,26 +153,22 @@ class RecoveringSTTStream:
     @property
     def closed(self) -> bool:
         """Whether the session is over, and every byte stream may be closed."""
-        return self._ended is not None or (self._over and self._link.closed)
+        return self._succession.closed
 
     @property
     def outcome(self) -> Outcome | None:
         """How the session ended; None until that is certain, and if it was never started."""
-        if self._ended is not None:
-            return self._ended.outcome
-        return self._link.connection.outcome if self._over else None
+        return self._succession.outcome
 
     @property
     def error(self) -> SonioxRealtimeError | None:
         """The error that ended the session, if an error did."""
-        if self._ended is not None:
-            return self._ended.error
-        return self._link.connection.error if self._over else None
+        return self._succession.error
 
     @property
     def last_message(self) -> RealtimeEvent | None:
         """The latest message of the service."""
-        return self._last_message
+        return self._succession.last_message
 
     @property
     def stats(self) -> SessionStats:
@@ -263,50 +200,25 @@ class RecoveringSTTStream:
 
         A sender that can wait should, until this is false again.
         """
-        if self._paused or self._sending.end_asked or self._over:
+        if self._paused or self._sending.end_asked or self._succession.over:
             return False
-        return self._sending.full and not (self._link.is_open and self._link.caught_up)
+        return self._sending.full and not (
+            self._succession.link.is_open and self._succession.link.caught_up
+        )
 
     # Output and time
 
     def links_to_open(self) -> Sequence[Link]:
         """Return the links that are wanted now; each is returned once."""
-        if not self._wanted:
-            return ()
-        wanted, self._wanted = self._wanted, []
-        return [link for link in wanted if not link.closed]
+        return self._succession.links_to_open()
 
     def next_timeout(self) -> float | None:
         """Return when to call `handle_timeout`, in seconds, or None when no timer is running."""
-        if self._events:
-            return self._now
-        retry_at = None if self._reading_paused and not self._is_complete() else self._retry_at
-        times = [retry_at, self._sending.pace_at]
-        times += [link.connection.next_timeout() for link in self._links if not link.abandoned]
-        if not self._over:
-            rolls_at = self._rolling.next_timeout(self._link, possible=self._may_roll_over)
-            times.append(None if rolls_at is None else max(rolls_at, self._now))
-        return min((time for time in times if time is not None), default=None)
+        return self._succession.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Do what is due at `now`. Calling it too early, too late or too often is harmless."""
-        now = self._advance(now)
-        events: list[Event] = []
-        for link in self._links:
-            events += self._take(link, link.connection.handle_timeout(now), now)
-        pace_at = self._sending.pace_at
-        if pace_at is not None and pace_at <= now:
-            self._send_held(self._link, now)
-        if self._retry_at is not None and self._retry_at <= now:
-            if self._is_complete():
-                self._complete()
-                events += self._take_events()
-            elif not self._reading_paused:
-                self._retry_at = None
-                self._link = self._make_link()
-                self._rolling.begin()
-                self._want(self._link, now)
-        return events
+        return self._succession.handle_timeout(now)
 
     # Calls by the user
 
@@ -317,7 +229,7 @@ class RecoveringSTTStream:
         """
         self._require(SessionInput.CONNECT)
         self._idle = False
-        self._want(self._link, self._advance(now))
+        self._succession.begin(self._succession.advance(now))
 
     def send_audio(
         self,
@@ -348,16 +260,16 @@ class RecoveringSTTStream:
         if self._paused:
             self._stats.dropped_while_paused_bytes += len(data)
             return
-        self._sending.require_room(self._link)
+        self._sending.require_room(self._succession.link)
         stats = self._stats
         if captured_at is not None:
             self._clock().sent(stats.sent_audio_bytes, len(data), captured_at)
         stats.sent_audio_bytes += len(data)
         stats.sent_audio_chunks += 1
-        now = self._advance(now)
+        now = self._succession.advance(now)
         if now >= stats.note_due:
             stats.note_audio(now)
-        self._sending.send_audio(self._link, data, now)
+        self._sending.send_audio(self._succession.link, data, now)
 
     def finalize(self, now: float, trailing_silence_ms: int | None = None) -> None:
         """Ask for all outstanding tokens to become final; a `Finalized` event is the answer.
@@ -374,12 +286,12 @@ class RecoveringSTTStream:
         """
         self._require(SessionInput.FINALIZE)
         finalize_message(trailing_silence_ms)
-        now = self._advance(now)
+        now = self._succession.advance(now)
         index = self._stats.sent_finalizes
         self._stats.sent_finalizes += 1
         self._stats.finalized_audio_bytes = self._stats.sent_audio_bytes
         self._sending.finalize(index, now, trailing_silence_ms)
-        self._send_held(self._link, now)
+        self._succession.send_held(now)
 
     def keep_alive(self, now: float) -> None:
         """Queue a keepalive; while no link is open there is nothing to keep alive.
@@ -387,9 +299,9 @@ class RecoveringSTTStream:
         Raises `SonioxStateError` if the session is not connected, finished or closed.
         """
         self._require(SessionInput.KEEP_ALIVE)
-        now = self._advance(now)
-        if self._link.is_open:
-            self._link.connection.keep_alive(now)
+        now = self._succession.advance(now)
+        if self._succession.link.is_open:
+            self._succession.link.connection.keep_alive(now)
 
     def finish(self, now: float) -> None:
         """End the audio; the service answers with the rest and the finished response.
@@ -399,16 +311,11 @@ class RecoveringSTTStream:
         """
         again = self._sending.end_asked
         self._require(SessionInput.FINISH_AGAIN if again else SessionInput.FINISH)
-        now = self._advance(now)
+        now = self._succession.advance(now)
         if again:
             return
-        self._sending.end_audio(self._link)
-        self._drop_standby(now)
-        if self._retry_at is not None and self._is_complete():
-            # The end is given out by the next call that feeds.
-            self._retry_at = now
-        else:
-            self._send_held(self._link, now)
+        self._sending.end_audio(self._succession.link)
+        self._succession.end_audio(now)
 
     def pause(self, now: float, finalize: bool = True) -> None:
         """Drop audio from now on; with `finalize`, ask for outstanding tokens first.
@@ -427,7 +334,7 @@ class RecoveringSTTStream:
         Raises `SonioxStateError` if the session is not connected or closed.
         """
         self._require(SessionInput.RESUME)
-        self._advance(now)
+        self._succession.advance(now)
         self._paused = False
 
     def reconfigure(self, config: RealtimeSTTConfig | Mapping[str, Any], now: float) -> None:
@@ -449,74 +356,43 @@ class RecoveringSTTStream:
         checked = checked_config(config)
         self._require(SessionInput.KEEP_ALIVE)
         self._audio.reconfigure(checked)
-        now = self._advance(now)
+        now = self._succession.advance(now)
         declared = start_message(checked)
-        self._config = checked
+        self._succession.config = checked
         if declared == self._declared:
             return
         self._declared = declared
-        self._drop_standby(now)
-        # The next call of `handle_timeout` opens a link, and it is due at once.
-        self._rolling.require(now)
+        self._succession.require_another(now)
 
     def close(self, now: float) -> None:
         """End the session with the close handshake, if there is a connection. Safe to repeat."""
-        now = self._advance(now)
-        self._end_with_link(Outcome.CLOSED_LOCALLY, None)
-        self._link.connection.close(now)
+        self._succession.close(self._succession.advance(now))
 
     def abort(self, now: float) -> None:
         """End the session at once. Safe to repeat."""
-        now = self._advance(now)
-        self._end_with_link(Outcome.ABORTED, None)
-        self._link.connection.abort(now)
+        self._succession.abort(self._succession.advance(now))
 
     def fail(
         self, error: SonioxRealtimeError, now: float, *, close_code: int | None = None
     ) -> list[Event]:
         """End the session because of `error`; no new connection is made."""
-        now = self._advance(now)
+        now = self._succession.advance(now)
         if self._idle:
             return []
-        self._end_with_link(Outcome.LOST, error)
-        events = self._link.connection.fail(error, now, close_code=close_code)
-        return self._take(self._link, events, now)
+        return self._succession.fail(error, now, close_code)
 
     def pause_reading(self, now: float) -> None:
         """Note that the driver stops reading, on every link; deadlines of the peer rest.
 
         No link can be opened meanwhile: the answer to its upgrade would not be read.
         """
-        now = self._advance(now)
-        link, standby = self._link, self._rolling.standby
-        self._reading_paused = True
-        if self._links_opened and link.opened_at is None and not link.abandoned and not self._over:
-            link.abandon(now)
-            self._retry_at = now
-        if standby is not None and standby.opened_at is None:
-            standby.abandon(now)
-            self._rolling.retry(now)
-        self._rolling.rest(now)
-        for link in self._links:
-            link.connection.pause_reading(now)
+        self._succession.pause_reading(now)
 
     def resume_reading(self, now: float) -> None:
         """Note that the driver reads again."""
-        now = self._advance(now)
-        self._reading_paused = False
-        self._rolling.resume(now)
-        for link in self._links:
-            link.connection.resume_reading(now)
+        self._succession.resume_reading(now)
 
-    # Inside
-
-    def _advance(self, now: float) -> float:
-        self._now = max(self._now, now)
-        return self._now
-
-    def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
+    # What the calls above have in common
 
     def _require(self, session_input: SessionInput) -> None:
         """Raise unless the user may do this now."""
@@ -530,444 +406,5 @@ class RecoveringSTTStream:
     def _clock(self) -> AudioClock:
         """Return when audio was captured; raises `SonioxValidationError` for containers."""
         if self._audio_clock is None:
-            self._audio_clock = AudioClock(self._config)
+            self._audio_clock = AudioClock(self._succession.config)
         return self._audio_clock
-
-    def _make_link(self) -> RecoverableLink:
-        config = self._audio.config
-        if self._policy.carry_context:
-            config = with_said(config, self._heard.given.text)
-        return RecoverableLink(
-            self._make_connection(config=config),
-            self._take,
-            declares_container=config.bytes_per_second is None,
-        )
-
-    def _want(self, link: RecoverableLink, now: float) -> None:
-        link.connection.flight_recorder = self._flight_recorder
-        link.connection.connect(now)
-        self._wanted.append(link)
-
-    @property
-    def _links(self) -> list[RecoverableLink]:
-        """The present link, and those beside it during a roll-over."""
-        beside = (self._rolling.standby, self._rolling.draining)
-        return [self._link, *(link for link in beside if link is not None)]
-
-    def _take(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
-        """Turn events of a connection into those of the session."""
-        now = self._advance(now)
-        given = self._take_events()
-        given += self._read_events(link, events, now)
-        given += self._take_events()
-        given += self._roll_over(now)
-        self._count(link)
-        return given + self._take_events()
-
-    def _read_events(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
-        if link is self._rolling.standby:
-            return self._read_standby(link, events, now)
-        if link is self._rolling.draining:
-            return self._read_draining(link, events, now)
-        if self._rolling.draining is not None and not link.abandoned:
-            link.held += events
-            return []
-        given: list[Event] = []
-        refused: Result | None = None
-        for event in events:
-            if link.abandoned or self._ended is not None:
-                break
-            match event:
-                case Opened():
-                    given.append(self._opened(link, event, now))
-                case Result(message):
-                    if _is_error(message):
-                        # Given out only if it ends the session.
-                        refused = Result(numbered(message, link.number), event.raw)
-                    else:
-                        given += self._read(link, event, now)
-                case EndpointDetected() | Finalized():
-                    pass  # Made anew by `_read`, for the tokens that are given out.
-                case Finished():
-                    assert self._last_message is not None, "it came as a result first"
-                    self._over = True
-                    self._drop_standby(now)
-                    given.append(Finished(self._last_message))
-                case ServerError(error):
-                    if not self._recovers(link, error, now):
-                        self._over = True
-                        self._drop_standby(now)
-                        assert refused is not None, "it came as a result first"
-                        self._last_message = refused.message
-                        given += [refused, event]
-                case Closed():
-                    if not self._recovers(link, _cause(event), now):
-                        if link.opened_at is not None:
-                            self._stats.note_link_closed(now)
-                        self._end(event)
-                        given.append(event)
-                case _:  # pragma: no cover
-                    raise AssertionError(f"a connection does not report {type(event).__name__}")
-        return given
-
-    def _opened(self, link: RecoverableLink, event: Opened, now: float) -> Event:
-        """Begin to send on a link that has just opened."""
-        self._note_opened(link, now)
-        if self._links_opened == 1:
-            self._opened_at = now
-            self._begin_on(link, now)
-            return event
-        return self._reconnected(link, now)
-
-    def _reconnected(self, link: RecoverableLink, now: float) -> Event:
-        """Begin to send on a link in place of one that was lost."""
-        replay = self._begin_on(link, now)
-        self._stats.reconnects += 1
-        gap = now - self._lost_at
-        return Reconnected(self._attempt, replay.replayed_ms, replay.lost_ms, gap)
-
-    def _note_opened(self, link: RecoverableLink, now: float) -> None:
-        self._links_opened += 1
-        link.number, link.opened_at = self._links_opened, now
-        self._stats.note_link_opened(now)
-        # What it measures counts for the session.
-        link.connection.stats.measurements = []
-
-    def _begin_on(
-        self, link: RecoverableLink, now: float, draining: RecoverableLink | None = None
-    ) -> Replay:
-        """Send what is held on a link that is open."""
-        replay = self._sending.begin(link, self._heard, now, draining)
-        self._stats.replayed_audio_ms += replay.replayed_ms
-        link.begins_ms = replay.begins_ms
-        link.clock = ClockMap(replay.begins_ms)
-        if draining is None:
-            self._read_from(link, answered_finalizes=replay.answered_finalizes)
-        self._send_held(link, now)
-        return replay
-
-    def _read_from(self, link: RecoverableLink, *, answered_finalizes: int = 0) -> None:
-        """Prepare to read the results of a link, all others being done with."""
-        heard = self._heard
-        if self._config.translation is None:
-            # None will come.
-            heard.awaiting_translation.clear()
-        link.transcript = LinkTranscript(
-            heard,
-            link.clock,
-            number=link.number,
-            replays=link.begins_ms < heard.position_ms,
-            distinct_speakers=self._policy.speaker_labels == "distinct",
-            answered_finalizes=answered_finalizes,
-        )
-
-    def _read(self, link: RecoverableLink, event: Result, now: float) -> list[Event]:
-        """Return a result as the user gets it, and the events for the markers in it."""
-        # Results come in answer to audio, so the connection has proven itself.
-        self._attempt = 0
-        self._key_refused = False
-        received = event.message
-        if link is self._link:
-            if received.tokens:
-                self._rolling.at_endpoint = received.tokens[-1].text in MARKERS
-            if received.total_audio_proc_ms is not None:
-                self._rolling.note_processed(received.total_audio_proc_ms, now)
-        elif received.finished:
-            # The transcript goes on.
-            received = received.model_copy(update={"finished": False})
-        passed_over = 0
-        for token in received.tokens:
-            if token.is_final and token.text == TOKEN_TEXT_FIN:
-                passed_over = link.clock.answered_in(received)
-        message, markers = link.transcript.read(received, self._sending.limit_ms(link))
-        self._last_message = message
-        raw = event.raw
-        if message is not event.message:
-            text = message.model_dump_json(exclude_unset=True)
-            raw = text if isinstance(raw, str) else text.encode()
-        stats = self._stats
-        if message.total_audio_proc_ms is not None:
-            stats.processed_audio_ms = message.total_audio_proc_ms
-        if stats.time_to_first_token is None and message.tokens:
-            stats.note_tokens(message.tokens, now)
-        given: list[Event] = [Result(message, raw)]
-        for marker in markers:
-            if marker.text == TOKEN_TEXT_FIN:
-                given.append(self._finalized(link, message, marker.token_index, now, passed_over))
-            else:
-                stats.note_endpoint(marker.speech_ends_ms, now)
-                given.append(EndpointDetected(message, marker.token_index, marker.speech_ends_ms))
-        link.clock.forget(self._heard.position_ms - _LONGEST_TOKEN_MS)
-        self._sending.note_progress(link, self._heard.total_ms)
-        if self._rolling.draining is None:
-            # Otherwise the present link may not have been sent it yet.
-            self._sending.drop_before(self._heard.needed_from_ms(self._policy.lead_in_ms))
-        return given
-
-    def _finalized(
-        self,
-        link: RecoverableLink,
-        message: RealtimeEvent,
-        index: int,
-        now: float,
-        passed_over: int,
-    ) -> Finalized:
-        asked = self._sending.answered(link, passed_over)
-        if asked is None:
-            return Finalized(message, index, None, None)
-        round_trip = now - max(asked.asked_at, self._opened_at)
-        self._stats.note_finalized(round_trip, asked.passed_over)
-        return Finalized(message, index, asked.index, round_trip)
-
-    def _send_held(self, link: RecoverableLink, now: float) -> None:
-        """Send what is held for a link, as far as it may be sent now."""
-        if self._over:
-            self._sending.pace_at = None
-        else:
-            self._sending.send_held(link, now)
-
-    # Roll-over
-
-    @property
-    def _may_roll_over(self) -> bool:
-        """Whether the audio can go on on another link, if there is to be any more."""
-        return self._sending.is_raw and not self._sending.end_asked
-
-    def _roll_over(self, now: float) -> list[Event]:
-        """Take the step of a roll-over that is due, if one is."""
-        if self._over or self._reading_paused:
-            return []
-        rolling = self._rolling
-        step = rolling.due(self._link, now, possible=self._may_roll_over)
-        if step is Step.SWITCH:
-            return self._switch(now)
-        if step is Step.RELEASE:
-            return self._release(now)
-        if step is Step.OPEN:
-            rolling.standby = self._make_link()
-            self._want(rolling.standby, now)
-        return []
-
-    def _switch(self, now: float) -> list[Event]:
-        """Send the audio to the standby from now on."""
-        before, link = self._link, self._rolling.standby
-        assert link is not None, "it is open"
-        self._rolling.switch(before, now)
-        self._link = link
-        replay = self._begin_on(link, now, draining=before)
-        stats = self._stats
-        self._flight_recorder.note(
-            now, "rolled over", None, stats.sent_audio_bytes, stats.received_messages
-        )
-        given: list[Event] = [RolledOver(replay.replayed_ms)]
-        if before.cursor == before.begins:
-            # The service takes the end of no audio for an error.
-            return given + self._release(now)
-        before.connection.finish(now)
-        return given
-
-    def _release(self, now: float) -> list[Event]:
-        """Have done with the link before, and return what waited for that."""
-        rolling, link = self._rolling, self._link
-        before, rolling.draining = rolling.draining, None
-        assert before is not None, "something waited for it"
-        self._abandon(before, now)
-        self._sending.note_missing(link, self._heard)
-        self._sending.end_draining(before, link)
-        self._read_from(link)
-        self._send_held(link, now)
-        held, link.held = link.held, []
-        return self._read_events(link, held, now)
-
-    def _read_draining(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
-        """Read the rest of the link before."""
-        given: list[Event] = []
-        for event in events:
-            if isinstance(event, (Finished, ServerError, Closed)):
-                # Whatever it has not said, the present link will.
-                return given + self._release(now)
-            if isinstance(event, Result) and not _is_error(event.message):
-                given += self._read(link, event, now)
-        return given
-
-    def _read_standby(self, link: RecoverableLink, events: list[Event], now: float) -> list[Event]:
-        """Note that the standby is open, or that another one is needed."""
-        for index, event in enumerate(events):
-            if isinstance(event, Opened):
-                self._note_opened(link, now)
-            elif isinstance(event, ServerError):
-                if self._replaces_standby(link, event.error, now):
-                    break
-                # With the result that it came as.
-                return self._read_events(link, events[index - 1 :], now)
-            elif isinstance(event, Closed):
-                if self._replaces_standby(link, _cause(event), now):
-                    break
-                return self._read_events(link, events[index:], now)
-            # Results say nothing: it has got no audio yet.
-        return []
-
-    def _replaces_standby(
-        self, link: RecoverableLink, error: SonioxRealtimeError, now: float
-    ) -> bool:
-        """Do without a standby that has ended; return False if the session ends with it."""
-        rolling = self._rolling
-        rolling.attempt += 1
-        # The present link works, so this may go on for as long as that does.
-        attempt = min(rolling.attempt, max(1, self._policy.max_attempts))
-        stale_key = self._keys_are_fresh and blames_key(error)
-        new_key_helps = None if not stale_key else rolling.attempt == 1
-        if self._retries(error, attempt, new_key_helps):
-            self._abandon(link, now)
-            delay = 0.0 if new_key_helps else self._policy.delay(error, rolling.attempt, now)
-            rolling.retry(now + delay)
-            return True
-        if not rolling.is_required:
-            self._abandon(link, now)
-            rolling.give_up()
-            return True
-        self._abandon(self._link, now)
-        self._link = link
-        rolling.begin()
-        return False
-
-    def _drop_standby(self, now: float) -> None:
-        standby = self._rolling.standby
-        self._rolling.begin()
-        if standby is not None:
-            self._abandon(standby, now)
-
-    # The end of a link, and of the session
-
-    def _recovers(self, link: RecoverableLink, error: SonioxRealtimeError, now: float) -> bool:
-        """Do without a link that has ended; return False if the session ends with it."""
-        if self._over:
-            return False
-        if self._is_complete():
-            self._abandon(link, now)
-            self._complete()
-            return True
-        if not self._sending.can_replay:
-            return False
-        attempt = self._attempt + 1
-        # Another key may be accepted; if that is refused too, it is not the key's age.
-        stale_key = self._keys_are_fresh and blames_key(error)
-        new_key_helps = None if not stale_key else not self._key_refused
-        if not self._retries(error, attempt, new_key_helps):
-            return False
-        if link.opened_at is not None or not self._attempt:
-            self._lost_at = now
-        self._abandon(link, now)
-        self._attempt = attempt
-        self._sending.pace_at = None
-        standby = self._rolling.standby
-        delay = 0.0
-        if standby is None:
-            delay = 0.0 if new_key_helps else self._policy.delay(error, attempt, now)
-            self._retry_at = now + delay
-        self._key_refused |= stale_key
-        stats = self._stats
-        self._flight_recorder.note(
-            now, "reconnecting", attempt, stats.sent_audio_bytes, stats.received_messages
-        )
-        self._events.append(Reconnecting(attempt, delay, error))
-        if standby is not None:
-            self._link = standby
-            self._rolling.begin()
-            if standby.is_open:
-                self._events.append(self._reconnected(standby, now))
-        return True
-
-    def _retries(
-        self, error: SonioxRealtimeError, attempt: int, new_key_helps: bool | None
-    ) -> bool:
-        try:
-            return self._policy.retries(error, attempt, new_key_helps)
-        except Exception as raised:
-            # A function of the user's must not break the session in the middle of a message.
-            error.__context__ = raised
-            return False
-
-    def _abandon(self, link: RecoverableLink, now: float) -> None:
-        if link.opened_at is not None:
-            self._stats.note_link_closed(now)
-        link.abandon(now)
-
-    def _is_complete(self) -> bool:
-        """Return whether the audio is over and all of it has become final.
-
-        A session without audio is not complete: the service ends it with an error.
-        """
-        ends_ms = self._sending.ends_ms
-        return (
-            self._sending.end_asked
-            and ends_ms is not None
-            and ends_ms > 0
-            and self._heard.position_ms >= ends_ms
-            and not self._heard.awaiting_translation
-        )
-
-    def _complete(self) -> None:
-        """End a session whose transcript is complete, although no finished response came."""
-        position = self._heard.position_ms
-        message = RealtimeEvent(
-            tokens=[], final_audio_proc_ms=position, total_audio_proc_ms=position, finished=True
-        )
-        self._last_message = message
-        closed = Closed(Outcome.FINISHED, 1006, "", None)
-        self._events += [
-            Result(message, message.model_dump_json(exclude_unset=True)),
-            Finished(message),
-            closed,
-        ]
-        self._end(closed)
-
-    def _end_with_link(self, outcome: Outcome, error: SonioxRealtimeError | None) -> None:
-        """Make the end of the present link that of the session; without a link it is over now."""
-        if self._rolling.draining is not None:
-            before = self._take_events()
-            released = self._release(self._now)
-            self._events = [*before, *released, *self._events]
-        self._drop_standby(self._now)
-        if self._retry_at is not None and self._ended is None:
-            closed = Closed(outcome, None, "", error)
-            self._events.append(closed)
-            self._end(closed)
-        self._over = True
-
-    def _end(self, closed: Closed) -> None:
-        self._drop_standby(self._now)
-        self._over = True
-        self._ended = closed
-        if closed.error is not None:
-            closed.error.flight_record = self._flight_recorder.record()
-        self._retry_at = None
-        self._sending.release()
-
-    def _count(self, link: RecoverableLink) -> None:
-        """Add what a connection has counted since the last time."""
-        counted, stats = link.connection.stats, self._stats
-        stats.received_messages += counted.received_messages - link.received_messages
-        stats.sent_keepalives += counted.sent_keepalives - link.sent_keepalives
-        link.received_messages = counted.received_messages
-        link.sent_keepalives = counted.sent_keepalives
-        stats.sent_pings += counted.sent_pings - link.sent_pings
-        link.sent_pings = counted.sent_pings
-        for measured in counted.measurements or ():
-            if measured.name == "ping_latency":
-                stats.note_pong(measured.seconds)
-        if counted.measurements:
-            counted.measurements.clear()
-
-
-def _is_error(message: RealtimeEvent) -> bool:
-    return message.error_code is not None or message.error_message is not None
-
-
-def _cause(closed: Closed) -> SonioxRealtimeError:
-    """Return why a connection is closed."""
-    return closed.error or SonioxConnectionError(
-        "the server closed the connection before the transcript was complete",
-        close_code=closed.code,
-        reason=closed.reason,
-    )
