@@ -68,12 +68,13 @@ _SHOWN_LENGTH: Final = 60
 """Characters of a refused value that an error quotes."""
 
 
-def check_seconds(name: str, value: float | None) -> float | None:
+def check_seconds(name: str, value: float | None, *, takes_none: bool = True) -> float | None:
     """Return an option in seconds, or None for no limit.
 
-    Raises `SonioxValidationError` unless it is None, or a number above 0 and at most `MAX_SECONDS`.
+    Raises `SonioxValidationError` unless it is a number above 0 and at most `MAX_SECONDS`, or None
+    where the option `takes_none`.
     """
-    if value is None:
+    if value is None and takes_none:
         return None
     if (
         isinstance(value, bool)
@@ -82,7 +83,7 @@ def check_seconds(name: str, value: float | None) -> float | None:
     ):
         raise SonioxValidationError(
             f"{name} must be a number of seconds above 0 and at most {MAX_SECONDS:,}, "
-            f"or None for no limit, not {_shown(value)}"
+            f"{'or None for no limit, ' if takes_none else ''}not {_shown(value)}"
         )
     return value
 
@@ -156,8 +157,7 @@ def check_pool_options(size: int, max_lifetime: float, refresh_before: float) ->
         ("stt_idle_max_lifetime_sec", max_lifetime),
         ("stt_idle_refresh_before_sec", refresh_before),
     ):
-        if check_seconds(name, value) is None:
-            raise SonioxValidationError(f"{name} must be a number of seconds, not None")
+        check_seconds(name, value, takes_none=False)
     if refresh_before >= max_lifetime:
         raise SonioxValidationError(
             "stt_idle_refresh_before_sec must be less than stt_idle_max_lifetime_sec, not "

@@ -67,6 +67,8 @@ class IdleConnections(IdleConnectionsBase):
 
     def _start_over(self) -> None:
         self._lock = threading.RLock()
+        # Notified when a link is open or has failed, and when all are closed.
+        self._settled = threading.Condition(self._lock)
         self._pool = self._make_pool()
         self._sockets: list[IdleSocket] = []
         self._opening: dict[threading.Thread, Connecting | None] = {}
@@ -101,10 +103,11 @@ class IdleConnections(IdleConnectionsBase):
             self._pool.connect_timeout = options.connect_timeout_sec
             self._pool.hurry()
             self._open_wanted()
-            opening = tuple(self._opening)
-        for thread in opening:
-            thread.join()
-        with self._lock:
+            # The links and not their threads, which may be in the user's code without end.
+            while self._pool.opening and not self._closed:
+                due = self._pool.next_timeout()
+                self._settled.wait(None if due is None else max(0.0, due - self._clock()))
+                self._pool.handle_timeout(self._clock())
             self._pool.handle_timeout(self._clock())
             error = self._pool.last_error
             if error is not None and not self._pool.ready and not self._closed:
@@ -128,6 +131,7 @@ class IdleConnections(IdleConnectionsBase):
             for connecting in self._opening.values():
                 if connecting is not None:
                     connecting.cancel()
+            self._settled.notify_all()
 
     def abandon(self) -> None:
         """Close all connections soon: the client is gone.
@@ -183,6 +187,7 @@ class IdleConnections(IdleConnectionsBase):
                 self._drop_closed()
                 self._opening.pop(threading.current_thread(), None)
                 self._reschedule(self._clock())
+                self._settled.notify_all()
 
     def _open_stream(self, link: IdleLink) -> SocketStream | None:
         from soniox_adapters.blocking.socket_stream import SocketStream

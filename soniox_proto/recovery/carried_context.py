@@ -30,8 +30,9 @@ def with_said(config: RealtimeSTTConfig, said: str) -> RealtimeSTTConfig:
     room = MAX_CONTEXT_CHARACTERS - character_count(fields) - bool(before)
     said = said.strip()
     if len(said) > room:
-        # From the beginning of a word.
-        said = said[len(said) - room :].partition(" ")[2] if room > 0 else ""
+        # From the beginning of a word, in scripts that have spaces between words.
+        end = said[len(said) - room :] if room > 0 else ""
+        said = end.partition(" ")[2] if " " in said else end
     if not said:
         return config
     fields["text"] = before + said

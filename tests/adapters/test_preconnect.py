@@ -551,6 +551,40 @@ def test_a_key_function_may_close_the_client() -> None:
         assert server.connections == 0
 
 
+@pytest.mark.parametrize("ended_by", ["deadline", "close"])
+def test_a_warm_up_does_not_outlast_a_key_function_that_hangs(ended_by: str) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        asked.set()
+        assert over.wait(PATIENCE)
+        return API_KEY
+
+    failures: list[Exception] = []
+
+    def warm_up() -> None:
+        try:
+            client.warm_up(connect_timeout_sec=0.2 if ended_by == "deadline" else None)
+        except SonioxTimeoutError as failure:
+            failures.append(failure)
+
+    with FakeServer(serve) as server:
+        with open_client("blocking", server.url, api_key=ask, **POOL) as client:
+            warming = threading.Thread(target=warm_up)
+            warming.start()
+            try:
+                assert asked.wait(PATIENCE)
+                if ended_by == "close":
+                    client.close()
+                warming.join(PATIENCE / 2)
+                assert not warming.is_alive()
+            finally:
+                over.set()
+                warming.join()
+        assert len(failures) == (ended_by == "deadline")
+        assert server.connections == 0
+
+
 def test_opening_has_a_deadline(world: str) -> None:
     def wait(endpoint: Any, timeout: float | None) -> socket.socket:
         time.sleep(timeout or 0.0)
@@ -789,6 +823,10 @@ def test_no_thread_while_they_wait() -> None:
     options = {"stt_connection_pool_size": 5}
     with FakeServer(serve) as server, open_client("blocking", server.url, **options) as client:
         client.warm_up()
-        names = {thread.name for thread in threading.enumerate()}
-        assert "soniox-idle-link" not in names
-        assert "soniox-ticker" in names
+
+        def names() -> set[str]:
+            return {thread.name for thread in threading.enumerate()}
+
+        # The last one may be about to end.
+        come_true(lambda: "soniox-idle-link" not in names())
+        assert "soniox-ticker" in names()

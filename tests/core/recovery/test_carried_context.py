@@ -34,6 +34,7 @@ def config(context: Any) -> RealtimeSTTConfig:
         ),
         ("x" * 9_989, " good morning", "x" * 9_989 + "\nmorning"),
         ("x" * 9_993, " good morning", "x" * 9_993),
+        ("x" * 9_995, "お早うございます", "x" * 9_995 + "\nざいます"),
         ("x" * 10_000, " good morning", "x" * 10_000),
     ],
 )
