@@ -51,17 +51,13 @@ class Attempts:
         """
         number = self.number + 1
         stale_key = self._keys_are_fresh and blames_key(error)
-        new_key_helps = None if not stale_key else self._key_may_be_too_old
+        # Age explains that the service refuses a key; it does not explain it twice.
+        new_key_helps = None if not stale_key else not self._key_refused
         if not self._retries(error, number, new_key_helps):
             return None
         self.number = number
         self._key_refused |= stale_key
         return 0.0 if new_key_helps else self._policy.delay(error, number, now)
-
-    @property
-    def _key_may_be_too_old(self) -> bool:
-        """Whether age explains that the service refuses a key; it does not explain it twice."""
-        return not (self.number if self._endless else self._key_refused)
 
     def _retries(self, error: SonioxRealtimeError, number: int, new_key_helps: bool | None) -> bool:
         if self._endless:

@@ -57,9 +57,8 @@ def attempts(*, fresh: bool = False, endless: bool = False, **fields: object) ->
         (True, False, [LOST, BAD_KEY, BAD_KEY], [1.0, 0.0, None]),
         (True, False, [LOST, LOST, LOST, BAD_KEY], [1.0, 2.0, 4.0, None]),
         (True, False, [FORBIDDEN], [None]),
-        # Of a standby it has to be the first that is refused.
         (True, True, [BAD_KEY, BAD_KEY], [0.0, None]),
-        (True, True, [LOST, BAD_KEY], [1.0, None]),
+        (True, True, [LOST, BAD_KEY, BAD_KEY], [1.0, 0.0, None]),
     ],
 )
 def test_what_follows_one_error_after_the_other(
