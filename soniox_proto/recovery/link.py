@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.connection import RealtimeSTTConnection
@@ -12,11 +12,14 @@ from soniox_proto.endpoint import Endpoint
 from soniox_proto.errors import SonioxRealtimeError
 from soniox_proto.events import Event
 from soniox_proto.recovery.heard import LinkTranscript
+from soniox_proto.state import SessionState
 from soniox_proto.upgrade import UpgradeRequest
 
 __all__ = ["RecoverableLink"]
 
 _Took: TypeAlias = "Callable[[RecoverableLink, list[Event], float], list[Event]]"
+
+_ENDING: Final = (SessionState.CLOSING, SessionState.CLOSED)
 
 
 class RecoverableLink:
@@ -91,8 +94,11 @@ class RecoverableLink:
 
     @property
     def is_open(self) -> bool:
-        """Whether audio and controls can be sent on it."""
-        return self.opened_at is not None and not self.closed
+        """Whether audio and controls can be sent on it.
+
+        Not after an error message, although the service has yet to close the connection.
+        """
+        return self.opened_at is not None and self._connection.state not in _ENDING
 
     def abandon(self, now: float) -> None:
         """Give the connection up; what it still says is ignored."""

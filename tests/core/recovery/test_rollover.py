@@ -32,7 +32,8 @@ from soniox_proto import (
 )
 from soniox_proto.config import checked_config
 from soniox_proto.preconnect.warm_stream import WarmStream
-from tests.core.recovery.test_no_word_is_lost import URL, Conversation
+from tests.core.recovery.test_no_word_is_lost import URL, Conversation, truth
+from tests.support.core.frames import Opcode, encode
 from tests.support.core.model_service import AUDIO_CONFIG, WAV_HEADER, Word, audio
 
 WORDS = [
@@ -44,6 +45,7 @@ WORDS = [
 ]
 SAID = {word.text for word in WORDS}
 SPANISH: dict[str, Any] = {**AUDIO_CONFIG, "language_hints": ["es"]}
+AGAIN = b'{"tokens":[],"error_code":503,"error_type":"service_unavailable","error_message":"again"}'
 
 
 def conversation(**fields: Any) -> Conversation:
@@ -353,6 +355,40 @@ class TestLosses:
         talk.end()
         assert text(talk) == " one two three four five"
         assert talk.stream.stats.reconnects == 1
+
+    @pytest.mark.parametrize("how", ["audio", "controls", "end"])
+    def test_the_new_connection_reports_an_error_while_the_one_before_drains(
+        self, how: str
+    ) -> None:
+        talk = waiting_for_an_endpoint()
+        talk.stream.finalize(talk.now)
+        talk.exchange()
+        talk.wait(30_000)
+        assert talk.services[0].ended
+        # Not closed yet: the close frame comes later.
+        link, stream = talk.links[1][0], talk.stream
+        talk.events += link.receive_data(encode(Opcode.TEXT, AGAIN), talk.now)
+        assert not link.closed
+        if how == "audio":
+            stream.send_audio(audio(1000, 3000), talk.now)
+            talk.sent_ms = 3000
+        elif how == "controls":
+            stream.keep_alive(talk.now)
+            stream.finalize(talk.now)
+            stream.pause(talk.now)
+            stream.resume(talk.now)
+        else:
+            stream.finish(talk.now)
+        # What it had not answered is asked again, and not on that connection.
+        talk.wait(10_000)
+        assert kinds(talk)[-2:] == [Reconnecting, Reconnected]
+        if how != "end":
+            talk.send(3000 - talk.sent_ms)
+        talk.end()
+        assert text(talk) == truth(WORDS, talk.sent_ms)
+        assert stream.stats.lost_audio_ms == 0
+        answers = [event.finalize_index for event in talk.events if isinstance(event, Finalized)]
+        assert answers[-1] == stream.stats.sent_finalizes - 1
 
     def test_a_standby_is_tried_again_and_again(self) -> None:
         talk = waiting_for_an_endpoint(max_attempts=1)
