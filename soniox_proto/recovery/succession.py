@@ -469,6 +469,8 @@ class Succession:
         self._links.abandon(self.link, now)
         self.link = link
         self._rolling.begin()
+        # Whether to try again was just decided.
+        self.over = True
         return True
 
     # The end of a link, and of the session

@@ -10,6 +10,7 @@ import pytest
 from soniox_proto import (
     Closed,
     EndpointDetected,
+    Event,
     Finalized,
     Finished,
     Link,
@@ -439,7 +440,8 @@ class TestLosses:
         assert talk.stream.error is error
         assert talk.links == []
 
-    def test_another_key_is_tried_once(self) -> None:
+    @pytest.mark.parametrize("required", [False, True])
+    def test_another_key_is_tried_once(self, required: bool) -> None:
         policy = ReconnectPolicy(jitter=False, rollover_after=10.0)
         stream = RecoveringSTTStream(URL, AUDIO_CONFIG, reconnect=policy, asks_for_key=True)
         stream.connect(0.0)
@@ -450,16 +452,21 @@ class TestLosses:
         stream.resume_reading(1.0)
         now = 10.0
         answer = b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n"
+        if required:
+            stream.reconfigure(SPANISH, now)
+        events: list[Event] = []
         for _ in range(2):
-            stream.handle_timeout(now)
+            assert events == []
+            events += stream.handle_timeout(now)
             (standby,) = stream.links_to_open()
             standby.authenticate("next")
             standby.opened(now)
             standby.data_to_send()
-            assert standby.receive_data(answer, now) == []
-        stream.handle_timeout(now)
+            events += standby.receive_data(answer, now)
+        events += stream.handle_timeout(now)
         assert stream.links_to_open() == ()
-        assert not stream.closed
+        assert [type(event) for event in events] == ([Closed] if required else [])
+        assert stream.closed is required
 
 
 class TestReading:
