@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Final
 
 from soniox_proto.errors import SonioxRealtimeError
-from soniox_proto.messages import MARKERS, RealtimeEvent
+from soniox_proto.messages import MARKERS, Token
 from soniox_proto.recovery.attempts import Attempts
 from soniox_proto.recovery.link import RecoverableLink
 from soniox_proto.recovery.links import Links
@@ -114,13 +114,20 @@ class RollOver:
         """The connections beside the present one."""
         return [link for link in (self.standby, self.draining) if link is not None]
 
-    def note_result(self, message: RealtimeEvent, now: float) -> None:
-        """Note what the present connection has said: where it stands, and how far it is."""
-        if message.tokens:
-            self._at_endpoint = message.tokens[-1].text in MARKERS
-        after, processed_ms = self._after, message.total_audio_proc_ms
+    def note_position(self, processed_ms: int | None, now: float) -> None:
+        """Note how far the present connection is, on its own clock."""
+        after = self._after
         if after is not None and processed_ms is not None and processed_ms >= after * 1000:
             self._ask(now)
+
+    def note_tokens(self, tokens: list[Token]) -> None:
+        """Note what was given out, on whatever connection it came.
+
+        A translation is no word of its own: it mostly follows the endpoint.
+        """
+        words = [token for token in tokens if token.translation_status != "translation"]
+        if words:
+            self._at_endpoint = words[-1].text in MARKERS
 
     def open_standby(self, link: RecoverableLink, now: float) -> None:
         """Have a link opened that will be the next one."""

@@ -372,8 +372,12 @@ class Succession:
         self._attempts.restart()
         draining = link is self._rolling.draining
         if not draining:
-            self._rolling.note_result(event.message, now)
-        return self._reading.read(link, event, now, draining=draining)
+            self._rolling.note_position(event.message.total_audio_proc_ms, now)
+        given = self._reading.read(link, event, now, draining=draining)
+        message = self._reading.last_message
+        assert message is not None, "it was given out just now"
+        self._rolling.note_tokens(message.tokens)
+        return given
 
     def _make_link(self) -> RecoverableLink:
         config = self._audio.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,9 +53,11 @@ class Conversation:
     """One for each connection."""
     hints: int = 0
     """How often the configuration was changed."""
+    config: dict[str, Any] = field(default_factory=lambda: AUDIO_CONFIG)
+    """The first one, for raw audio."""
 
     def __post_init__(self) -> None:
-        config = AUDIO_CONFIG
+        config = self.config
         if self.audio_format != "raw":
             config = {"model": "stt-rt-v5", "audio_format": self.audio_format}
         if self.audio_format not in {"auto", "wav"}:

@@ -145,6 +145,53 @@ class TestWhen:
         talk.wait(0)
         assert kinds(talk) == [Opened, EndpointDetected, RolledOver]
 
+    def test_the_translation_of_an_utterance_comes_after_its_end(self) -> None:
+        translation = {"type": "one_way", "target_language": "es"}
+        talk = Conversation(
+            WORDS, ReconnectPolicy(), [], config={**AUDIO_CONFIG, "translation": translation}
+        )
+        talk.send(1000)
+        ((_, service),) = talk.links
+        service.server.send_result(
+            {
+                "tokens": [
+                    {
+                        "text": " one",
+                        "start_ms": 100,
+                        "end_ms": 400,
+                        "is_final": True,
+                        "translation_status": "original",
+                    },
+                    {"text": "<end>", "is_final": True},
+                ],
+                "final_audio_proc_ms": 1000,
+                "total_audio_proc_ms": 1000,
+            },
+            talk.now,
+        )
+        uno = {"text": " uno", "is_final": True, "translation_status": "translation"}
+        service.server.send_result({"tokens": [uno]}, talk.now)
+        talk.exchange()
+        talk.stream.reconfigure(SPANISH, talk.now)
+        talk.wait(0)
+        assert kinds(talk) == [Opened, EndpointDetected, RolledOver]
+
+    def test_words_that_are_heard_again_are_not_new_ones(self) -> None:
+        talk = conversation()
+        talk.send(1000)
+        talk.stream.finalize(talk.now)
+        talk.exchange()
+        talk.answer()
+        for rolled in (1, 2):
+            talk.stream.reconfigure({**SPANISH, "client_reference_id": str(rolled)}, talk.now)
+            talk.wait(0)
+            talk.drain()
+            talk.recognize(0)
+            assert kinds(talk).count(RolledOver) == rolled
+        talk.send(2000)
+        talk.end()
+        assert text(talk) == " one two three four five"
+
     def test_an_answered_finalize_is_as_good_as_an_endpoint(self) -> None:
         talk = waiting_for_an_endpoint()
         talk.stream.finalize(talk.now)
