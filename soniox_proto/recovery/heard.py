@@ -9,6 +9,7 @@ given before, and makes the labels of its speakers distinct.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from copy import copy
 from typing import Final, NamedTuple
 
@@ -166,7 +167,7 @@ class LinkTranscript:
         tokens: list[Token] = []
         markers: list[Marker] = []
         # The translations of originals follow in the next message, or later in the same one.
-        translated = len(heard.awaiting_translation) or None
+        translated = self._said_untranslated() or None
         if self._translations is not None:
             self._translations.begin_message()
         seam, translations = copy(self._seam), copy(self._translations)
@@ -185,8 +186,13 @@ class LinkTranscript:
                 new = self._moved(token, self._seam, self._translations)
                 seam, translations = copy(self._seam), copy(self._translations)
                 if token.translation_status == _TRANSLATION:
+                    if translated is None:
+                        translated = self._said_untranslated()
                     del heard.awaiting_translation[:translated]
                     translated = 0
+                elif translated == 0:
+                    # A translation behind this one is another one, of originals in between.
+                    translated = None
                 if new is not None:
                     self._note_final(new, limit_ms)
                     tokens.append(new)
@@ -249,6 +255,14 @@ class LinkTranscript:
 
     def _time(self, server_ms: int | None) -> int | None:
         return None if server_ms is None else round(self._clock.audio_ms(server_ms))
+
+    def _said_untranslated(self) -> int:
+        """Return how many of the originals that await a translation this connection has said.
+
+        Those behind them were said on an earlier one, and have yet to be heard again.
+        """
+        said_ms = self._speech_ends_ms
+        return 0 if said_ms is None else bisect_left(self._heard.awaiting_translation, said_ms)
 
     def _ends_utterance(self) -> bool:
         """Return whether an `<end>` is a new one, and remember it."""

@@ -181,6 +181,8 @@ class TranslationSeam:
 
     def note_original(self, begins_ms: int | None, ends_ms: int | None, *, is_new: bool) -> None:
         """Note an original, and whether it was given out just now."""
+        # A translation behind it is another one.
+        self._run = None
         missing = self._missing_from_ms
         if missing is not None and begins_ms is not None and ends_ms is not None:
             is_new = is_new or (begins_ms + ends_ms) / 2 >= missing

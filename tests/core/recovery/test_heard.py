@@ -260,6 +260,27 @@ class TestTranslations:
         assert links.read(original(" zwei", 400, 600)) == [" zwei"]
         assert links.read(translation(" two")) == [" two"]
 
+    def test_two_in_one_message_belong_to_different_originals(self) -> None:
+        links = Links()
+        links.read(original(" eins", 0, 300), translation(" one"))
+        links.cut()
+        assert links.read(original(" eins", 0, 300)) == []
+        new = [original(" zwei", 400, 600), translation(" two")]
+        assert links.read(translation(" one"), *new) == [" zwei", " two"]
+        assert links.heard.awaiting_translation == []
+
+    def test_what_was_not_heard_again_yet_still_awaits_its_own(self) -> None:
+        links = Links()
+        links.read(original(" eins", 0, 300), original(" zwei", 400, 600))
+        links.cut()
+        links.read(original(" eins", 0, 300))
+        assert links.read(translation(" one")) == [" one"]
+        assert links.heard.awaiting_translation == [400]
+        links.cut()
+        assert links.read(original(" eins", 0, 300)) == []
+        assert links.read(translation(" one"), original(" zwei", 400, 600)) == []
+        assert links.read(translation(" two")) == [" two"]
+
     def test_provisional_ones_are_left_out_alike(self) -> None:
         links = Links()
         links.read(original(" eins", 0, 300), translation(" one"))
