@@ -224,6 +224,10 @@ def said(spoken: list[tuple[str, int, int]]) -> list[Word]:
     at = 100
     for text, length, gap in spoken:
         length = min(max(length, 2 * len(text)), LONGEST_LETTER_MS * len(text))
+        if not text.startswith(" "):
+            # It goes on with the word before. After a pause, at the start of a connection, it would
+            # be a word of its own: the service leaves out the first space.
+            gap = 0
         words.append(Word(text, at + gap, at + gap + length))
         at += gap + length
     return words
