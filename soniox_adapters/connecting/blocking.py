@@ -359,23 +359,25 @@ class Connecting:
         )
         thread.start()
         try:
-            outcome = self._next_outcome()
-        except TimeoutError:
-            thread.join(grace)
+            result, error = self._next_outcome()
+        except (TimeoutError, ConnectCancelledError):
+            # Cancelled or not: a function that knows the deadline is about to end after it.
+            if self._time_left() == 0.0:
+                thread.join(grace)
             raise
-        if outcome is None:
-            raise ConnectCancelledError
         # Does not wait: the thread has nothing left to do.
         thread.join()
-        result, error = outcome
         if error is not None:
             raise error
         return cast("_T", result)
 
-    def _next_outcome(self) -> tuple[Any, BaseException | None] | None:
+    def _next_outcome(self) -> tuple[Any, BaseException | None]:
         while True:
             with contextlib.suppress(queue.Empty):
-                return self._outcomes.get(timeout=self._time_left())
+                outcome = self._outcomes.get(timeout=self._time_left())
+                if outcome is None:
+                    raise ConnectCancelledError
+                return outcome
             self._check()
 
     def _discard_outcomes(self) -> None:
