@@ -31,6 +31,7 @@ from soniox_proto import (
     SonioxValidationError,
     Token,
 )
+from soniox_proto.messages import MARKERS
 
 __all__ = [
     "ASSUMED_BYTES_PER_SECOND",
@@ -50,8 +51,6 @@ _DEFAULT_MS_PER_MESSAGE: Final = 200
 _DEFAULT_MS_PER_WORD: Final = 300
 _DEFAULT_DELAY_MS: Final = 650
 """The service shows a word about this long after it was spoken (measured in production)."""
-
-_MARKERS: Final = {TOKEN_TEXT_END, TOKEN_TEXT_FIN}
 
 
 class _Cue(NamedTuple):
@@ -110,7 +109,6 @@ def scripted(
     def make_recognizer(config: RealtimeSTTConfig) -> Recognizer:
         if isinstance(script, str):
             refuse_unsupported(config)
-        if isinstance(script, str):
             cues, delay = _cues_of_text(text, config, ms_per_word), delay_ms
         else:
             cues, delay = cues_of_messages, 0
@@ -313,7 +311,7 @@ class ScriptedRecognizer:
             for token in message.tokens:
                 if token.text == TOKEN_TEXT_END:
                     return finals[self._settled_early :][:count]
-                if token.is_final and token.text not in _MARKERS:
+                if token.is_final and token.text not in MARKERS:
                     finals.append(token)
             if len(finals) >= self._settled_early + count:
                 break

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from copy import copy
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from soniox_proto.clock_map import ClockMap
 from soniox_proto.messages import (
@@ -20,10 +20,12 @@ from soniox_proto.messages import (
     RealtimeEvent,
     Token,
 )
-from soniox_proto.received_model import LINK
+from soniox_proto.received_model import LINK, ReceivedModel
 from soniox_proto.recovery.seam import GivenText, Seam, TranslationSeam, begins_word
 
 __all__ = ["Heard", "LinkTranscript", "Marker", "numbered"]
+
+_Model = TypeVar("_Model", bound=ReceivedModel)
 
 _TRANSLATION: Final = "translation"
 _ORIGINAL: Final = "original"
@@ -141,7 +143,7 @@ class LinkTranscript:
         self._heard = heard
         self._clock = clock
         self._number = number
-        self._numbered: dict[str, object] = {LINK: number} if number > 1 else {}
+        self._numbered = _number_fields(number)
         self._seam: Seam | None = None
         self._translations: TranslationSeam | None = None
         # Where the last word ended at which earlier connections reported an endpoint.
@@ -305,11 +307,16 @@ class LinkTranscript:
 
 def numbered(message: RealtimeEvent, number: int) -> RealtimeEvent:
     """Return a message that says which connection it came on."""
-    return message.model_copy(update={LINK: number}) if number > 1 else message
+    return _changed(message, _number_fields(number))
 
 
-def _changed(token: Token, changes: dict[str, object]) -> Token:
-    return token.model_copy(update=changes) if changes else token
+def _number_fields(number: int) -> dict[str, object]:
+    """Return what is noted on everything that comes on a connection: nothing on the first."""
+    return {LINK: number} if number > 1 else {}
+
+
+def _changed(model: _Model, changes: dict[str, object]) -> _Model:
+    return model.model_copy(update=changes) if changes else model
 
 
 def _is_number(label: str) -> bool:
