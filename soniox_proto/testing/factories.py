@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
+from soniox_proto.messages import MARKERS, TOKEN_TEXT_END, RealtimeEvent, Token
 
 __all__ = [
     "SERVER_ERRORS",
@@ -154,7 +154,7 @@ def tokens_of(speech: Iterable[Speech]) -> list[Token]:
 
 def is_marker(token: Token) -> bool:
     """Return whether a token is an `<end>` or a `<fin>`."""
-    return token.text in {TOKEN_TEXT_END, TOKEN_TEXT_FIN}
+    return token.text in MARKERS
 
 
 def is_translation(token: Token) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from soniox_proto.messages import TOKEN_TEXT_END, TOKEN_TEXT_FIN, RealtimeEvent, Token
+from soniox_proto.messages import MARKERS, TOKEN_TEXT_END, RealtimeEvent, Token
 from soniox_proto.transcript.change import Change, text_of
 from soniox_proto.transcript.draft import Draft
 from soniox_proto.transcript.limits import Limits
@@ -181,7 +181,7 @@ class Transcript:
         tail: list[Token] = []
         for token in event.tokens:
             text = token.text
-            if text in {TOKEN_TEXT_END, TOKEN_TEXT_FIN}:
+            if text in MARKERS:
                 self._take_marker(text)
             elif not token.is_final:
                 tail.append(token)
