@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,15 +11,12 @@ from types import FrameType
 from soniox_adapters.cli.recording import Recording
 from soniox_adapters.session.base import SessionBase
 
-__all__ = ["Interruption", "signals_handled"]
+__all__ = ["Interruption", "signals_handled", "signals_handled_in_loop"]
 
 
 @contextmanager
 def signals_handled(handler: Callable[[], object], *numbers: int) -> Generator[None, None, None]:
-    """Call `handler` in the main thread for the given signals, on every operating system.
-
-    asyncio's `add_signal_handler` does not work on Windows.
-    """
+    """Call `handler` in the main thread for the given signals."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         handler()
@@ -29,6 +27,31 @@ def signals_handled(handler: Callable[[], object], *numbers: int) -> Generator[N
     finally:
         for number, previous in before.items():
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
+@contextmanager
+def signals_handled_in_loop(
+    handler: Callable[[], object], *numbers: int
+) -> Generator[None, None, None]:
+    """Call `handler` in the running event loop of asyncio for the given signals.
+
+    A handler of Python's own would not do: a signal that arrives just before the event loop begins
+    to wait, or in another thread, does not end that wait, and is handled when something else does.
+    """
+    loop = asyncio.get_running_loop()
+    with signals_handled(lambda: loop.call_soon_threadsafe(handler), *numbers):
+        try:
+            for number in numbers:
+                loop.add_signal_handler(number, handler)
+        except NotImplementedError:
+            # Windows, where every signal wakes asyncio's event loop.
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
 
 
 class Interruption:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from soniox_adapters.cli.interruption import signals_handled
+from soniox_adapters.cli.interruption import signals_handled_in_loop
 from soniox_adapters.cli.output import say
 from soniox_adapters.server import (
     LocalServer,
@@ -110,10 +110,7 @@ def announce(line: str) -> None:
 
 async def _serve(server: LocalServer, name: str) -> None:
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with signals_handled(
-        lambda: loop.call_soon_threadsafe(stopping.set), signal.SIGINT, signal.SIGTERM
-    ):
+    with signals_handled_in_loop(stopping.set, signal.SIGINT, signal.SIGTERM):
         async with server:
             announce(f"Listening on {server.url} with {name}; Ctrl-C stops it")
             await stopping.wait()

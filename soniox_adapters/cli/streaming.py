@@ -19,7 +19,7 @@ from soniox_adapters.audio.pacing import (
 )
 from soniox_adapters.blocking.audio_thread import start_audio_thread
 from soniox_adapters.blocking.session import RealtimeSTTSession
-from soniox_adapters.cli.interruption import Interruption, signals_handled
+from soniox_adapters.cli.interruption import Interruption, signals_handled, signals_handled_in_loop
 from soniox_adapters.cli.recording import Recording
 from soniox_proto import (
     Outcome,
@@ -101,9 +101,8 @@ async def stream_async(
     interruption = Interruption(
         session, recording, announce_stop=listener.stopping, stop_at_once=streaming.cancel
     )
-    loop = asyncio.get_running_loop()
     error: SonioxError | None = None
-    with signals_handled(lambda: loop.call_soon_threadsafe(interruption), signal.SIGINT):
+    with signals_handled_in_loop(interruption, signal.SIGINT):
         try:
             await streaming
         except SonioxError as failure:
