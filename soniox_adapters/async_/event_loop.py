@@ -30,6 +30,7 @@ __all__ = [
     "Signal",
     "Timer",
     "Turn",
+    "clock_of_work",
     "current_event_loop",
     "give_way",
     "make_signal",
@@ -134,23 +135,44 @@ async def give_way() -> None:
         await asyncio.sleep(0)
 
 
+def clock_of_work() -> Callable[[], float]:
+    """Return the clock to measure by how long work takes, for the current task's event loop.
+
+    That of the event loop, so that work takes no time where time is virtual: what a task does next
+    must not depend on how fast the machine is today.
+    """
+    if running_library() == "trio":
+        import trio
+
+        return trio.current_time
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    # The time of other event loops, such as uvloop, stands still while a task runs.
+    return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
+
+
 class Turn:
     """Measures how long a task has had the event loop to itself.
 
     A loop over data that is always ready never really waits, and would shut out all other tasks.
+
+    Args:
+        clock: What `clock_of_work` returns.
     """
 
-    __slots__ = ("_ends_at",)
+    __slots__ = ("_clock", "_ends_at")
 
-    def __init__(self) -> None:
-        self._ends_at = time.monotonic() + LONGEST_TURN
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ends_at = clock() + LONGEST_TURN
 
     async def end_if_long(self) -> None:
         """Let other tasks run if the turn has taken longer than `LONGEST_TURN`."""
-        if time.monotonic() >= self._ends_at:
+        if self._clock() >= self._ends_at:
             for _ in range(TURNS):
                 await give_way()
-            self._ends_at = time.monotonic() + LONGEST_TURN
+            self._ends_at = self._clock() + LONGEST_TURN
 
 
 class Timer(Protocol):

@@ -12,7 +12,6 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
-from time import perf_counter
 from typing import Final
 
 import anyio
@@ -28,7 +27,7 @@ from soniox_adapters.async_.byte_streams import (
     TrioStream,
     as_os_error,
 )
-from soniox_adapters.async_.event_loop import Turn, make_signal, running_library
+from soniox_adapters.async_.event_loop import Turn, clock_of_work, make_signal, running_library
 from soniox_adapters.async_.tls_stream import TLSStream
 from soniox_adapters.async_.transport import (
     CLOSE_GRACE,
@@ -278,17 +277,18 @@ class StreamTransport(AsyncTransport):
                 self._closed.notify()
 
     async def _read(self, stream: ByteStream) -> None:
-        turn, size = Turn(), ReadSize()
+        clock = clock_of_work()
+        turn, size = Turn(clock), ReadSize()
         try:
             while data := await stream.receive(size.value):
                 self._reads += 1
-                began = perf_counter()
+                began = clock()
                 if self._tls is None:
                     self._callbacks.data_received(data)
                 else:
                     self._ciphertext_received(self._tls, data)
                 if len(data) == size.value:
-                    size.adapt(perf_counter() - began)
+                    size.adapt(clock() - began)
                 await turn.end_if_long()
                 while self._reading_paused and not self._write_error:
                     await self._wake_reader.wait()

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from typing import TypeVar, cast
 
-from soniox_adapters.async_.event_loop import Turn
+from soniox_adapters.async_.event_loop import Turn, clock_of_work
 from soniox_adapters.async_.transport import CLOSE_GRACE
 
 __all__ = ["send_each"]
@@ -29,7 +29,7 @@ async def send_each(
     send: Callable[[_Chunk], Awaitable[None]],
 ) -> None:
     """Send every chunk. A generator is closed even after an error or a cancellation."""
-    turn = Turn()
+    turn = Turn(clock_of_work())
     if isinstance(chunks, AsyncIterable):
         source = aiter(chunks)
         try:

@@ -2,8 +2,10 @@
 
 A golden trace is a trace with its times in milliseconds from the first line on, and without the
 headers of the accepted upgrade, which depend on the version of wsproto. So it is the same whatever
-the clock showed, and can be compared with another as text; it cannot be run again. (A session that
-reconnects needs a policy without jitter for that: jitter comes from the time of the failure.)
+the clock showed, and can be compared with another as text; it cannot be run again. A session that
+reconnects needs a policy without jitter for that: jitter comes from the time of the failure. And
+two threads that use one session must not do so at the same moment of virtual time, in which the
+operating system decides who comes first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""A clock for trio that jumps whenever every task waits for a time."""
+"""A clock for trio that jumps whenever every task waits for a time, and tasks in order.
+
+trio runs the tasks that can run in an order of its own, reversed at random, to show programs that
+depend on it. A conversation that goes differently each time cannot be compared with what it was, so
+in virtual time the order stays the same.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -66,17 +72,43 @@ class JumpingClock(trio.abc.Clock):
 def virtual_trio_time() -> Generator[None, None, None]:
     """Make the time of the running trio virtual, until the block is left."""
     current = trio.lowlevel.current_clock()
-    if isinstance(current, trio.testing.MockClock) or (
-        isinstance(current, JumpingClock) and current.jumps
-    ):
+    with _tasks_in_order():
+        if isinstance(current, trio.testing.MockClock) or (
+            isinstance(current, JumpingClock) and current.jumps
+        ):
+            yield
+            return
+        clock = JumpingClock(trio.current_time())
+        _replace_clock(clock)
+        try:
+            yield
+        finally:
+            clock.go_on_in_real_time()
+
+
+class _InOrder(random.Random):
+    """Random numbers that never make trio reverse the order of its tasks."""
+
+    @override
+    def random(self) -> float:
+        return 0.75
+
+
+@contextmanager
+def _tasks_in_order() -> Generator[None, None, None]:
+    """Keep trio from reversing the order of tasks. It offers no public way."""
+    import trio._core._run as run
+
+    module: Any = run
+    before = getattr(module, "_r", None)
+    if before is None or isinstance(before, _InOrder):
         yield
         return
-    clock = JumpingClock(trio.current_time())
-    _replace_clock(clock)
+    module._r = _InOrder()
     try:
         yield
     finally:
-        clock.go_on_in_real_time()
+        module._r = before
 
 
 def _replace_clock(clock: trio.abc.Clock) -> None:

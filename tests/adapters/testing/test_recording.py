@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from soniox_adapters import (
@@ -170,3 +173,28 @@ def test_golden_traces_of_sessions_that_reconnect_do_not_depend_on_the_clock(
     asyncio.run(run(update=True))
     asyncio.run(run(update=False))
     assert '"gap": 300}' in (tmp_path / "talk.jsonl").read_text()
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_golden_traces_do_not_depend_on_how_busy_the_machine_is(
+    library: str, tmp_path: Path
+) -> None:
+    def audio(busy_seconds: float) -> Iterator[bytes]:
+        for _ in range(3):
+            time.sleep(busy_seconds)
+            yield SECOND
+
+    async def run(busy_seconds: float) -> None:
+        golden = GoldenTraces(tmp_path, "talk", update=not busy_seconds)
+        server = ScriptedServer()
+        server.after_audio(seconds=1).say("Good")
+        async with scripted_client(server) as client:
+            session = client.realtime.stt.connect(config=RAW)
+            golden(session)
+            async with session:
+                await session.send_bytes(audio(busy_seconds))
+                assert [event async for event in session.receive_events()]
+        golden.check()
+
+    for busy_seconds in (0.0, 0.02, 0.001, 0.001, 0.001):
+        anyio.run(run, busy_seconds, backend=library)
