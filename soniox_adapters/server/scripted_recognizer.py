@@ -51,6 +51,11 @@ _DEFAULT_MS_PER_MESSAGE: Final = 200
 _DEFAULT_MS_PER_WORD: Final = 300
 _DEFAULT_DELAY_MS: Final = 650
 """The service shows a word about this long after it was spoken (measured in production)."""
+_FINAL_WINDOW_MS: Final = 2_000
+"""Between endpoints and finalizes, the service makes words final about this often."""
+_FINAL_LATENESS_MS: Final = 2_350
+"""Words that ended less than this ago wait for the next window. With the delay above, words become
+final four seconds after they were spoken on average, as those of the service do."""
 
 
 class _Cue(NamedTuple):
@@ -76,10 +81,11 @@ def scripted(
       `total_audio_proc_ms` is filled in. `finished` is ignored and `<fin>` tokens are left out,
       because the server and `finalize` add them. An error message is sent as it is.
     - Plain text. Each word takes `ms_per_word` of audio: first half of it appears, then all of it,
-      at the end of the non-final tokens, and two words later it becomes final. At the end of a
-      sentence or line the whole utterance becomes final, with `<end>` if the configuration enables
-      endpoint detection, and a pause of one word follows. All of that comes `delay_ms` of audio
-      late, as it does from the service; a finalize and the end of the audio do not wait for it.
+      at the end of the non-final tokens. A pause of one word follows the end of a sentence or line.
+      If the configuration enables endpoint detection, the utterance becomes final there, with
+      `<end>`. Else words become final as those of the service do, every two seconds and about four
+      seconds late. All of that comes `delay_ms` of audio late, as it does from the service; a
+      finalize and the end of the audio do not wait for it.
 
     Time is measured in the audio received, so the pace of sending makes no difference to what is
     played. It is exact for raw formats and WAV; other containers count as
@@ -375,14 +381,16 @@ def _cues_of_text(text: str, config: RealtimeSTTConfig, ms_per_word: int) -> lis
     language = None
     if config.enable_language_identification:
         language = (config.language_hints or ["en"])[0]
-    cues: list[_Cue] = []
+    speech = _Speech()
     start_ms = 0
     for utterance in re.split(r"\n+|(?<=[.!?])\s+", text):
-        words: list[Token] = []
-        for word in utterance.split():
-            words.append(
+        words = utterance.split()
+        if not words:
+            continue
+        for word in words:
+            speech.say(
                 Token(
-                    text=f" {word}" if cues or words else word,
+                    text=f" {word}" if start_ms else word,
                     start_ms=start_ms,
                     end_ms=start_ms + ms_per_word,
                     confidence=0.95,
@@ -390,33 +398,66 @@ def _cues_of_text(text: str, config: RealtimeSTTConfig, ms_per_word: int) -> lis
                     language=language,
                 )
             )
-            cues += _cues_of_word(words)
             start_ms += ms_per_word
-        if words:
-            cues.append(_cue_of_endpoint(words, start_ms + ms_per_word, config))
-            start_ms += ms_per_word
-    return cues
+        # The pause of one word behind it.
+        start_ms += ms_per_word
+        if config.enable_endpoint_detection:
+            speech.end_utterance(start_ms)
+    return speech.ended(start_ms)
 
 
-def _cues_of_word(words: list[Token]) -> list[_Cue]:
-    """Return the messages for the newest word of an utterance: half of it, then all of it."""
-    newest = words[-1]
-    start_ms, end_ms = cast("int", newest.start_ms), cast("int", newest.end_ms)
-    half_ms = (start_ms + end_ms) // 2
-    half_text = newest.text[: -(-len(newest.text) // 2)]
-    half = newest.model_copy(update={"text": half_text, "end_ms": half_ms})
-    return [
-        _Cue(half_ms, RealtimeEvent(tokens=_as_tail([*words[-3:-1], half]))),
-        _Cue(end_ms, RealtimeEvent(tokens=[*words[-3:-2], *_as_tail(words[-2:])])),
-    ]
+class _Speech:
+    """Makes the messages of words: shown as they are spoken, and final in windows, as the service
+    does it, or at an endpoint.
+    """
+
+    def __init__(self) -> None:
+        self._cues: list[_Cue] = []
+        # Words that have been said but are not final, in their final form.
+        self._pending: list[Token] = []
+        self._window_ends_ms = _FINAL_WINDOW_MS
+
+    def say(self, word: Token) -> None:
+        """Show half of a word, then all of it, behind what is not final."""
+        start_ms, end_ms = cast("int", word.start_ms), cast("int", word.end_ms)
+        half_ms = (start_ms + end_ms) // 2
+        half_text = word.text[: -(-len(word.text) // 2)]
+        self._show(half_ms, word.model_copy(update={"text": half_text, "end_ms": half_ms}))
+        self._pending.append(word)
+        self._show(end_ms)
+
+    def end_utterance(self, due_ms: int) -> None:
+        """Make all words final, with an endpoint, if there are any."""
+        if self._pending:
+            end = Token(text=TOKEN_TEXT_END, is_final=True)
+            self._cues.append(_Cue(due_ms, RealtimeEvent(tokens=[*self._pending, end])))
+            self._pending.clear()
+
+    def ended(self, ended_ms: int) -> list[_Cue]:
+        """Return all messages; the last ones come during the silence after the last word."""
+        while self._pending:
+            due_ms = max(self._window_ends_ms, ended_ms)
+            finals = self._became_final(due_ms)
+            if finals:
+                self._add(due_ms, finals)
+        return self._cues
+
+    def _show(self, due_ms: int, *unfinished: Token) -> None:
+        self._add(due_ms, self._became_final(due_ms), *unfinished)
+
+    def _became_final(self, due_ms: int) -> list[Token]:
+        """Return the words that the window makes final which ends here, if one does."""
+        finals: list[Token] = []
+        if due_ms >= self._window_ends_ms:
+            self._window_ends_ms = due_ms - due_ms % _FINAL_WINDOW_MS + _FINAL_WINDOW_MS
+            while self._pending and (self._pending[0].end_ms or 0) <= due_ms - _FINAL_LATENESS_MS:
+                finals.append(self._pending.pop(0))
+        return finals
+
+    def _add(self, due_ms: int, finals: list[Token], *unfinished: Token) -> None:
+        tail = _as_tail([*self._pending, *unfinished])
+        self._cues.append(_Cue(due_ms, RealtimeEvent(tokens=[*finals, *tail])))
 
 
 def _as_tail(tokens: list[Token]) -> list[Token]:
     return [token.model_copy(update={"is_final": False, "confidence": 0.6}) for token in tokens]
-
-
-def _cue_of_endpoint(words: list[Token], due_ms: int, config: RealtimeSTTConfig) -> _Cue:
-    tokens = words[-2:]
-    if config.enable_endpoint_detection:
-        tokens = [*tokens, Token(text=TOKEN_TEXT_END, is_final=True)]
-    return _Cue(due_ms, RealtimeEvent(tokens=tokens))

@@ -286,12 +286,29 @@ class TestText:
             ("", "one t"),
             ("", "one two"),
             ("", "one two th"),
-            ("one", " two three"),
-            ("", " two three fo"),
-            (" two", " three four"),
-            (" three four", ""),
+            ("", "one two three"),
+            ("", "one two three fo"),
+            ("", "one two three four"),
+            ("one two three four", ""),
         ]
         assert_rules_kept(messages)
+
+    def test_words_become_final_in_windows_and_late(self) -> None:
+        # What users have measured: windows of two seconds, four seconds late.
+        player = scripted(" ".join(["word"] * 100))(config())
+        final_at_ms: dict[int, int] = {}
+        for now_ms in range(10, 40_000, 10):
+            for message in player.feed(audio(10)):
+                for token in message.tokens:
+                    if token.is_final:
+                        final_at_ms[token.end_ms or 0] = now_ms
+        assert len(final_at_ms) == 100
+        late_ms = sorted(at_ms - end_ms for end_ms, at_ms in final_at_ms.items())
+        assert late_ms[0] > 2_900
+        assert late_ms[-1] < 5_800
+        assert 3_500 < sum(late_ms) / len(late_ms) < 4_500
+        windows = sorted(set(final_at_ms.values()))
+        assert all(1_500 < later - at < 2_500 for at, later in itertools.pairwise(windows))
 
     @pytest.mark.parametrize(("options", "delay_ms"), [({}, 650), ({"delay_ms": 0}, 0)])
     def test_a_word_is_shown_some_time_after_it_was_spoken(
@@ -486,7 +503,7 @@ def test_needs_none_of_the_packages_for_recognition() -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("3\n", "")
+    assert (done.stdout, done.stderr) == ("2\n", "")
 
 
 def test_cues_can_be_given_directly() -> None:
