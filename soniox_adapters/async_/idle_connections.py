@@ -160,7 +160,7 @@ class _LoopConnections:
     async def warm_up(self, connect_timeout: float | None) -> None:
         """Wait until nothing is being opened any more."""
         self._pool.connect_timeout = connect_timeout
-        self._pool.hurry()
+        self._pool.hurry(self.clock)
         self.process()
         while self._pool.opening:
             await self._changed.wait()

@@ -101,7 +101,7 @@ class IdleConnections(IdleConnectionsBase):
         with self._lock:
             self._require(options)
             self._pool.connect_timeout = options.connect_timeout_sec
-            self._pool.hurry()
+            self._pool.hurry(self._clock())
             self._open_wanted()
             # The links and not their threads, which may be in the user's code without end.
             while self._pool.opening and not self._closed:
@@ -163,7 +163,13 @@ class IdleConnections(IdleConnectionsBase):
                 daemon=True,
             )
             self._opening[thread] = None
-            thread.start()
+            try:
+                thread.start()
+            except Exception as error:
+                # The system has no more threads. Otherwise the link would count as being opened.
+                del self._opening[thread]
+                link.failed(self._connect_error(error), self._clock())
+                self._reschedule(self._clock())
 
     def _open(self, link: IdleLink) -> None:
         """Open a link, up to the accepted upgrade; called in a thread, without the lock."""
@@ -244,8 +250,9 @@ class IdleConnections(IdleConnectionsBase):
 
     def _write(self) -> None:
         for link, stream in self._sockets:
-            data = link.data_to_send()
-            if not data or link.taken:
+            # What one that was taken has to say, an answer to a ping perhaps, goes with it.
+            data = b"" if link.taken else link.data_to_send()
+            if not data:
                 continue
             try:
                 # So little is sent that a kernel which does not take it has a dead connection.

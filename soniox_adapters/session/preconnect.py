@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from soniox_adapters.connecting.websocket_client import WebSocketClient
@@ -19,7 +19,7 @@ from soniox_proto import (
     SonioxStateError,
     SonioxValidationError,
 )
-from soniox_proto.credentials import check_headers
+from soniox_proto.credentials import check_authentication, check_headers
 from soniox_proto.options import check_pool_options
 
 if TYPE_CHECKING:
@@ -94,9 +94,12 @@ class IdleConnectionsBase(ABC):
         """Return whether a session with these options can start on a connection of the pool."""
         if not _can_be_pooled(options):
             return False
+        # Options that cannot be used are refused here, and must not become those of the pool.
+        way = _way_to_connect(options)
         if self._options is None:
-            self._options = options
-        return _way_to_connect(options) == _way_to_connect(self._options)
+            # The rest is the session's own, and its functions must not be kept alive for others.
+            self._options = replace(options, reconnect=None, on_measurement=None)
+        return way == _way_to_connect(self._options)
 
     def _require(self, options: SessionOptions) -> None:
         """Raise unless a warm-up with these options is possible."""
@@ -155,6 +158,6 @@ def _can_be_pooled(options: SessionOptions) -> bool:
 
 def _way_to_connect(options: SessionOptions) -> tuple[object, ...]:
     """Return what has to be the same for a connection to serve one session or another."""
-    form = Authentication(options.authentication)
+    form = check_authentication(options.authentication)
     headers = check_headers(options.additional_headers, form)
     return (options.ssl_context, options.proxy, headers, form, options.transport)
