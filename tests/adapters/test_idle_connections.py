@@ -8,10 +8,13 @@ import time
 import weakref
 from typing import Any
 
+import anyio
 import pytest
 
 from soniox_adapters import (
+    AsyncSonioxClient,
     ReconnectPolicy,
+    SonioxClient,
     SonioxConnectionError,
     SonioxValidationError,
 )
@@ -20,7 +23,7 @@ from tests.support.adapters.clients import WORLDS, open_client
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
-from tests.support.core.messages import FINISHED, START_MESSAGE, result
+from tests.support.core.messages import API_KEY, FINISHED, START_MESSAGE, result
 
 
 @pytest.fixture(params=WORLDS)
@@ -100,6 +103,58 @@ def test_a_ping_that_came_just_before_a_session_is_answered(world: str) -> None:
 
 
 # What is left behind
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["dropped", "closed"])
+def test_a_function_that_leads_to_the_client_does_not_keep_it_alive(closed: bool) -> None:
+    class App:
+        def __init__(self, url: str) -> None:
+            self.client = SonioxClient(api_key=self.key, websocket_base_url=url, **POOL)  # type: ignore[arg-type]
+
+        def key(self) -> str:
+            return API_KEY
+
+    with FakeServer(serve) as server:
+        app = App(server.url)
+        app.client.realtime.stt.warmup_connection_pool(proxy=None)
+        if closed:
+            app.client.close()
+        alive = weakref.ref(app)
+        del app
+
+        def collected() -> bool:
+            gc.collect()
+            return alive() is None
+
+        come_true(collected)
+        server.peer(0).wait_until_done()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["dropped", "closed"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+def test_nor_does_one_of_an_async_client(anyio_backend: str, closed: bool) -> None:
+    class App:
+        def __init__(self, url: str) -> None:
+            self.client = AsyncSonioxClient(api_key=self.key, websocket_base_url=url, **POOL)  # type: ignore[arg-type]
+
+        async def key(self) -> str:
+            return API_KEY
+
+    async def use(url: str) -> None:
+        app = App(url)
+        await app.client.realtime.stt.warmup_connection_pool(proxy=None)
+        if closed:
+            await app.client.aclose()
+        alive = weakref.ref(app)
+        del app
+        deadline = time.monotonic() + 2
+        while alive() is not None or not server.peer(0).done.is_set():
+            gc.collect()
+            assert time.monotonic() < deadline
+            await anyio.sleep(0.01)
+
+    with FakeServer(serve) as server:
+        anyio.run(use, server.url, backend=anyio_backend)
 
 
 def test_the_functions_of_one_session_are_not_kept_for_the_others(world: str) -> None:
