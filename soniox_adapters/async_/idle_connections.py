@@ -22,6 +22,7 @@ from soniox_adapters.async_.event_loop import (
     current_event_loop,
     give_way,
     make_signal,
+    pass_on_interrupt,
 )
 from soniox_adapters.async_.opening import given_stream, open_transport
 from soniox_adapters.async_.transport import AsyncTransport
@@ -257,6 +258,7 @@ class _LoopConnections:
         except BaseException as error:
             # No task awaits this one. The pool tries again later.
             link.failed(self._owner.connect_error(error, options), self.clock)
+            pass_on_interrupt(error)
         finally:
             self._opening.remove(scope)
             self.process()

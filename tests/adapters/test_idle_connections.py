@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from soniox_adapters import (
     AsyncSonioxClient,
@@ -18,12 +22,13 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxValidationError,
 )
-from tests.adapters.test_preconnect import POOL, come_true, ready, serve, talk
+from tests.adapters.test_preconnect import POOL, come_true, dies, ready, serve, talk
 from tests.support.adapters.clients import WORLDS, open_client
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
 from tests.support.core.messages import API_KEY, FINISHED, START_MESSAGE, result
+from tests.support.core.model_service import AUDIO_CONFIG
 
 
 @pytest.fixture(params=WORLDS)
@@ -206,3 +211,70 @@ def test_a_system_without_threads_is_tried_again(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SonioxConnectionError, match="can't start new thread"):
             client.warm_up()
         come_true(lambda: failures == 0 and ready(client) == 1)
+
+
+def interrupts(call: int) -> Callable[[], str]:
+    """Return a function for the key, during one of whose calls the user presses Ctrl-C."""
+    calls = itertools.count(1)
+
+    def ask() -> str:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return API_KEY
+
+    return ask
+
+
+def interrupted(use: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Run a task in an event loop that Ctrl-C interrupts once; return how the task ends then."""
+    loop = asyncio.new_event_loop()
+    try:
+        task = loop.create_task(use)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        loop.run_until_complete(asyncio.wait([task]))
+        return task.exception()
+    finally:
+        loop.close()
+
+
+def test_ctrl_c_while_the_pool_asks_for_a_key_ends_the_event_loop() -> None:
+    async def use(url: str) -> None:
+        async with AsyncSonioxClient(interrupts(1), websocket_base_url=url, **POOL) as client:  # type: ignore[arg-type]
+            with pytest.raises(SonioxConnectionError):
+                await client.realtime.stt.warmup_connection_pool(proxy=None)
+            await client.realtime.stt.warmup_connection_pool(proxy=None)
+
+    with FakeServer(serve) as server:
+        assert interrupted(use(server.url)) is None
+        assert server.connections == 1
+
+
+def test_so_does_one_while_a_session_asks_for_its_next_key() -> None:
+    async def use(url: str) -> None:
+        client = AsyncSonioxClient(interrupts(2), websocket_base_url=url)
+        policy = ReconnectPolicy(initial_delay=0.01)
+        async with client.realtime.stt.connect(
+            config=AUDIO_CONFIG, proxy=None, reconnect=policy
+        ) as session:
+            await session.finish()
+            async for _ in session.receive_events():
+                pass
+
+    with FakeServer(dies, serve) as server:
+        failure = interrupted(use(server.url))
+        assert isinstance(failure, SonioxConnectionError)
+        assert isinstance(failure.__cause__, KeyboardInterrupt)
+        assert server.connections == 1
+
+
+def test_on_trio_a_function_cannot_end_the_program() -> None:
+    async def use(url: str) -> None:
+        async with AsyncSonioxClient(interrupts(1), websocket_base_url=url, **POOL) as client:  # type: ignore[arg-type]
+            with pytest.raises(SonioxConnectionError):
+                await client.realtime.stt.warmup_connection_pool(proxy=None)
+            await client.realtime.stt.warmup_connection_pool(proxy=None)
+
+    with FakeServer(serve) as server:
+        trio.run(use, server.url)
+        assert server.connections == 1
