@@ -237,9 +237,9 @@ class SubstituteLink(Link):
     def authenticate(self, api_key: str | APIKey) -> None:
         request = self._link.upgrade_request.with_key(api_key)
         self._idle.connect(request)
-        if self._asked_key is not None:
-            self._asked_key.successor = request.api_key
-            self._asked_key = None
+        assert self._asked_key is not None, "it asks for its key once"
+        self._asked_key.successor = request.api_key
+        self._asked_key = None
 
     @property
     @override
