@@ -22,7 +22,11 @@ from soniox_adapters.session.options import (
     check_keywords,
     takes_options,
 )
-from soniox_adapters.session.preconnect import IdleConnectionsBase, PoolSettings
+from soniox_adapters.session.preconnect import (
+    ConnectArguments,
+    IdleConnectionsBase,
+    PoolSettings,
+)
 from soniox_proto import (
     API_KEY_ENVIRONMENT_VARIABLE,
     DEFAULT_IDLE_MAX_LIFETIME,
@@ -103,16 +107,18 @@ class _ClientBase(ABC):
                 DEFAULT_WEBSOCKET_URL if region is None else websocket_url(region)
             )
         self._idle_connections: IdleConnectionsBase | None = None
-        source = self.api_key_source
-        if settings.size and source is not None:
-            idle = self._make_idle_connections(self._websocket_base_url, source, settings)
+        if settings.size and self._api_key is not None:
+            self._connect_arguments = ConnectArguments(self._api_key)
+            idle = self._make_idle_connections(
+                self._websocket_base_url, self._connect_arguments, settings
+            )
             # Its method does not keep the client alive, and the client need not be closed.
             weakref.finalize(self, idle.abandon).atexit = False
             self._idle_connections = idle
 
     @abstractmethod
     def _make_idle_connections(
-        self, url: str, api_key: APIKeySource, settings: PoolSettings
+        self, url: str, arguments: ConnectArguments, settings: PoolSettings
     ) -> IdleConnectionsBase:
         """Return what keeps connections open for sessions to come."""
 
@@ -152,12 +158,12 @@ class SonioxClient(_ClientBase):
 
     @override
     def _make_idle_connections(
-        self, url: str, api_key: APIKeySource, settings: PoolSettings
+        self, url: str, arguments: ConnectArguments, settings: PoolSettings
     ) -> IdleConnections:
         # Imported here because few clients have any.
         from soniox_adapters.blocking.idle_connections import IdleConnections
 
-        return IdleConnections(url, api_key, settings)
+        return IdleConnections(url, arguments, settings)
 
     def close(self) -> None:
         """Close the connections that wait for sessions. Safe to repeat."""
@@ -192,12 +198,12 @@ class AsyncSonioxClient(_ClientBase):
 
     @override
     def _make_idle_connections(
-        self, url: str, api_key: APIKeySource, settings: PoolSettings
+        self, url: str, arguments: ConnectArguments, settings: PoolSettings
     ) -> AsyncIdleConnections:
         # Imported here because few clients have any.
         from soniox_adapters.async_.idle_connections import AsyncIdleConnections
 
-        return AsyncIdleConnections(url, api_key, settings)
+        return AsyncIdleConnections(url, arguments, settings)
 
     async def aclose(self) -> None:
         """Close the connections that wait for sessions. Safe to repeat."""

@@ -38,6 +38,7 @@ from soniox_proto.credentials import (
     Authentication,
     AuthenticationInput,
     HeadersInput,
+    check_authentication,
     check_headers,
 )
 from soniox_proto.endpoint import Endpoint
@@ -174,7 +175,7 @@ class RealtimeSTTConnection:
         compression: bool = False,
         asks_for_key: bool = False,
     ) -> None:
-        form = _authentication(authentication)
+        form = check_authentication(authentication)
         self._asks_for_key = check_flag("asks_for_key", asks_for_key)
         if asks_for_key and api_key is not None:
             raise SonioxValidationError(
@@ -696,13 +697,3 @@ class RealtimeSTTConnection:
 
     def _redacted_headers(self, headers: dict[str, str]) -> dict[str, str]:
         return {self._redacted(name): self._redacted(value) for name, value in headers.items()}
-
-
-def _authentication(value: str) -> Authentication:
-    try:
-        return Authentication(value)
-    except ValueError:
-        forms = ", ".join(repr(form.value) for form in Authentication)
-        raise SonioxValidationError(
-            f"authentication must be one of {forms}, not {value!r}"
-        ) from None

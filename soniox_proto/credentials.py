@@ -34,6 +34,7 @@ __all__ = [
     "Authentication",
     "AuthenticationInput",
     "HeadersInput",
+    "check_authentication",
     "check_headers",
 ]
 
@@ -186,6 +187,17 @@ def _spellings(piece: str) -> str:
     coded += [rf"&#(?:0*{code}|x0*{code:x});", *([] if named == character else [named])]
     # `&` begins `&amp;`, so it is tried last.
     return rf"(?:(?:{'|'.join(coded)}){{{count}}}|{plain})"
+
+
+def check_authentication(value: AuthenticationInput) -> Authentication:
+    """Return the form of authentication; raises `SonioxValidationError` if there is none such."""
+    try:
+        return Authentication(value)
+    except ValueError:
+        forms = ", ".join(repr(form.value) for form in Authentication)
+        raise SonioxValidationError(
+            f"authentication must be one of {forms}, not {value!r}"
+        ) from None
 
 
 def check_headers(

@@ -34,6 +34,7 @@ __all__ = [
     "current_event_loop",
     "give_way",
     "make_signal",
+    "pass_on_interrupt",
     "running_library",
 ]
 
@@ -121,6 +122,16 @@ class _TrioSignal:
 def make_signal() -> Signal:
     """Return a signal for the library that runs the current task."""
     return _TrioSignal() if running_library() == "trio" else _AsyncioSignal()
+
+
+def pass_on_interrupt(error: BaseException) -> None:
+    """Raise in a background task what is to end the program, where that ends it.
+
+    On asyncio Ctrl-C may interrupt any task. On trio it does not interrupt background tasks, and
+    they must not raise anything.
+    """
+    if isinstance(error, (KeyboardInterrupt, SystemExit)) and running_library() == "asyncio":
+        raise error
 
 
 async def give_way() -> None:
@@ -276,7 +287,10 @@ class EventLoop(ABC):
 
     @abstractmethod
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Run an async function in a background task. It must not raise."""
+        """Run an async function in a background task, which must not raise.
+
+        What interrupts the program is another matter; see `pass_on_interrupt`.
+        """
 
     @abstractmethod
     def call_from_elsewhere(self, callback: Callable[[], None]) -> bool:

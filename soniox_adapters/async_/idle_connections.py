@@ -22,13 +22,19 @@ from soniox_adapters.async_.event_loop import (
     current_event_loop,
     give_way,
     make_signal,
+    pass_on_interrupt,
 )
 from soniox_adapters.async_.opening import given_stream, open_transport
 from soniox_adapters.async_.transport import AsyncTransport
-from soniox_adapters.session.api_keys import APIKeySource, key_errors
+from soniox_adapters.session.api_keys import APIKeyFunction, key_errors
 from soniox_adapters.session.options import SessionOptions
-from soniox_adapters.session.preconnect import IdleConnectionsBase, PoolSettings
-from soniox_proto import SonioxConnectionError, SonioxRealtimeError
+from soniox_adapters.session.preconnect import (
+    ConnectArguments,
+    IdleConnectionsBase,
+    PoolSettings,
+    upgrade_request,
+)
+from soniox_proto import APIKey, SonioxConnectionError, SonioxRealtimeError
 from soniox_proto.errors import fresh
 
 if TYPE_CHECKING:
@@ -45,8 +51,8 @@ class AsyncIdleConnections(IdleConnectionsBase):
 
     _asynchronous = True
 
-    def __init__(self, url: str, api_key: APIKeySource, settings: PoolSettings) -> None:
-        super().__init__(url, api_key, settings)
+    def __init__(self, url: str, arguments: ConnectArguments, settings: PoolSettings) -> None:
+        super().__init__(url, arguments, settings)
         self._here: _LoopConnections | None = None
 
     def take(self, options: SessionOptions) -> IdleTransport | None:
@@ -90,36 +96,35 @@ class AsyncIdleConnections(IdleConnectionsBase):
         if here is not None and here.is_over():
             here = self._here = None
         if here is None:
-            assert self._options is not None, "options are known before connections are wanted"
-            here = self._here = _LoopConnections(self, self._make_pool(), self._options)
+            here = self._here = _LoopConnections(self, self._make_pool())
         return here if here.runs_here() else None
 
-    async def open(self, one: IdleTransport, options: SessionOptions) -> None:
+    def to_connect_with(self) -> tuple[ConnectArguments, SessionOptions] | None:
+        """Return what to open connections with; None once the client is gone."""
+        return self._to_connect_with()
+
+    async def open(
+        self, one: IdleTransport, api_key: APIKey | APIKeyFunction, options: SessionOptions
+    ) -> None:
         """Open the transport of an idle link; raises `OSError` if that fails."""
-        function, link = self._key_function, one.link
-        asked: str | None = None
+        link = one.link
         with key_errors():
-            if function is not None:
-                key = function()
-                asked = await key if isinstance(key, Awaitable) else key
-            link.connect(self._request(asked))
+            key = api_key() if callable(api_key) else api_key
+            link.connect(upgrade_request(await key if isinstance(key, Awaitable) else key, options))
         given = await given_stream(options.transport, link.endpoint)
         one.transport = await open_transport(one, link.endpoint, options, given, None)
 
-    def connect_error(self, error: BaseException) -> SonioxRealtimeError:
+    def connect_error(self, error: BaseException, options: SessionOptions) -> SonioxRealtimeError:
         """Return the error for a connection that could not be opened."""
-        return self._connect_error(error)
+        return self._connect_error(error, options)
 
 
 class _LoopConnections:
     """The idle connections in one event loop."""
 
-    def __init__(
-        self, owner: AsyncIdleConnections, pool: ConnectionPool, options: SessionOptions
-    ) -> None:
+    def __init__(self, owner: AsyncIdleConnections, pool: ConnectionPool) -> None:
         self._owner = owner
         self._pool = pool
-        self._options = options
         self._loop: EventLoop = current_event_loop()
         self._process_id = os.getpid()
         self._links: list[IdleTransport] = []
@@ -160,7 +165,7 @@ class _LoopConnections:
     async def warm_up(self, connect_timeout: float | None) -> None:
         """Wait until nothing is being opened any more."""
         self._pool.connect_timeout = connect_timeout
-        self._pool.hurry()
+        self._pool.hurry(self.clock)
         self.process()
         while self._pool.opening:
             await self._changed.wait()
@@ -217,8 +222,11 @@ class _LoopConnections:
 
     def process(self) -> None:
         """Do what has to follow every call of the pool and of a link."""
-        for link in self._pool.links_to_open(self.clock):
-            self._loop.spawn(self._open, link)
+        given = self._owner.to_connect_with()
+        if given is not None:
+            arguments, options = given
+            for link in self._pool.links_to_open(self.clock):
+                self._loop.spawn(self._open, link, arguments.api_key, options)
         for one in tuple(self._links):
             data = one.link.data_to_send()
             if data:
@@ -229,7 +237,9 @@ class _LoopConnections:
             self._timer.set(self._pool.next_timeout())
         self._changed.notify()
 
-    async def _open(self, link: IdleLink) -> None:
+    async def _open(
+        self, link: IdleLink, api_key: APIKey | APIKeyFunction, options: SessionOptions
+    ) -> None:
         import anyio
 
         one = IdleTransport(link, self)
@@ -237,7 +247,7 @@ class _LoopConnections:
         self._opening.append(scope)
         try:
             with scope:
-                await self._owner.open(one, self._options)
+                await self._owner.open(one, api_key, options)
                 self._links.append(one)
                 link.opened(self.clock)
             if scope.cancelled_caught:
@@ -247,7 +257,8 @@ class _LoopConnections:
             raise
         except BaseException as error:
             # No task awaits this one. The pool tries again later.
-            link.failed(self._owner.connect_error(error), self.clock)
+            link.failed(self._owner.connect_error(error, options), self.clock)
+            pass_on_interrupt(error)
         finally:
             self._opening.remove(scope)
             self.process()

@@ -47,6 +47,7 @@ from soniox_adapters.async_.event_loop import (
     Timer,
     give_way,
     make_signal,
+    pass_on_interrupt,
 )
 from soniox_adapters.async_.link import SessionSide, TransportLink
 from soniox_adapters.async_.opening import given_stream, open_transport
@@ -163,6 +164,7 @@ class AsyncRunLoop(SessionBase):
         except BaseException as error:
             # No task awaits this one. On trio its exception would end the program.
             self._process(link.failed(self._unusable_error(error), self._clock()))
+            pass_on_interrupt(error)
 
     async def _open(self, link: Link) -> None:
         """Open the transport of a link.

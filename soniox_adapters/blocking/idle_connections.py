@@ -10,7 +10,6 @@ is taken meanwhile.
 
 from __future__ import annotations
 
-import contextvars
 import os
 import threading
 import time
@@ -20,10 +19,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from soniox_adapters.blocking.ticker import Schedule, ticker
-from soniox_adapters.session.api_keys import APIKeySource, asked_key, key_errors
+from soniox_adapters.session.api_keys import APIKeyFunction, asked_key, key_errors
 from soniox_adapters.session.options import SessionOptions
-from soniox_adapters.session.preconnect import IdleConnectionsBase, PoolSettings
-from soniox_proto import SonioxConnectionError
+from soniox_adapters.session.preconnect import (
+    ConnectArguments,
+    IdleConnectionsBase,
+    PoolSettings,
+    upgrade_request,
+)
+from soniox_proto import APIKey, SonioxConnectionError
 from soniox_proto.errors import fresh
 
 if TYPE_CHECKING:
@@ -59,8 +63,8 @@ class IdleConnections(IdleConnectionsBase):
     _clock: Callable[[], float] = staticmethod(time.monotonic)
     _ticker: Schedule = ticker
 
-    def __init__(self, url: str, api_key: APIKeySource, settings: PoolSettings) -> None:
-        super().__init__(url, api_key, settings)
+    def __init__(self, url: str, arguments: ConnectArguments, settings: PoolSettings) -> None:
+        super().__init__(url, arguments, settings)
         self._abandoned = False
         self._start_over()
         _every_one.add(self)
@@ -101,7 +105,7 @@ class IdleConnections(IdleConnectionsBase):
         with self._lock:
             self._require(options)
             self._pool.connect_timeout = options.connect_timeout_sec
-            self._pool.hurry()
+            self._pool.hurry(self._clock())
             self._open_wanted()
             # The links and not their threads, which may be in the user's code without end.
             while self._pool.opening and not self._closed:
@@ -154,24 +158,36 @@ class IdleConnections(IdleConnectionsBase):
     # Opening
 
     def _open_wanted(self) -> None:
+        given = self._to_connect_with()
+        if given is None or self._closed:
+            return
+        arguments, options = given
         for link in self._pool.links_to_open(self._clock()):
             thread = threading.Thread(
-                # A function of the user's that opens streams finds their context variables.
-                target=contextvars.copy_context().run,
-                args=(self._open, link),
+                # Functions of the user's find the context of the first session, or warm-up.
+                target=arguments.context.copy().run,
+                args=(self._open, link, arguments.api_key, options),
                 name="soniox-idle-link",
                 daemon=True,
             )
             self._opening[thread] = None
-            thread.start()
+            try:
+                thread.start()
+            except Exception as error:
+                # The system has no more threads. Otherwise the link would count as being opened.
+                del self._opening[thread]
+                link.failed(self._connect_error(error, options), self._clock())
+                self._reschedule(self._clock())
 
-    def _open(self, link: IdleLink) -> None:
+    def _open(
+        self, link: IdleLink, api_key: APIKey | APIKeyFunction, options: SessionOptions
+    ) -> None:
         """Open a link, up to the accepted upgrade; called in a thread, without the lock."""
         from soniox_adapters.blocking.polling import wait_for_streams
 
         stream: SocketStream | None = None
         try:
-            stream = self._open_stream(link)
+            stream = self._open_stream(link, api_key, options)
             while stream is not None and not (link.is_open or link.closed):
                 wait_for_streams([(stream, True, False)], LONGEST_LOOK)
                 with self._lock:
@@ -180,7 +196,7 @@ class IdleConnections(IdleConnectionsBase):
         except BaseException as error:
             # This thread belongs to nobody who could be told. The pool tries again later.
             with self._lock:
-                link.failed(self._connect_error(error), self._clock())
+                link.failed(self._connect_error(error, options), self._clock())
         finally:
             with self._lock:
                 self._unanswered.discard(link)
@@ -189,21 +205,21 @@ class IdleConnections(IdleConnectionsBase):
                 self._reschedule(self._clock())
                 self._settled.notify_all()
 
-    def _open_stream(self, link: IdleLink) -> SocketStream | None:
+    def _open_stream(
+        self, link: IdleLink, api_key: APIKey | APIKeyFunction, options: SessionOptions
+    ) -> SocketStream | None:
         from soniox_adapters.blocking.socket_stream import SocketStream
         from soniox_adapters.connecting.blocking import ConnectCancelledError, Connecting
 
-        function = self._key_function
         with key_errors():
-            request = self._request(None if function is None else asked_key(function))
+            key = asked_key(api_key) if callable(api_key) else api_key
+            request = upgrade_request(key, options)
         with self._lock:
             if self._closed:
                 return None
             link.connect(request)
             connecting = Connecting(link.open_by)
             self._opening[threading.current_thread()] = connecting
-        options = self._options
-        assert options is not None, "options are known before connections are wanted"
         try:
             connected = connecting.open(
                 link.endpoint,
@@ -244,8 +260,9 @@ class IdleConnections(IdleConnectionsBase):
 
     def _write(self) -> None:
         for link, stream in self._sockets:
-            data = link.data_to_send()
-            if not data or link.taken:
+            # What one that was taken has to say, an answer to a ping perhaps, goes with it.
+            data = b"" if link.taken else link.data_to_send()
+            if not data:
                 continue
             try:
                 # So little is sent that a kernel which does not take it has a dead connection.
@@ -294,8 +311,7 @@ class IdleConnections(IdleConnectionsBase):
             return None
         self._read(now)
         self._pool.handle_timeout(now)
-        if not self._closed and self._options is not None:
-            self._open_wanted()
+        self._open_wanted()
         self._write()
         self._drop_closed()
         self._tick_at = self._pool.next_timeout()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, cast
 
 from soniox_adapters.connecting.proxy import PARAMETER, ProxyOption, parse_proxy
 from soniox_adapters.connecting.websocket_client import WebSocketClient, is_websocket
@@ -192,9 +192,11 @@ class SessionOptions:
             )
         _check_ssl_context(self.ssl_context)
         _check_proxy(self.proxy)
-        if isinstance(self.additional_headers, Iterator):
-            # It can be read once only, and several machines may be made.
-            object.__setattr__(self, "additional_headers", _all_of(self.additional_headers))
+        headers = self.additional_headers
+        if isinstance(headers, Iterable) and not isinstance(headers, (str, bytes)):
+            # Later connections have to send what this one does, but an iterator can be read once
+            # only, and a mapping may be changed. What is wrong with them the core says.
+            object.__setattr__(self, "additional_headers", _all_of(headers))
 
     def check_transport(self, *, asynchronous: bool) -> None:
         """Raise `SonioxValidationError` for a transport that this kind of session cannot use."""
@@ -267,13 +269,15 @@ def check_keywords(function: str, keywords: SessionKeywords) -> None:
 # The checks import nothing: a value cannot be an instance of a class whose module is not loaded.
 
 
-def _all_of(headers: Iterator[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def _all_of(headers: HeadersInput) -> tuple[tuple[str, str], ...]:
+    kind = type(headers).__name__
     try:
+        if isinstance(headers, Mapping):
+            return tuple(cast("Mapping[str, str]", headers).items())
         return tuple(headers)
     except Exception as error:
         raise SonioxValidationError(
-            f"additional_headers cannot be read: {type(headers).__name__} raised "
-            f"{type(error).__name__}"
+            f"additional_headers cannot be read: {kind} raised {type(error).__name__}"
         ) from error
 
 

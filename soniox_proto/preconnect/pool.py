@@ -105,7 +105,7 @@ class ConnectionPool:
 
     @property
     def last_error(self) -> SonioxRealtimeError | None:
-        """Why the latest link failed; None if none has."""
+        """Why the latest link failed; None if none has since the last `hurry`."""
         return self._last_error
 
     def next_timeout(self) -> float | None:
@@ -118,7 +118,8 @@ class ConnectionPool:
                     times.append(due)
                 if link.opened_at is not None:
                     times.append(link.opened_at + age)
-        if not self._closed and len(self._links) < self._size:
+        # One that has ended since the last call is missing already.
+        if not self._closed and sum(not link.closed for link in self._links) < self._size:
             times.append(self._open_at)
         return min(times, default=None)
 
@@ -161,9 +162,14 @@ class ConnectionPool:
                     return link
         return None
 
-    def hurry(self) -> None:
-        """Let links be opened now, instead of after a failure's delay or a session's start."""
+    def hurry(self, now: float) -> None:
+        """Let links be opened now, instead of after a failure's delay or a session's start.
+
+        What failed before is forgotten, because it says nothing about the links of now.
+        """
+        self._settle(now)
         self._open_at = float("-inf")
+        self._last_error = None
 
     def close(self) -> None:
         """End all links, and want no more. Safe to repeat."""

@@ -6,7 +6,7 @@ Both stand between the session's own link and a byte stream. `warm_stream.py` ex
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, AnyStr, Final
 
 from typing_extensions import override
 
@@ -32,6 +32,26 @@ _PING: Final = b"warm"
 """Payload of the ping that ends the trial. Those of sessions and idle links differ."""
 
 
+class SessionKey(APIKey):
+    """The key that a session got, which also hides the one that its connection really has.
+
+    A substitute is authenticated with a key of its own. The session was told another one, and once
+    it has begun it takes no more, but what the service says goes through its hands.
+    """
+
+    __slots__ = ("successor",)
+
+    def __init__(self, key: APIKey) -> None:
+        super().__init__(key.reveal())
+        self.successor: APIKey | None = None
+        """The key of the substitute, if there is one."""
+
+    @override
+    def redact(self, echo: AnyStr) -> AnyStr:
+        redacted = super().redact(echo)
+        return redacted if self.successor is None else self.successor.redact(redacted)
+
+
 class TrialLink(Link):
     """A link of the session on a connection that was waiting, until that has proven to be alive."""
 
@@ -41,8 +61,8 @@ class TrialLink(Link):
         """When the connection counts as dead; None before it is used."""
         self.kept = 0
         """Bytes that are kept for another connection."""
-        self.asked_for_key = False
-        """Whether the session's key is asked for with each connection."""
+        self.asked_key: SessionKey | None = None
+        """The key that the session got, if its key is asked for with each connection."""
         self._idle = idle
         self._owner = owner
         # None once the trial is over. What was sent is kept as it was framed.
@@ -82,10 +102,10 @@ class TrialLink(Link):
     @override
     def opened(self, now: float) -> list[Event]:
         key = self._idle.upgrade_request.api_key
-        self.asked_for_key = self.link.asks_for_key
-        if self.asked_for_key and key is not None:
+        if self.link.asks_for_key and key is not None:
             # The connection has been authenticated with it.
-            self.link.authenticate(key)
+            self.asked_key = SessionKey(key)
+            self.link.authenticate(self.asked_key)
         self.begin(now)
         return self.link.upgraded(now, self._idle.headers)
 
@@ -178,9 +198,9 @@ class SubstituteLink(Link):
         sent: list[bytes],
         owner: WarmStream,
         *,
-        asks_for_key: bool,
+        asked_key: SessionKey | None,
     ) -> None:
-        self._asks_for_key = asks_for_key
+        self._asked_key = asked_key
         self._link = link
         self._idle = idle
         self._sent = sent
@@ -211,12 +231,15 @@ class SubstituteLink(Link):
     @property
     @override
     def asks_for_key(self) -> bool:
-        return self._asks_for_key
+        return self._asked_key is not None
 
     @override
     def authenticate(self, api_key: str | APIKey) -> None:
-        self._idle.connect(self._link.upgrade_request.with_key(api_key))
-        self._asks_for_key = False
+        request = self._link.upgrade_request.with_key(api_key)
+        self._idle.connect(request)
+        assert self._asked_key is not None, "it asks for its key once"
+        self._asked_key.successor = request.api_key
+        self._asked_key = None
 
     @property
     @override

@@ -91,9 +91,9 @@ class WarmStream(WrappedStream):
         self.settle(trial)
         timeout = self._connect_timeout
         idle = IdleLink(link.endpoint, open_by=None if timeout is None else now + timeout)
-        if not trial.asked_for_key:
+        if trial.asked_key is None:
             idle.connect(link.upgrade_request)
-        substitute = SubstituteLink(link, idle, sent, self, asks_for_key=trial.asked_for_key)
+        substitute = SubstituteLink(link, idle, sent, self, asked_key=trial.asked_key)
         self._substitutes.append(substitute)
         self._wanted.append(substitute)
 

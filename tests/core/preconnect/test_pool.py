@@ -174,7 +174,7 @@ def test_another_is_opened_a_moment_later() -> None:
     assert world.pool.next_timeout() == 10.05
     world.run(0.04)
     assert len(world.opened) == 1
-    world.pool.hurry()
+    world.pool.hurry(world.now)
     world.settle()
     assert len(world.opened) == 2
     assert world.take() is not None
@@ -188,9 +188,20 @@ def test_a_failure_can_be_tried_again_at_once() -> None:
     world.run(1.0)
     assert world.pool.next_timeout() == 60.0
     world.opens = world.accept
-    world.pool.hurry()
+    world.pool.hurry(world.now)
     world.settle()
     assert world.pool.ready == 1
+
+
+def test_whoever_cannot_wait_hears_nothing_of_earlier_failures() -> None:
+    world = World(1).run(10.0)
+    # It broke, and nobody has looked since.
+    world.opened[0][1].failed(NETWORK, world.now)
+    world.pool.hurry(world.now)
+    world.settle()
+    assert world.take() is not None
+    assert world.pool.ready == 0
+    assert world.pool.last_error is None
 
 
 def test_none_is_handed_out_while_they_open() -> None:
@@ -209,6 +220,16 @@ def test_dead_ones_are_replaced() -> None:
     assert [link for _, link in world.closed] == [first]
     assert world.times == [0.0, 0.0, 20.0], "at once: it had been of use"
     assert world.pool.ready == 2
+
+
+def test_one_that_ended_unnoticed_is_due() -> None:
+    world = World(1).run(12.0)
+    world.opened[0][1].failed(NETWORK, world.now)
+    due = world.pool.next_timeout()
+    assert due is not None
+    assert due <= world.now
+    world.run(0.0)
+    assert world.times == [0.0, 12.0]
 
 
 def test_the_service_keeps_those_that_are_kept_alive() -> None:

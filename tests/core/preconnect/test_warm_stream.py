@@ -28,6 +28,7 @@ from soniox_proto import (
     SessionState,
     SonioxConnectionError,
     SonioxHandshakeError,
+    SonioxInvalidRequestError,
     SonioxTimeoutError,
     SonioxValidationError,
     Stream,
@@ -406,6 +407,29 @@ def test_a_substitute_asks_for_another_key() -> None:
     assert not link.asks_for_key
     head, _ = frames.split_head(link.data_to_send())
     assert head.values("authorization") == ["Bearer another-key-0123456789"]
+
+
+def asking_recovering(**options: Any) -> Stream:
+    policy = ReconnectPolicy(jitter=False)
+    return RecoveringSTTStream(URL, RAW, reconnect=policy, asks_for_key=True, **options)
+
+
+@pytest.mark.parametrize("make", [asking, asking_recovering])
+def test_neither_key_shows_in_what_the_service_says(make: Callable[..., Stream]) -> None:
+    session = Session(make)
+    end_of_stream(session)
+    (link,) = session.stream.links_to_open()
+    key = "another-key-0123456789"
+    link.authenticate(key)
+    answer = frames.switching_protocols(link.data_to_send())
+    answer += frames.text(error(400, "invalid_request", f"neither {API_KEY} nor {key}"))
+    answer += frames.close(1000)
+    session.events += link.receive_data(answer, session.now)
+    assert isinstance(session.stream.error, SonioxInvalidRequestError)
+    assert "neither [API key] nor [API key]" in str(session.stream.error)
+    for shown in (session.events, session.stream.error, session.stream.last_message):
+        assert API_KEY not in repr(shown)
+        assert key not in repr(shown)
 
 
 # What the user does meanwhile
