@@ -230,11 +230,10 @@ class IdleLink:
         if due is None or now < due:
             return
         if self._opened_at is None:
-            self._end(
-                SonioxTimeoutError(
-                    "the server did not accept the WebSocket upgrade in time", operation="connect"
-                )
-            )
+            late = "api_key, a function, has not returned a key"
+            if self._request is not None:
+                late = "the server did not accept the WebSocket upgrade"
+            self._end(SonioxTimeoutError(f"{late} in time", operation="connect"))
         elif self._waits_for_pong:
             self._end(
                 SonioxTimeoutError(

@@ -56,8 +56,11 @@ async def test_a_transport_reads_less_when_the_core_is_slow(
             if sum(sizes) == LARGEST_READ:
                 done.set()
 
-    for module in (soniox_adapters.async_.on_asyncio, soniox_adapters.async_.on_streams):
-        monkeypatch.setattr(module, "perf_counter", lambda: now)
+    def clock() -> float:
+        return now
+
+    monkeypatch.setattr(soniox_adapters.async_.on_asyncio, "perf_counter", clock)
+    monkeypatch.setattr(soniox_adapters.async_.on_streams, "clock_of_work", lambda: clock)
     near, far = socket.socketpair()
     far.settimeout(PATIENCE)
     with far:

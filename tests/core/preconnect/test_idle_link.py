@@ -177,9 +177,17 @@ def test_the_deadline_of_opening() -> None:
     assert not idle.link.closed
     idle.link.handle_timeout(10.0)
     assert isinstance(idle.link.error, SonioxTimeoutError)
+    assert "the server did not accept the WebSocket upgrade in time" in str(idle.link.error)
     idle.link.connect(REQUEST)
     assert b"GET" not in idle.link.data_to_send()
     assert Idle().link.next_timeout() is None
+
+
+def test_the_server_is_not_blamed_for_a_key_that_is_missing() -> None:
+    link = IdleLink(ENDPOINT, open_by=10.0)
+    link.handle_timeout(10.0)
+    assert isinstance(link.error, SonioxTimeoutError)
+    assert "api_key, a function, has not returned a key in time" in str(link.error)
 
 
 def test_an_upgrade_by_somebody_else() -> None:
