@@ -232,6 +232,11 @@ def test_dead_peer_is_noticed_by_a_user_who_only_sends() -> None:
     ):
         driver.enter()
         server.peer().wait_until_said()
+        # Reading stops first. A sender makes it go on, and what the server owes is due again.
+        flow, deadline = driver.session._flow, time.monotonic() + PATIENCE
+        while flow._listening:
+            assert time.monotonic() < deadline, "the session reads on and on"
+            time.sleep(0.002)
         with pytest.raises(SonioxError, match="ping"):
             send_on_and_on()
         assert driver.outcome is Outcome.LOST

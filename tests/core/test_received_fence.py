@@ -76,6 +76,32 @@ class TestFence:
         assert set(Token.model_fields) <= set(fields_of(message.tokens[0]))
         assert ReceivedModel.withdrawn
 
+    def test_unset_fields_left_out_in_another_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As by a compiled core that reads the slot itself, and asks nobody if it was never set."""
+        model_dump = BaseModel.model_dump
+
+        def other_dump(model: BaseModel, *, exclude_unset: bool = False) -> dict[str, Any]:
+            if not exclude_unset:
+                return model_dump(model)
+            return model_dump(model, include=object.__getattribute__(model, SLOTS[1]))
+
+        monkeypatch.setattr(BaseModel, "model_dump", other_dump)
+        EventParser().parse(RAW)
+        assert ReceivedModel.withdrawn
+
+    def test_messages_compared_in_another_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """But not their tokens, which all other comparisons look at, too."""
+        equal = BaseModel.__eq__
+
+        def other_equal(one: BaseModel, other: object) -> bool:
+            if isinstance(one, RealtimeEvent) and isinstance(other, RealtimeEvent):
+                return stored(one) == stored(other)
+            return equal(one, other)
+
+        monkeypatch.setattr(BaseModel, "__eq__", other_equal)
+        EventParser().parse(RAW)
+        assert ReceivedModel.withdrawn
+
     def test_an_operation_that_fails_is_a_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(model: object, **options: object) -> None:
             if set(Token.model_fields) - set(stored(model)):  # type: ignore[arg-type]

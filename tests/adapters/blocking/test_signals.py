@@ -27,7 +27,7 @@ from soniox_adapters import (
     SonioxStateError,
 )
 from soniox_adapters.blocking import session as blocking_session
-from soniox_adapters.blocking import steps
+from soniox_adapters.blocking import steps, waiting
 from soniox_adapters.blocking.socket_stream import SocketStream
 from tests.support.adapters.server import PATIENCE, ClientLeftError, FakeServer, Peer, silent
 from tests.support.adapters.sessions import label
@@ -441,6 +441,26 @@ def test_another_thread_takes_over_from_an_interrupted_reader() -> None:
         assert texts == ["heard"]
 
 
+def test_a_reader_that_is_stuck_in_a_handler_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads do not wait for messages that it does not read."""
+    monkeypatch.setattr(waiting, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(waiting, "GRACE", 0.05)
+    texts: list[str] = []
+
+    def use_it() -> None:
+        send(session)
+        texts.append(label(received(session)))
+        send(session)
+
+    # No timer may have anybody read instead.
+    options = {"keepalive_interval_sec": None, "ping_interval_sec": None}
+    with FakeServer(answers) as server, make_session(server.url, **options) as session:
+        receive(session)
+        with alarm(0.05, lambda: in_thread(use_it)):
+            assert label(received(session)) == "heard"
+        assert texts == ["heard"]
+
+
 # Handlers that use the session
 
 
@@ -558,9 +578,14 @@ def test_finish_in_a_handler_while_the_session_waits() -> None:
 
 
 @pytest.mark.parametrize("method", ["close", "abort"])
-def test_ending_in_a_handler_while_the_session_waits(method: str) -> None:
+def test_ending_in_a_handler_while_the_session_waits(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The handler waits for the close itself: the call that it interrupted reads nothing."""
-    with FakeServer(answers) as server, make_session(server.url) as session:
+    monkeypatch.setattr(waiting, "LONGEST_WAIT", PATIENCE)
+    # No timer may have anybody read instead.
+    options = {"keepalive_interval_sec": None, "ping_interval_sec": None}
+    with FakeServer(answers) as server, make_session(server.url, **options) as session:
         receive(session)
         start = time.monotonic()
         with alarm(0.05, getattr(session, method)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import heapq
 import os
+import signal
 import threading
 import time
 import weakref
@@ -233,3 +234,30 @@ def test_forked_child_has_a_ticker_of_its_own() -> None:
             peer = server.peer(0)
             seen = peer.count(KEEPALIVE)
             peer.wait_for(lambda: peer.count(KEEPALIVE) > seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_while_another_thread_holds_its_lock() -> None:
+    """That thread does not exist in the child, and would never let it go."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ticker._lock:
+            held.set()
+            assert release.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    child = os.fork()
+    if child == 0:  # pragma: no cover (another process)
+        # Ends it if it hangs.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(PATIENCE))
+        ticker.schedule(Ticking(), now() + 1.0)
+        os._exit(0)
+    release.set()
+    thread.join()
+    _, exit_status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(exit_status) == 0

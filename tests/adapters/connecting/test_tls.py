@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -304,8 +305,9 @@ def test_endings(
     ):
         driver.enter()
         assert [label(driver.first_event()) for _ in range(2)] == ["one", "two"]
-        with pytest.raises(raises):
+        with pytest.raises(raises) as ended:
             driver.collect()
+        assert re.search(r": .|without a close frame$", str(ended.value)), "it says why"
         driver.close()
         assert driver.outcome is outcome
 

@@ -246,6 +246,7 @@ def test_connect_errors(session: RealtimeSTTSession) -> None:
     timeout = connect_error(session, TimeoutError())
     assert isinstance(timeout, SonioxTimeoutError)
     assert (timeout.operation, timeout.retryable) == ("connect", True)
+    assert "in time (connect_timeout_sec)" in str(timeout), "by the name that the user gave"
     refused = connect_error(session, ConnectionRefusedError(111, "Connection refused"))
     assert isinstance(refused, SonioxConnectionError)
     assert refused.retryable

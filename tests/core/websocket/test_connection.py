@@ -121,6 +121,11 @@ class TestClientHandshake:
         assert isinstance(accepted, Accepted)
         assert message == "hello"
 
+    def test_an_interim_answer_is_no_refusal_if_nothing_follows(self) -> None:
+        websocket, _ = requesting()
+        assert receive(websocket, frames.http_head("HTTP/1.1 103 Early Hints")) == []
+        assert list(websocket.receive_eof()) == []
+
     def test_a_refusal_may_follow_an_interim_answer(self) -> None:
         websocket, _ = requesting()
         refusal = frames.http_head("HTTP/1.1 429 Too Many Requests", [("Content-Length", "4")])
