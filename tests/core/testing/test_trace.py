@@ -166,7 +166,7 @@ def mask(text: str) -> str:
 
 
 def trace_key() -> str:
-    return re.sub("[0-9]", "0", re.sub("[A-Za-z]", "x", API_KEY))
+    return re.sub("[0-9]", "9", re.sub("[A-Za-z]", "x", API_KEY))
 
 
 def without_objects(text: str) -> str:
