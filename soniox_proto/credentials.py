@@ -20,7 +20,7 @@ without quoting it, and what a server echoes is redacted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from html import escape
 from typing import AnyStr, Final, Literal, NoReturn, TypeAlias, cast
@@ -143,6 +143,25 @@ class APIKey:
         last_word = (echo.rsplit(None, 1) or [""])[-1]
         cut = re.search(self._head_pattern(), last_word, flags=re.IGNORECASE)
         return echo if cut is None else echo[: echo.rindex(last_word) + cut.start()] + "[API key]"
+
+    def masker(self, masked: Callable[[str], str]) -> Callable[[str], str]:
+        """Return a function that hides the key in a text, as `redact` does, but keeps the length.
+
+        Letters and digits are replaced by what `masked` makes of them. Other characters stay, and
+        so do their escapes, so that JSON is still JSON. The first eight characters of a key are
+        enough anywhere in the text.
+        """
+        pieces = _PIECES.findall(self._value)
+        special = sorted({piece[0] for piece in pieces if not _UNESCAPED.fullmatch(piece)})
+        spellings = "|".join([*map(_spellings, special), "([0-9A-Za-z_.~-])"])
+        character = re.compile(spellings, re.IGNORECASE)
+        begun = f"{self._head_pattern()}(?:{spellings})*"
+        key = re.compile(f"{self._echo_pattern()}|{begun}", re.IGNORECASE)
+
+        def mask(match: re.Match[str]) -> str:
+            return masked(match.group()) if match.group(1) else match.group()
+
+        return lambda text: key.sub(lambda found: character.sub(mask, found.group()), text)
 
     def _echo_pattern(self) -> str:
         pattern = "".join(map(_spellings, _PIECES.findall(self._value)))

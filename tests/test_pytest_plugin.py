@@ -184,18 +184,24 @@ def test_what_is_wrong_is_said(words: tuple[str, ...], compared: tuple[int, str]
         assert part in compared[1]
 
 
-def test_a_test_that_fails_writes_no_golden_trace(installed: Path, tmp_path: Path) -> None:
+def test_a_test_that_does_not_pass_has_no_golden_trace(installed: Path, tmp_path: Path) -> None:
+    """No trace is written for it, and none is missed."""
     failing = """
+import pytest
 from soniox_adapters.testing import scripted_client
 
-def test_failing(soniox_server, soniox_trace):
+@pytest.mark.parametrize(
+    "how", ["fail", "skip", "xfail", pytest.param("marked", marks=pytest.mark.xfail(strict=True))]
+)
+def test_failing(soniox_server, soniox_trace, how):
     with scripted_client(soniox_server) as client:
         session = client.realtime.stt.connect(config={"model": "stt-rt-v5"})
         soniox_trace(session)
         with session:
-            assert session.paused
+            getattr(pytest, how, pytest.fail)("")
 """
     (tmp_path / "test_failing.py").write_text(failing, encoding="utf-8")
-    status, output = run_pytest(installed, tmp_path, "--soniox-update-traces")
-    assert (status, "1 failed in" in output) == (1, True), output
+    for arguments in (["--soniox-update-traces"], []):
+        status, output = run_pytest(installed, tmp_path, *arguments)
+        assert (status, "1 failed, 1 skipped, 2 xfailed in" in output) == (1, True), output
     assert not (tmp_path / "traces").exists()

@@ -23,7 +23,7 @@ from soniox_adapters.client import (
 from soniox_adapters.session.api_keys import APIKeySource
 from soniox_adapters.session.options import SessionKeywords
 from soniox_adapters.testing.virtual_threads import VirtualThreads
-from soniox_proto import Endpoint, RealtimeSTTConfig
+from soniox_proto import Endpoint, RealtimeSTTConfig, SonioxValidationError
 from soniox_proto.testing import ScriptedServer
 
 __all__ = ["ScriptedClient", "ScriptedSession", "scripted_client", "scripted_session"]
@@ -45,6 +45,8 @@ class ScriptedClient:
     """
 
     def __init__(self, server: ScriptedServer, api_key: APIKeySource = API_KEY) -> None:
+        if not isinstance(server, ScriptedServer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SonioxValidationError(f"server must be a ScriptedServer, not {server!r}")
         self._server = server
         self._api_key = api_key
         self._stack = ExitStack()

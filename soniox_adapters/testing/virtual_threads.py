@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -111,8 +112,8 @@ class VirtualThreads:
 
     def sleep(self, seconds: float) -> None:
         """Wait for so much virtual time."""
-        if seconds < 0:
-            raise ValueError("sleep length must be non-negative")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"sleep length must be a non-negative number, not {seconds!r}")
         self.wait(self.clock.now + seconds, lambda: False)
 
     def schedule(self, ticking: Ticking, when: float) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "checked_number",
     "checked_speech",
     "checked_status",
+    "checked_text",
 ]
 
 Message: TypeAlias = "RealtimeEvent | Mapping[str, Any]"
@@ -79,6 +80,13 @@ def checked_close_code(code: int) -> int:
             "without one"
         )
     return code
+
+
+def checked_text(name: str, text: str) -> str:
+    """Return a text."""
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SonioxValidationError(f"{name} must be a str, not {text!r}")
+    return text
 
 
 def checked_status(status_code: int) -> int:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar, cast
 
+from soniox_proto.credentials import APIKey
 from soniox_proto.messages import MARKERS
 
 __all__ = [
-    "PROTOCOLS",
     "hidden_frame",
     "hiding",
     "key_in",
@@ -18,6 +18,7 @@ __all__ = [
     "masked",
     "start_without_words",
     "without_text",
+    "without_values",
 ]
 
 _T = TypeVar("_T")
@@ -33,7 +34,7 @@ def key_in(frame: Mapping[str, Any]) -> str | None:
     for line in frame.get("http", ()):
         name, _, value = cast("str", line).partition(": ")
         if name == "authorization":
-            return value.partition(" ")[2]
+            return value.partition(" ")[2] or None
         if name == PROTOCOLS and ", " in value:
             return value.rpartition(", ")[2]
     if "api_key" in frame.get("text", ""):
@@ -43,17 +44,28 @@ def key_in(frame: Mapping[str, Any]) -> str | None:
 
 
 def masked(key: str) -> str:
-    """Return a key of the same form with none of its characters, so that it works like the key."""
-    return re.sub("[0-9]", "0", re.sub("[A-Za-z]", "x", key))
+    """Return a key of the same form with none of its characters, so that it works like the key.
+
+    Not with zeros, which also begin many a number that has nothing to do with the key.
+    """
+    return re.sub("[0-9]", "9", re.sub("[A-Za-z]", "x", key))
 
 
 def hiding(keys: Collection[str]) -> Callable[[str], str]:
-    """Return a function that masks keys in what it is given; the length does not change."""
-    if not keys:
-        return lambda text: text
+    """Return a function that masks keys in what it is given; the length does not change.
+
+    Keys are found in the ways in which a session finds them in what a server says, so that both
+    agree when the trace is run again.
+    """
     longest_first = sorted(keys, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
-    return lambda text: pattern.sub(lambda match: masked(match.group()), text)
+    maskers = [APIKey(key).masker(masked) for key in longest_first]
+
+    def hide(text: str) -> str:
+        for masker in maskers:
+            text = masker(text)
+        return text
+
+    return hide
 
 
 def mapped(value: _T, function: Callable[[str], str]) -> _T:
@@ -71,14 +83,25 @@ def mapped(value: _T, function: Callable[[str], str]) -> _T:
 def hidden_frame(frame: Mapping[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
     """Return a frame of the client without keys.
 
-    Only values are masked, and only where the user's may be: a short key, such as a local server
-    takes, may be part of any word of the protocol, and a trace without those could not be replayed.
+    Where the key belongs it is masked whatever it is. Elsewhere only values are, where the user's
+    may be: words of the protocol are needed to replay the trace.
     """
     if "http" in frame:
         return {"http": [_hidden_line(line, hide) for line in frame["http"]]}
     if _is_start(frame):
-        return {**frame, "text": _dumped(mapped(json.loads(frame["text"]), hide))}
+        fields = mapped(json.loads(frame["text"]), hide)
+        if isinstance(fields.get("api_key"), str):
+            fields["api_key"] = masked(key_in(frame) or "")
+        return {**frame, "text": _dumped(fields)}
     return dict(frame)
+
+
+def without_values(frame: dict[str, Any], headers: Collection[str]) -> None:
+    """Take the values of the user's headers out of a frame, if that is the upgrade request."""
+    names = {name.lower() for name in headers}
+    if "http" in frame:
+        lines = [(line, line.partition(": ")[0]) for line in frame["http"]]
+        frame["http"] = [f"{name}: -" if name in names else line for line, name in lines]
 
 
 def without_text(data: bytes) -> bytes:
@@ -120,4 +143,7 @@ def _dumped(fields: Mapping[str, Any]) -> str:
 
 def _hidden_line(line: str, hide: Callable[[str], str]) -> str:
     name, separator, value = line.partition(": ")
+    before, space, key = value.rpartition(" ")
+    if space and name in {"authorization", PROTOCOLS}:
+        return f"{name}: {before} {masked(key)}"
     return f"{name}{separator}{hide(value)}" if separator else hide(line)

@@ -19,7 +19,6 @@ from soniox_proto.messages import start_message
 from soniox_proto.recovery.policy import ReconnectPolicy
 from soniox_proto.stream import Link, Stream
 from soniox_proto.testing.hiding import (
-    PROTOCOLS,
     hidden_frame,
     hiding,
     key_in,
@@ -27,6 +26,7 @@ from soniox_proto.testing.hiding import (
     masked,
     start_without_words,
     without_text,
+    without_values,
 )
 from soniox_proto.testing.sent_frames import NONCE, accept_token, nonce_of, sent_frames
 from soniox_proto.testing.trace import TRACE_VERSION, Trace, class_name, described
@@ -113,21 +113,21 @@ class RecordedStream(WrappedStream):
             self._nonces[number] = nonce
         frames = sent_frames(data)
         for frame in frames:
-            self.note_key(frame)
+            without_values(frame, self._headers)
+            if (key := key_in(frame)) is not None:
+                self.note_key(key)
             if not self._audio:
                 frame.pop("crc32", None)
         now = self._entries[-1]["t"]
         self._entries.append({"t": now, "link": number, "sent": frames})
 
-    def note_key(self, frame: Mapping[str, Any]) -> None:
-        """Look for an API key in what a client sent."""
-        key = key_in(frame)
-        if key is not None:
-            self._keys[key] = None
+    def note_key(self, key: str) -> None:
+        """Add an API key to those that the trace must not show."""
+        self._keys[key] = None
 
     def note_given_key(self, number: int, key: str) -> None:
         """Add a line that a link was given its API key."""
-        self._keys[key] = None
+        self.note_key(key)
         now = self._entries[-1]["t"]
         entry = {"t": now, "link": number, "call": "authenticate", "key": masked(key)}
         self._entries.append(entry)
@@ -353,11 +353,10 @@ class _RecordedLink:
         return self._note(now, {"call": "eof"}, events)
 
     def _note_request(self) -> None:
-        """Look for the API key in a request that somebody else made."""
-        request = self._link.upgrade_request
-        lines = [f"{name.lower()}: {value}" for name, value in request.headers()]
-        self._stream.note_key({"http": lines})
-        self._stream.note_key({"http": [f"{PROTOCOLS}: {', '.join(request.subprotocols())}"]})
+        """Note the API key of a request that somebody else made."""
+        key = self._link.upgrade_request.api_key
+        if key is not None:
+            self._stream.note_key(key.reveal())
 
     def _note(self, now: float, entry: dict[str, Any], events: list[Event]) -> list[Event]:
         self._stream.note(now, {"link": self._number, **entry}, events)

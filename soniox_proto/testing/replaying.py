@@ -47,7 +47,9 @@ class _Replay:
                 # The key in the start message is deprecated, but that is what was recorded.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._stream = self._make_stream(trace.header)
-        except (KeyError, TypeError) as error:
+        except SonioxError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SonioxValidationError(f"the trace cannot be replayed: {error!r}") from error
         self._links: list[Link] = []
         self._received: dict[int, deque[bytes]] = {}

@@ -15,6 +15,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from soniox_proto.credentials import Authentication, check_headers
 from soniox_proto.errors import SonioxValidationError
 from soniox_proto.messages import RealtimeEvent, Token
 from soniox_proto.testing import factories
@@ -41,6 +42,7 @@ from soniox_proto.testing.checks import (
     checked_number,
     checked_speech,
     checked_status,
+    checked_text,
 )
 from soniox_proto.testing.factories import Speech, is_translation, tokens_of
 
@@ -162,7 +164,7 @@ class Cue:
 
     def close(self, code: int = 1000, reason: str = "") -> Self:
         """Send a close frame without an error message or a finished response before it."""
-        return self._do(Close(checked_close_code(code), reason))
+        return self._do(Close(checked_close_code(code), checked_text("reason", reason)))
 
     def refuse(
         self,
@@ -172,10 +174,9 @@ class Cue:
         headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Refuse the upgrade with an HTTP status. Only possible in `on_upgrade`."""
-        content = body.encode() if isinstance(body, str) else body
-        return self._do(
-            Refuse(checked_status(status_code), tuple((headers or {}).items()), content)
-        )
+        content = body.encode() if isinstance(body, str) else bytes(memoryview(body))
+        pairs = check_headers(headers, Authentication.MESSAGE)
+        return self._do(Refuse(checked_status(status_code), tuple(pairs), content))
 
     def drop(self, *, after_bytes: int = 0) -> Self:
         """End the byte stream without a close frame, at once or after some more bytes."""

@@ -85,7 +85,7 @@ class Trace:
         for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
             try:
                 value: object = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SonioxValidationError(
                     f"line {number} of the trace is not JSON: {error}"
                 ) from error

@@ -21,9 +21,26 @@ if TYPE_CHECKING:
     from soniox_adapters.server import LocalServer
     from soniox_adapters.testing import GoldenTraces, ScriptedServer
 
-__all__ = ["pytest_addoption", "soniox_local_server", "soniox_server", "soniox_trace"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_runtest_makereport",
+    "soniox_local_server",
+    "soniox_server",
+    "soniox_trace",
+]
 
 UPDATE_OPTION = "--soniox-update-traces"
+
+
+PASSED: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether the body of a test ran to its end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note whether a test has passed, for the fixtures that it used."""
+    if call.when == "call":
+        item.stash[PASSED] = call.excinfo is None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,8 +96,7 @@ def soniox_trace(request: pytest.FixtureRequest) -> Iterator[GoldenTraces]:
         update=bool(request.config.getoption(UPDATE_OPTION)),
         hint=f"pytest {UPDATE_OPTION} writes it",
     )
-    failed_before = request.session.testsfailed
     yield golden
-    # What a test recorded that failed is no example, and its own failure says more.
-    if request.session.testsfailed == failed_before:
+    # What a test recorded that failed, or was left by a skip, is no example.
+    if request.node.stash.get(PASSED, False):
         golden.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxServiceUnavailableError,
     SonioxTimeoutError,
+    SonioxValidationError,
     start_audio_thread,
     stream_audio,
     throttle_audio,
@@ -75,9 +77,22 @@ def test_keepalives_flow_while_the_program_sleeps(server: ScriptedServer) -> Non
     with scripted_session(server) as session:
         time.sleep(60.0)
         assert session.stats.sent_keepalives in {11, 12}
-        with pytest.raises(ValueError, match="non-negative"):
-            time.sleep(-1.0)
     server.check()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_sleep_of_a_length_that_no_thread_can_sleep(
+    server: ScriptedServer, seconds: float
+) -> None:
+    with scripted_session(server), pytest.raises(ValueError, match="non-negative number"):
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize("server", [None, ScriptedServer, "wss://localhost"])
+def test_something_that_is_no_scripted_server(server: Any) -> None:
+    for make in (scripted_client, scripted_session):
+        with pytest.raises(SonioxValidationError, match="server must be a ScriptedServer, not"):
+            make(server)
 
 
 def test_a_timeout_in_virtual_time(server: ScriptedServer) -> None:

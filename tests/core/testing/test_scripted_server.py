@@ -572,6 +572,9 @@ class TestExpectations:
             (lambda s: s.on_start().wait(True), "seconds must be a number, not True"),
             (lambda s: s.on_start().stall(-1), "seconds must be zero or more, not -1"),
             (lambda s: s.after_audio(size=1.5), "size must be zero or more, not 1.5"),
+            (lambda s: s.on_start().close(1000, 5), "reason must be a str, not 5"),
+            (lambda s: s.on_upgrade().refuse(429, headers={"a": 5}), "found str and int"),
+            (lambda s: s.on_upgrade().refuse(429, headers={"a": "\n"}), "cannot hold"),
             (lambda s: s.on_start().say(["a"]), r"one argument for each, not \['a'\]"),
             (lambda s: s.on_start().say(3), "says texts, tokens and results, .*, not 3"),
             (lambda s: s.on_start().send("text"), "a message is .* not 'text'; send_bytes"),
@@ -593,6 +596,8 @@ class TestExpectations:
             write(server)
         with pytest.raises(TypeError):
             server.on_start().send_bytes("text")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            server.on_upgrade().refuse(429, body=[])  # type: ignore[arg-type]
 
 
 def test_a_session_whose_stream_asks_for_no_link(server: ScriptedServer) -> None:

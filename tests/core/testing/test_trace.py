@@ -166,7 +166,7 @@ def mask(text: str) -> str:
 
 
 def trace_key() -> str:
-    return re.sub("[0-9]", "0", re.sub("[A-Za-z]", "x", API_KEY))
+    return re.sub("[0-9]", "9", re.sub("[A-Za-z]", "x", API_KEY))
 
 
 def without_objects(text: str) -> str:
@@ -381,6 +381,7 @@ class TestReading:
         [
             ("", "line 1 of the trace is not JSON"),
             ("[]", "line 1 of the trace is not a JSON object"),
+            ("[" * 100_000, "line 1 of the trace is not JSON"),
             ('{"trace": 1}\n{', "line 2 of the trace is not JSON"),
             ('{"trace": 2}', 'not a trace of version 1: its first line has "trace": 2'),
             ("{}", "its first line has .trace.: null"),
@@ -394,6 +395,7 @@ class TestReading:
         "header",
         [
             {"trace": 1},
+            {"trace": 1, "config": "00000"},
             {
                 "trace": 1,
                 "config": {"model": "m", "audio_format": "auto"},

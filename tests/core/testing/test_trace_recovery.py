@@ -176,8 +176,8 @@ def record_plain(
     return Trace.loads(recorded.trace().dumps())
 
 
-@pytest.mark.parametrize("api_key", ["any", "key", "AgM", "keep"])
-@pytest.mark.parametrize("authentication", ["header", "message"])
+@pytest.mark.parametrize("api_key", ["any", "key", "AgM", "keep", "a", "1", "text", "upgrade"])
+@pytest.mark.parametrize("authentication", ["header", "subprotocol", "message"])
 @pytest.mark.filterwarnings("ignore:sending the API key in the start message")
 def test_a_short_key_spoils_nothing(api_key: str, authentication: str) -> None:
     """Local servers take any key; the words of the protocol and the audio may have it in them."""
@@ -190,6 +190,46 @@ def test_the_key_is_hidden_wherever_the_user_put_it() -> None:
     trace = record_plain(API_KEY, config)
     assert API_KEY not in trace.dumps()
     assert trace.header["config"]["client_reference_id"].startswith("user of ")
+    replay(trace)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("temp:robert23456789abcd", "temp%3Arobert23456789abcd"),
+        ("robert23456789/abcd+=", r"robert23456789\/abcd\u002b="),
+        ('robert"23456789\\abcd', r"robert\"23456789\\abcd"),
+        ("robert23456789abcdef", "ROBERT23456789ABCDEF"),
+        ("robert23456789abcdef", "robert23456"),
+        ("robert23456789abcdef", "robert23456 here and (robert23456)"),
+        ("23456789robertabcdef", "23456789robertabcdef"),
+        ("bob/robert23456789ab", r"bob\/robert2345 and more"),
+    ],
+)
+def test_the_key_is_hidden_however_the_server_spells_it(key: str, said: str) -> None:
+    """Escaped, or only its beginning: what a session finds in an error, a trace finds too."""
+    server = ScriptedServer()
+    more = '"request_id":"00000000-0000-0000-0000-000000000000"'
+    data = f'{{"error_code":401,"error_message":"not {said}",{more}}}'.encode()
+    server.on_end_of_audio().send_bytes(b"\x81\x7e" + len(data).to_bytes(2, "big") + data)
+    trace = record_plain(key, server=server)
+    assert "robert" not in trace.dumps().lower()
+    assert "23456" not in trace.dumps()
+    replay(trace)
+
+
+@pytest.mark.parametrize("authentication", ["subprotocol", "message"])
+@pytest.mark.parametrize("value", ["secret", "Basic secret"])
+@pytest.mark.filterwarnings("ignore:sending the API key in the start message")
+def test_a_header_of_the_users_is_not_taken_for_the_key(authentication: str, value: str) -> None:
+    options: dict[str, Any] = {"authentication": authentication}
+    headers = {"Authorization": value}
+    stream = RealtimeSTTStream(URL, CONFIG, api_key=API_KEY, additional_headers=headers, **options)
+    recorded = RecordedStream(stream, url=URL, options=options, headers=list(headers))
+    Simulation(recorded, ScriptedServer()).connect()
+    trace = Trace.loads(recorded.trace().dumps())
+    assert "secret" not in trace.dumps()
+    assert API_KEY not in trace.dumps()
     replay(trace)
 
 
@@ -251,7 +291,7 @@ class TestKeysThatAreAskedFor:
         assert "alice" not in trace.dumps()
         assert "robert" not in trace.dumps()
         keys = [entry["key"] for entry in trace.entries if entry.get("call") == "authenticate"]
-        assert keys == ["xxxx:xxxxx0", "xxxx:xxxxxx0"]
+        assert keys == ["xxxx:xxxxx9", "xxxx:xxxxxx9"]
         errors = [event.error for _, event in replay(trace) if isinstance(event, Closed)]
         assert isinstance(errors[0], SonioxRealtimeError)
 
