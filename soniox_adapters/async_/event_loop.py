@@ -32,6 +32,7 @@ __all__ = [
     "Turn",
     "clock_of_work",
     "current_event_loop",
+    "current_time",
     "give_way",
     "make_signal",
     "pass_on_interrupt",
@@ -144,6 +145,15 @@ async def give_way() -> None:
         import asyncio
 
         await asyncio.sleep(0)
+
+
+def current_time() -> float:
+    """Return the time of the running event loop, also in a callback, where anyio has none."""
+    if running_library() == "trio":
+        import trio
+
+        return trio.current_time()
+    return _running_loop().time()
 
 
 def clock_of_work() -> Callable[[], float]:

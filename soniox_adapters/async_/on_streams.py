@@ -27,7 +27,13 @@ from soniox_adapters.async_.byte_streams import (
     TrioStream,
     as_os_error,
 )
-from soniox_adapters.async_.event_loop import Turn, clock_of_work, make_signal, running_library
+from soniox_adapters.async_.event_loop import (
+    Turn,
+    clock_of_work,
+    current_time,
+    make_signal,
+    running_library,
+)
 from soniox_adapters.async_.tls_stream import TLSStream
 from soniox_adapters.async_.transport import (
     CLOSE_GRACE,
@@ -221,7 +227,7 @@ class StreamTransport(AsyncTransport):
             # A peer that has stopped reading will not read a close frame either.
             self._scope.cancel()
         else:
-            self._scope.deadline = anyio.current_time() + CLOSE_GRACE
+            self._scope.deadline = current_time() + CLOSE_GRACE
             self._wake_writer.notify()
 
     @override

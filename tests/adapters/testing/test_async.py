@@ -286,6 +286,20 @@ def test_a_loop_whose_time_cannot_be_virtual(server: ScriptedServer) -> None:
         loop.close()
 
 
+def test_a_dead_peer_without_anyio(server: ScriptedServer) -> None:
+    """A timer of asyncio is no task; anyio knows the event loop there only if it started it."""
+    server.after_audio(seconds=1).stall()
+
+    async def use() -> None:
+        async with scripted_session(server, ping_interval_sec=5.0, ping_timeout_sec=3.0) as session:
+            await session.send_bytes(bytes(32_000))
+            with anyio.fail_after(60.0):
+                with pytest.raises(SonioxTimeoutError, match="did not answer a ping"):
+                    await session.receive_event()
+
+    asyncio.run(use())
+
+
 @pytest.mark.parametrize(
     "clock", [trio.testing.MockClock(autojump_threshold=0), JumpingClock()], ids=["trio's", "ours"]
 )

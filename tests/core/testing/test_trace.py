@@ -268,9 +268,12 @@ def test_a_link_that_could_not_be_opened() -> None:
     assert isinstance(event.error, SonioxRealtimeError)
 
 
+@pytest.mark.parametrize("api_key", [API_KEY, None])
 @pytest.mark.parametrize("authentication", ["header", "subprotocol", "message"])
-def test_a_connection_that_somebody_else_has_upgraded(authentication: str) -> None:
-    stream = recorded(authentication=authentication)
+def test_a_connection_that_somebody_else_has_upgraded(
+    authentication: str, api_key: str | None
+) -> None:
+    stream = recorded(authentication=authentication, api_key=api_key)
     stream.connect(0.0)
     (link,) = stream.links_to_open()
     assert link.upgrade_request.headers() is not None
