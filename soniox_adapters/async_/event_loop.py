@@ -126,12 +126,12 @@ def make_signal() -> Signal:
 
 
 def pass_on_interrupt(error: BaseException) -> None:
-    """Raise in a background task what is to end the program, where that ends it.
+    """Raise Ctrl-C in a background task, where that ends the program.
 
     On asyncio Ctrl-C may interrupt any task. On trio it does not interrupt background tasks, and
     they must not raise anything.
     """
-    if isinstance(error, (KeyboardInterrupt, SystemExit)) and running_library() == "asyncio":
+    if isinstance(error, KeyboardInterrupt) and running_library() == "asyncio":
         raise error
 
 
