@@ -2,9 +2,10 @@
 
 The threads that count are the one that enters the block and those started within it. Each is in a
 wait that this module knows (a call of a session, `time.sleep`), in one that it does not know (a
-lock, a queue, `join`), or running. The last two look alike from outside. So if all threads are in
-known waits, time jumps at once, to the first moment at which something happens; else only after
-nothing at all has moved for `QUIET` seconds of real time.
+lock, a queue, `join`), or running. So if all threads are in known waits, time jumps at once, to the
+first moment at which something happens; else only after nothing at all has moved for `QUIET`
+seconds of real time. By then a thread that runs would have moved something, unless the machine is
+too busy to run it. Linux says so; elsewhere the last two look alike from outside.
 
 Within the block `time.sleep` and `time.monotonic` of these threads go by the virtual clock, so that
 code which paces audio or waits before a retry takes no time either. Other threads are not affected.
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from soniox_adapters.blocking.ticker import Ticking, ticker
@@ -28,6 +30,9 @@ __all__ = ["VirtualThreads"]
 
 QUIET: Final = 0.02
 """Seconds of real time without any movement after which a thread counts as waiting."""
+
+LONGEST_RUN: Final = 1.0
+"""The same for a thread that the system calls runnable: it may wait in a loop of its own."""
 
 
 class _Wait:
@@ -39,6 +44,21 @@ class _Wait:
         self.thread = threading.current_thread()
         self.until = until
         self.ready = ready
+
+    def is_over(self, now: float) -> bool:
+        """Return whether the thread may go on."""
+        return self.until <= now or self.ready()
+
+
+def _is_runnable(thread: threading.Thread) -> bool:
+    """Return whether the system would run a thread, or is reading a file for it; Linux only."""
+    if thread.native_id is None:
+        return True  # It is about to begin.
+    try:
+        state = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False  # It has ended, or this is another system.
+    return state.split()[0] in {"R", "D"}
 
 
 class _VirtualTime:
@@ -142,11 +162,7 @@ class VirtualThreads:
             self.note_movement()
             try:
                 while not ready() and self.clock.now < until:
-                    if self._all_wait():
-                        self._jump()
-                        continue
-                    seen = self._movements
-                    if not self._moved.wait(QUIET) and seen == self._movements:
+                    if self._all_wait() or self._is_quiet():
                         self._jump()
             finally:
                 self._waits.remove(wait)
@@ -162,10 +178,28 @@ class VirtualThreads:
     def _all_wait(self) -> bool:
         """Return whether every thread is in a wait that is known and is not over."""
         now = self.clock.now
-        if any(wait.until <= now or wait.ready() for wait in self._waits):
+        if any(wait.is_over(now) for wait in self._waits):
             return False
+        return not self._others()
+
+    def _others(self) -> list[threading.Thread]:
+        """Return the threads that are in no known wait."""
         others = {*self._bystanders, ticker.thread, *(wait.thread for wait in self._waits)}
-        return all(thread in others for thread in threading.enumerate())
+        return [thread for thread in threading.enumerate() if thread not in others]
+
+    def _is_quiet(self) -> bool:
+        """Wait for a movement; return whether none came, so that all threads count as waiting."""
+        seen, waited = self._movements, 0.0
+        while waited < LONGEST_RUN:
+            moved = self._moved.wait(QUIET)
+            if moved or seen != self._movements:
+                return False
+            waited += QUIET
+            # The thread of a wait that is over has yet to go on.
+            over = [wait.thread for wait in self._waits if wait.is_over(self.clock.now)]
+            if not any(map(_is_runnable, {*over, *self._others()} - {threading.current_thread()})):
+                break
+        return True
 
     def _jump(self) -> None:
         """Go to the next moment at which something happens, and let it happen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -31,8 +32,10 @@ from soniox_adapters.testing import (
     scripted_client,
     scripted_session,
     token,
+    virtual_threads,
 )
 from soniox_adapters.testing.virtual_threads import VirtualThreads
+from tests.support.adapters.server import PATIENCE
 
 SECOND = bytes(32_000)
 
@@ -277,3 +280,54 @@ def test_blocks_of_several_threads_end_in_any_order() -> None:
     assert time.monotonic() == began + 3_600.0
     second.__exit__(None, None, None)
     assert (time.sleep, time.monotonic) == real
+
+
+class TestThreadsThatRun:
+    """Threads in no wait that the kit knows, which may be at work."""
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which threads would run")
+    def test_time_waits_for_one_that_is_at_work(self) -> None:
+        ended_at: list[float] = []
+
+        def work() -> None:
+            until = time.perf_counter() + 10 * virtual_threads.QUIET
+            while time.perf_counter() < until:
+                pass
+            ended_at.append(virtual.clock.now)
+
+        virtual = VirtualThreads()
+        with virtual.running():
+            thread = threading.Thread(target=work)
+            thread.start()
+            time.sleep(5.0)
+            thread.join()
+        assert ended_at == [0.0]
+
+    def test_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(virtual_threads, "LONGEST_RUN", 2 * virtual_threads.QUIET)
+        virtual = VirtualThreads()
+        over = False
+
+        def wait_in_a_way_of_its_own() -> None:
+            while not over:
+                pass
+
+        with virtual.running():
+            thread = threading.Thread(target=wait_in_a_way_of_its_own)
+            thread.start()
+            time.sleep(5.0)
+            over = True
+            thread.join()
+        assert virtual.clock.now == 5.0
+
+    def test_which_ones_do(self) -> None:
+        lock = threading.Lock()
+        thread = threading.Thread(target=lock.acquire)
+        assert virtual_threads._is_runnable(thread), "it is about to begin"
+        with lock:
+            thread.start()
+            deadline = time.monotonic() + PATIENCE
+            while virtual_threads._is_runnable(thread):
+                assert time.monotonic() < deadline, "it waits"
+        thread.join()
+        assert not virtual_threads._is_runnable(thread), "it has ended"
