@@ -238,15 +238,16 @@ def interrupted(use: Coroutine[Any, Any, None]) -> BaseException | None:
         loop.close()
 
 
-def test_ctrl_c_while_the_pool_asks_for_a_key_ends_the_event_loop() -> None:
-    async def use(url: str) -> None:
-        async with AsyncSonioxClient(interrupts(1), websocket_base_url=url, **POOL) as client:  # type: ignore[arg-type]
-            with pytest.raises(SonioxConnectionError):
-                await client.realtime.stt.warmup_connection_pool(proxy=None)
+async def warm_up_twice(url: str) -> None:
+    async with AsyncSonioxClient(interrupts(1), websocket_base_url=url, **POOL) as client:  # type: ignore[arg-type]
+        with pytest.raises(SonioxConnectionError):
             await client.realtime.stt.warmup_connection_pool(proxy=None)
+        await client.realtime.stt.warmup_connection_pool(proxy=None)
 
+
+def test_ctrl_c_while_the_pool_asks_for_a_key_ends_the_event_loop() -> None:
     with FakeServer(serve) as server:
-        assert interrupted(use(server.url)) is None
+        assert interrupted(warm_up_twice(server.url)) is None
         assert server.connections == 1
 
 
@@ -269,12 +270,6 @@ def test_so_does_one_while_a_session_asks_for_its_next_key() -> None:
 
 
 def test_on_trio_a_function_cannot_end_the_program() -> None:
-    async def use(url: str) -> None:
-        async with AsyncSonioxClient(interrupts(1), websocket_base_url=url, **POOL) as client:  # type: ignore[arg-type]
-            with pytest.raises(SonioxConnectionError):
-                await client.realtime.stt.warmup_connection_pool(proxy=None)
-            await client.realtime.stt.warmup_connection_pool(proxy=None)
-
     with FakeServer(serve) as server:
-        trio.run(use, server.url)
+        trio.run(warm_up_twice, server.url)
         assert server.connections == 1
