@@ -22,8 +22,9 @@ from soniox_adapters import (
     SonioxConnectionError,
     SonioxValidationError,
 )
-from tests.adapters.test_preconnect import POOL, come_true, dies, ready, serve, talk
+from tests.adapters.test_preconnect import POOL, dies, ready, serve, talk
 from tests.support.adapters.clients import WORLDS, open_client
+from tests.support.adapters.conditions import come_true
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode

@@ -6,7 +6,7 @@ import contextvars
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from soniox_adapters import (
     SonioxRealtimeError,
     SonioxTimeoutError,
 )
+from tests.support.adapters.conditions import come_true
 from tests.support.adapters.line_stream import LineServer, LineStream
 from tests.support.adapters.server import PATIENCE
 from tests.support.adapters.sessions import ALL_KINDS, Kind, SessionDriver, label, open_session
@@ -57,13 +58,6 @@ def received(driver: SessionDriver, count: int) -> list[str]:
     """Return the next messages, sorted: links at a time answer in any order."""
     events = [driver.receive() for _ in range(count)]
     return sorted(label(event) for event in events if event is not None)
-
-
-def come_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "never came"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("stages", [IN_TURN, TOGETHER, MIXED], ids=["in turn", "together", "mixed"])

@@ -37,6 +37,7 @@ from soniox_adapters import (
 )
 from soniox_adapters.testing import record
 from tests.support.adapters.clients import WORLDS, AnyClient, open_client
+from tests.support.adapters.conditions import come_true
 from tests.support.adapters.server import PATIENCE, ClientLeftError, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
@@ -68,13 +69,6 @@ def serve(peer: Peer) -> None:
             peer.say(result("heard"), FINISHED)
             peer.close()
     peer.close()
-
-
-def come_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 def ready(client: AnyClient) -> int:
