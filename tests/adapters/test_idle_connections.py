@@ -24,7 +24,7 @@ from soniox_adapters import (
 )
 from tests.adapters.test_preconnect import POOL, dies, ready, serve, talk
 from tests.support.adapters.clients import WORLDS, open_client
-from tests.support.adapters.conditions import come_true
+from tests.support.adapters.conditions import be_collected, come_true
 from tests.support.adapters.server import PATIENCE, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
@@ -127,12 +127,7 @@ def test_a_function_that_leads_to_the_client_does_not_keep_it_alive(closed: bool
             app.client.close()
         alive = weakref.ref(app)
         del app
-
-        def collected() -> bool:
-            gc.collect()
-            return alive() is None
-
-        come_true(collected)
+        be_collected(alive)
         server.peer(0).wait_until_done()
 
 
@@ -184,12 +179,7 @@ def test_the_functions_of_one_session_are_not_kept_for_the_others(world: str) ->
         )
         del watcher
         come_true(lambda: ready(client) == 1)
-
-        def collected() -> bool:
-            gc.collect()
-            return alive() is None
-
-        come_true(collected)
+        be_collected(alive)
 
 
 # What fails

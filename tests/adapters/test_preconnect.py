@@ -37,7 +37,7 @@ from soniox_adapters import (
 )
 from soniox_adapters.testing import record
 from tests.support.adapters.clients import WORLDS, AnyClient, open_client
-from tests.support.adapters.conditions import come_true
+from tests.support.adapters.conditions import be_collected, come_true
 from tests.support.adapters.server import PATIENCE, ClientLeftError, FakeServer, Peer
 from tests.support.core import frames
 from tests.support.core.frames import Opcode
@@ -623,13 +623,7 @@ def test_a_blocking_client_that_is_dropped() -> None:
         assert server.connections == 1
         idle = weakref.ref(client.idle_connections)
         del client
-
-        def collected() -> bool:
-            # More than once: the ticker may be visiting them at this moment.
-            gc.collect()
-            return idle() is None
-
-        come_true(collected)
+        be_collected(idle)
         server.peer(0).wait_until_done()
         # The collector may take the socket first; then there is no close frame.
         assert server.peer(0).close_codes in ([], [1000])
